@@ -1,0 +1,1 @@
+void ac_placeholder(void) {}
