@@ -1,5 +1,5 @@
 package import CKernels
-package import Tensors
+import Tensors
 
 /// The 1x1 max-pool with stride 2 that IR's identity shortcuts use: y(c, i, j) = x(c, 2i, 2j).
 package final class Subsample: Layer {

@@ -30,7 +30,7 @@ package struct Graph {
     /// Appends a layer that reads `inputs`; returns its output.
     @discardableResult
     package mutating func add(_ name: String, _ layer: any Layer, _ inputs: Node...) -> Node {
-        let shape = layer.outputShape(of: inputs.map { shape($0) })
+        let shape = layer.outputShape(of: inputs.map { node in self.shape(node) })
         steps.append(Step(name: name, layer: layer, inputs: inputs.map(\.index), shape: shape))
         return output
     }

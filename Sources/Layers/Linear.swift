@@ -1,5 +1,5 @@
 package import CKernels
-package import Tensors
+import Tensors
 
 /// Maps to vectors in PyTorch's order c, h, w: the border between the blocked layout and plain rows.
 package final class Flatten: Layer {

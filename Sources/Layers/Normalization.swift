@@ -1,5 +1,5 @@
 package import CKernels
-package import Tensors
+import Tensors
 
 #if canImport(Glibc)
     import Glibc

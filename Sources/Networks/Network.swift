@@ -1,5 +1,4 @@
 package import Layers
-package import Tensors
 
 /// A backbone: a graph from images to embeddings, with its state in the order and under the names of its state dict.
 package final class Network {
