@@ -1,4 +1,4 @@
-import Layers
+package import Layers
 
 extension NetworkBuilder {
     /// arcface_torch's IResNet: block = BN, 3x3, BN, PReLU, 3x3 (stride), BN, plus the shortcut; names and
@@ -33,7 +33,9 @@ extension NetworkBuilder {
         embed(x, dropout: dropout, linear: linear, norm: features)
     }
 
-    private mutating func iBasicBlock(
+    /// One block, its parameters named under `name`; the shortcut is a strided 1x1 convolution with a norm where the shape
+    /// changes.
+    package mutating func iBasicBlock(
         _ name: String, _ x: Graph.Node, _ inputs: Int, _ outputs: Int, stride: Int
     ) -> Graph.Node {
         let normal = Initializer.normal(standardDeviation: 0.1)

@@ -1,11 +1,11 @@
-import Layers
+package import Layers
 
 /// Collects a graph and, beside it, the state in state-dict order.
-struct NetworkBuilder {
-    var graph: Graph
-    private(set) var state: [StateEntry] = []
+package struct NetworkBuilder {
+    package var graph: Graph
+    package private(set) var state: [StateEntry] = []
 
-    init(_ input: MapShape) { graph = Graph(input: input) }
+    package init(_ input: MapShape) { graph = Graph(input: input) }
 
     /// Appends a layer's state: parameters as they come; for a norm γ, β, running statistics, counter, then the slope.
     mutating func record(_ layers: any Layer...) {
