@@ -9,6 +9,7 @@ struct HeadWorkspace<Scalar: HeadScalar> {
     /// Columns of the logit buffer and of the slope buffer.
     let columns: Int
     let recomputedColumns: Int
+    private let ownKeyCount: Int
 
     /// Raw embeddings (N x d) and the partial gradient with respect to them (N x d).
     let embeddings: Tensor
@@ -38,13 +39,11 @@ struct HeadWorkspace<Scalar: HeadScalar> {
         activationStorage = AlignedBuffer(byteCount: rows * MemoryLayout<RowActivation>.stride)
         targetStorage = AlignedBuffer(byteCount: 2 * rows * MemoryLayout<Int>.stride)
         radialStorage = AlignedBuffer(byteCount: rows * MemoryLayout<RadialTerm>.stride)
+        ownKeyCount = 2 * batch
         activations.initialize(repeating: RowActivation(), count: rows)
         localColumns.initialize(repeating: -1, count: 2 * rows)
         radials.initialize(repeating: RadialTerm(), count: rows)
-        ownKeyCount = 2 * batch
     }
-
-    private let ownKeyCount: Int
 
     // Per-row vectors in double. The first two are reduced by MAX together, the next three by SUM.
     private static var vectors: Int { 12 }

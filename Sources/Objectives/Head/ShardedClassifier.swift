@@ -130,21 +130,25 @@ package final class ShardedClassifier<Scalar: HeadScalar> {
             result.shape == [rows, classRange.count], "cosines \(result.shape) for \(rows) x \(classRange.count)")
         guard rows > 0, !classRange.isEmpty else { return }
         let x = UnsafePointer(Scalar.elements(embeddings).baseAddress!)
-        let rowInverse = Tensor([rows], dtype: Scalar.dtype)
-        let states = [RowActivation](repeating: RowActivation(scale: 1), count: rows)
-        let elsewhere = [Int](repeating: -1, count: rows)
-        Scalar.inverseNorms(pool, x, rows: rows, columns: dimension, into: Scalar.elements(rowInverse).baseAddress!)
-        refreshCentreNorms()
         let values = Scalar.elements(result).baseAddress!
+        let inverses = Tensor([rows], dtype: Scalar.dtype)
+        Scalar.inverseNorms(pool, x, rows: rows, columns: dimension, into: Scalar.elements(inverses).baseAddress!)
+        refreshCentreNorms()
         Scalar.gemm(
             pool, transposeA: false, transposeB: true, m: rows, n: classRange.count, k: dimension, a: x,
             b: Scalar.elements(centres).baseAddress!, beta: 0, c: values)
-        elsewhere.withUnsafeBufferPointer { elsewhere in
-            var states = states
-            let block = LogitBlock(
-                values: values, slopes: nil, rows: rows, columns: classRange.count, targets: elsewhere.baseAddress!,
-                rowInverse: Scalar.elements(rowInverse).baseAddress!, columnInverse: work.columnInverse)
-            states.withUnsafeMutableBufferPointer { Scalar.activate(pool, block, $0.baseAddress!) }
+        var states = [RowActivation](repeating: RowActivation(scale: 1), count: rows)
+        let elsewhere = [Int](repeating: -1, count: rows)
+        withExtendedLifetime(inverses) {
+            states.withUnsafeMutableBufferPointer { states in
+                elsewhere.withUnsafeBufferPointer { elsewhere in
+                    let block = LogitBlock(
+                        values: values, slopes: nil, rows: rows, columns: classRange.count,
+                        targets: elsewhere.baseAddress!, rowInverse: Scalar.elements(inverses).baseAddress!,
+                        columnInverse: work.columnInverse)
+                    Scalar.activate(pool, block, states.baseAddress!)
+                }
+            }
         }
     }
 
