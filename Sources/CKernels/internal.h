@@ -32,5 +32,7 @@ static inline float *ak_floats(const ak_map *m) { return (float *)m->data; }
 /// Zeros everything outside the interior of one plane (image n, channel block `block`). Padding lanes inside the
 /// interior are the kernel's own business.
 void ak_zero_border(const ak_map *m, int n, int block);
+/// The same for interior row y alone; the first row also clears the lines above it, the last those below.
+void ak_zero_row_border(const ak_map *m, int n, int block, int y);
 
 #endif

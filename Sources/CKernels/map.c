@@ -24,18 +24,19 @@ size_t ak_map_bytes(ak_dtype dtype, int n, int c, int h, int w, int halo) {
     return (size_t)n * (size_t)m.image * element_bytes(dtype);
 }
 
-void ak_zero_border(const ak_map *m, int n, int block) {
+void ak_zero_row_border(const ak_map *m, int n, int block, int y) {
     if (!m->halo) return;
-    size_t size = element_bytes(m->dtype);
+    size_t size = element_bytes(m->dtype), row = (size_t)m->row * size, right = (size_t)(m->w + 1) * 16 * size;
     char *plane = (char *)m->data + (size_t)(n * m->image + block * m->block) * size;
-    size_t row = (size_t)m->row * size, right = (size_t)(m->w + 1) * 16 * size;
-    memset(plane, 0, row);
-    for (int y = 1; y <= m->h; y++) {
-        char *line = plane + (size_t)y * row;
-        memset(line, 0, 16 * size);
-        memset(line + right, 0, row - right);
-    }
-    memset(plane + (size_t)(m->h + 1) * row, 0, (size_t)(m->rows - m->h - 1) * row);
+    char *line = plane + (size_t)(y + 1) * row;
+    if (y == 0) memset(plane, 0, row);
+    memset(line, 0, 16 * size);
+    memset(line + right, 0, row - right);
+    if (y == m->h - 1) memset(line + row, 0, (size_t)(m->rows - m->h - 1) * row);
+}
+
+void ak_zero_border(const ak_map *m, int n, int block) {
+    for (int y = 0; y < m->h; y++) ak_zero_row_border(m, n, block, y);
 }
 
 typedef struct {
