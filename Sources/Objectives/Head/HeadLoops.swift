@@ -64,7 +64,7 @@ enum HeadLoops {
         let extremes = cosines(values, columnInverse, count, rowInverse, 1)
         state.pointee.negativeMaximum = max(state.pointee.negativeMaximum, Double(extremes.maximum))
         let highest = Double(extremes.maximum)
-        if highest > rule.threshold || highest > rule.limit || Double(extremes.minimum) < -rule.limit {
+        if highest > min(rule.threshold, rule.cutoff) || highest > rule.limit || Double(extremes.minimum) < -rule.limit {
             state.pointee.ruleApplied = true
             apply(rule, values, slopes, count)
         } else if let slopes {
@@ -124,6 +124,7 @@ enum HeadLoops {
         _ rule: NegativeRule, _ values: UnsafeMutablePointer<S>, _ slopes: UnsafeMutablePointer<S>?, _ count: Int
     ) {
         let limit = S(rule.limit)
+        let cutoff = S(rule.cutoff)
         let threshold = S(rule.threshold)
         let constant = S(rule.constant)
         let linear = S(rule.linear)
@@ -131,6 +132,11 @@ enum HeadLoops {
         for i in 0..<count {
             let raw = values[i]
             let c = raw > limit ? limit : (raw < -limit ? -limit : raw)
+            if c > cutoff {
+                values[i] = 0
+                if let slopes { slopes[i] = 0 }
+                continue
+            }
             let above = c > threshold
             values[i] = above ? constant + c * (linear + quadratic * c) : c
             if let slopes { slopes[i] = c != raw ? 0 : (above ? linear + 2 * quadratic * c : 1) }
@@ -153,6 +159,17 @@ enum HeadLoops {
                 if let column = block.target(row) {
                     values[column] = S(target[row]) * block.columnInverse[column]
                 }
+            }
+        }
+    }
+
+    @inline(__always)
+    static func scaleRows<S: HeadScalar>(
+        _ pool: ThreadPool, _ x: UnsafeMutablePointer<S>, factors: UnsafePointer<S>, rows: Int, columns: Int
+    ) {
+        pool.forEachRange(rows) { range in
+            for row in range {
+                for i in row * columns..<(row + 1) * columns { x[i] *= factors[row] }
             }
         }
     }

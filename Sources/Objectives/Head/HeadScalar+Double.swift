@@ -66,6 +66,12 @@ extension Double: HeadScalar {
         HeadLoops.differentiate(pool, block, coefficient: coefficient, target: target)
     }
 
+    package static func scaleRows(
+        _ pool: ThreadPool, _ x: UnsafeMutablePointer<Double>, factors: UnsafePointer<Double>, rows: Int, columns: Int
+    ) {
+        HeadLoops.scaleRows(pool, x, factors: factors, rows: rows, columns: columns)
+    }
+
     package static func project(
         _ pool: ThreadPool, _ gradient: UnsafeMutablePointer<Double>, x: UnsafePointer<Double>,
         inverse: UnsafePointer<Double>, rows: Int, columns: Int, radial: UnsafePointer<RadialTerm>?

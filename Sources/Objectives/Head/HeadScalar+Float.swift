@@ -48,6 +48,12 @@ extension Float: HeadScalar {
         HeadLoops.differentiate(pool, block, coefficient: coefficient, target: target)
     }
 
+    package static func scaleRows(
+        _ pool: ThreadPool, _ x: UnsafeMutablePointer<Float>, factors: UnsafePointer<Float>, rows: Int, columns: Int
+    ) {
+        HeadLoops.scaleRows(pool, x, factors: factors, rows: rows, columns: columns)
+    }
+
     package static func project(
         _ pool: ThreadPool, _ gradient: UnsafeMutablePointer<Float>, x: UnsafePointer<Float>,
         inverse: UnsafePointer<Float>, rows: Int, columns: Int, radial: UnsafePointer<RadialTerm>?

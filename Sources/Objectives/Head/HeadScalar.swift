@@ -66,6 +66,9 @@ package protocol HeadScalar: BinaryFloatingPoint, SIMDScalar, Codable, Sendable 
     /// target's = target[row] · columnInverse.
     static func differentiate(
         _ pool: ThreadPool, _ block: LogitBlock<Self>, coefficient: UnsafePointer<Double>, target: UnsafePointer<Double>)
+    /// x = x · factors[row] in place.
+    static func scaleRows(
+        _ pool: ThreadPool, _ x: UnsafeMutablePointer<Self>, factors: UnsafePointer<Self>, rows: Int, columns: Int)
     /// Backward through the normalisation of the rows of x (rows x columns), in place on `gradient`, which already
     /// carries the factor 1/‖x‖.
     static func project(

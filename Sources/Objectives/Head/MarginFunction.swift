@@ -71,20 +71,23 @@ package struct MarginTarget: Sendable {
 }
 
 /// What a row does to the cosines of the other classes, as data rather than code, so that the loop over N x C elements
-/// stays with the element type. First c is clamped to ±limit; then, where c > threshold, it becomes
-/// constant + linear·c + quadratic·c². The derivative is that of the polynomial, and 0 where clamped.
+/// stays with the element type. First c is clamped to ±limit; then, where c > cutoff, it becomes 0, and elsewhere, where
+/// c > threshold, constant + linear·c + quadratic·c². The derivative is that of the polynomial, and 0 where clamped or
+/// cut off.
 package struct NegativeRule: Sendable, Equatable {
     package var limit: Double
+    package var cutoff: Double
     package var threshold: Double
     package var constant: Double
     package var linear: Double
     package var quadratic: Double
 
     package init(
-        limit: Double = 1, threshold: Double = .infinity, constant: Double = 0, linear: Double = 1,
-        quadratic: Double = 0
+        limit: Double = 1, cutoff: Double = .infinity, threshold: Double = .infinity, constant: Double = 0,
+        linear: Double = 1, quadratic: Double = 0
     ) {
         self.limit = limit
+        self.cutoff = cutoff
         self.threshold = threshold
         self.constant = constant
         self.linear = linear
@@ -115,6 +118,8 @@ package protocol MarginFunction: Sendable {
     var needsTargetCosines: Bool { get }
     /// Whether `negatives` may return a rule.
     var modifiesNegatives: Bool { get }
+    /// Whether centres are brought back to unit length before each step.
+    var normalisesCentres: Bool { get }
     /// Statistics that persist over steps, by name: part of a checkpoint.
     var statistics: [String: Double] { get set }
 
@@ -132,6 +137,7 @@ package protocol MarginFunction: Sendable {
 extension MarginFunction {
     package var needsTargetCosines: Bool { false }
     package var modifiesNegatives: Bool { false }
+    package var normalisesCentres: Bool { false }
     package var statistics: [String: Double] {
         get { [:] }
         set { precondition(newValue.isEmpty, "\(Self.self) keeps no statistics, got \(newValue.keys.sorted())") }

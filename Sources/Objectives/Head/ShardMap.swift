@@ -1,5 +1,5 @@
 /// Which rank owns which classes: contiguous ranges by global class index whose sizes differ by at most one,
-/// the larger ones first (An et al., "Partial FC", ICCVW 2021, section 3).
+/// the larger ones first (An et al., "Partial FC", ICCVW 2021).
 package struct ShardMap: Sendable, Equatable {
     package let classes: Int
     package let ranks: Int

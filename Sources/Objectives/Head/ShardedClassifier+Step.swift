@@ -51,7 +51,8 @@ extension ShardedClassifier {
     /// - Returns: loss and metrics; `gradient` and `embeddingGradient` hold the derivatives.
     /// - Throws: `CollectiveError`.
     package func step(embeddings: Tensor, step: Int) throws -> ClassificationResult {
-        precondition(embeddings.shape == [batch, dimension], "embeddings \(embeddings.shape), B x d = \(batch) x \(dimension)")
+        precondition(
+            embeddings.shape == [batch, dimension], "embeddings \(embeddings.shape), B x d = \(batch) x \(dimension)")
         try communicator.allGather(
             UnsafeRawBufferPointer(embeddings.bytes), into: work.embeddings.bytes, "head embeddings")
         try prepareRows(step: step)
@@ -76,6 +77,10 @@ extension ShardedClassifier {
     private func prepareRows(step: Int) throws {
         Scalar.inverseNorms(pool, x, rows: globalBatch, columns: dimension, into: work.rowInverse)
         refreshCentreNorms()
+        if margin.normalisesCentres {
+            Scalar.scaleRows(pool, w, factors: work.columnInverse, rows: classRange.count, columns: dimension)
+            refreshCentreNorms()
+        }
         for row in 0..<globalBatch {
             work.norms[row] = 1 / Double(work.rowInverse[row])
             let column = work.localColumns[row]
