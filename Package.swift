@@ -77,7 +77,7 @@ let package = Package(
         // Tests.
         .target(name: "TestSupport", dependencies: ["Tensors", "Layers", "Collectives"], path: "Tests/TestSupport", swiftSettings: swift),
         tests("TensorsTests", ["Tensors", "CKernels", "TestSupport"]),
-        tests("LayersTests", ["Layers", "Tensors", "CKernels", "TestSupport"]),
+        tests("LayersTests", ["Layers", "Networks", "Tensors", "CKernels", "TestSupport"]),
         tests("NetworksTests", ["Networks", "Layers", "Tensors", "TestSupport"]),
         tests("CollectivesTests", ["Collectives", "Tensors", "TestSupport"]),
         tests("ObjectivesTests", ["Objectives", "Collectives", "Tensors", "TestSupport"]),

@@ -31,6 +31,8 @@ package protocol Communicator: AnyObject, Sendable {
     var rank: Int { get }
     var size: Int { get }
     var topology: Topology { get }
+    /// The recent collectives of this rank, for a watchdog; shared by all communicators split from one another.
+    var ring: CollectiveRing { get }
 
     func barrier(_ label: String) throws
     /// Copies `bytes` of `root` to all ranks.
@@ -44,12 +46,56 @@ package protocol Communicator: AnyObject, Sendable {
     /// `values` holds `size` equal blocks; rank r receives the sum over ranks of block r.
     func reduceScatter(
         _ values: UnsafeBufferPointer<Float>, into block: UnsafeMutableBufferPointer<Float>, _ label: String) throws
+    /// `blocks` holds `size` equal blocks; block r goes to rank r, which receives the blocks in rank order. The two
+    /// memories do not overlap.
+    func allToAll(
+        _ blocks: UnsafeRawBufferPointer, into received: UnsafeMutableRawBufferPointer, _ label: String) throws
     /// The bytes of every rank, of any sizes, in rank order, on `root`; nil on the others.
     func gather(_ bytes: [UInt8], root: Int, _ label: String) throws -> [[UInt8]]?
 
     /// Memory of `byteCount` bytes for each rank of this host, readable by its neighbours, so that gradients can be
     /// summed in place; nil where the transport has none or the host's shared memory is too small.
     func makeSharedWindow(byteCount: Int) throws -> (any SharedWindow)?
+
+    /// The ranks that gave the same `color` as a communicator of their own, ordered by `key`, then by rank.
+    ///
+    /// Collectives on different communicators do not wait for one another, so each thread that calls collectives needs
+    /// a communicator of its own. `channel` names it in the ring of recent collectives.
+    func split(color: Int, key: Int, channel: String) throws -> any Communicator
+}
+
+extension Communicator {
+    /// The same ranks in the same order, independent of the operations on `self`.
+    package func duplicate(channel: String) throws -> any Communicator {
+        try split(color: 0, key: rank, channel: channel)
+    }
+
+    /// One value, combined over all ranks.
+    package func allReduce(_ value: Double, _ reduction: Reduction, _ label: String) throws -> Double {
+        var value = value
+        try withUnsafeMutablePointer(to: &value) {
+            try allReduce(UnsafeMutableBufferPointer(start: $0, count: 1), reduction, label)
+        }
+        return value
+    }
+
+    /// One value, combined over all ranks.
+    package func allReduce(_ value: Int, _ reduction: Reduction, _ label: String) throws -> Int {
+        var value = Int64(value)
+        try withUnsafeMutablePointer(to: &value) {
+            try allReduce(UnsafeMutableBufferPointer(start: $0, count: 1), reduction, label)
+        }
+        return Int(value)
+    }
+
+    /// The bytes of `root`, of any size, on every rank; what the others pass is ignored.
+    package func broadcast(_ bytes: [UInt8], root: Int, _ label: String) throws -> [UInt8] {
+        var count = Int64(rank == root ? bytes.count : 0)
+        try withUnsafeMutableBytes(of: &count) { try broadcast($0, root: root, label) }
+        var result = rank == root ? bytes : [UInt8](repeating: 0, count: Int(count))
+        try result.withUnsafeMutableBytes { try broadcast($0, root: root, label) }
+        return result
+    }
 }
 
 /// One rank's segment of memory and its host neighbours' segments.
@@ -59,6 +105,7 @@ package protocol SharedWindow: AnyObject, Sendable {
     /// All segments of the host, by local rank.
     var segments: [UnsafeMutableRawPointer] { get }
     /// Waits until all ranks of the host have arrived and their writes are visible; spins briefly, then sleeps.
+    /// Throws `CollectiveError.timedOut` when a neighbour does not arrive before the deadline.
     func synchronise() throws
 }
 

@@ -1,0 +1,183 @@
+internal import Tensors
+
+/// How one bucket of gradients becomes its sum over all ranks.
+protocol BucketReduction {
+    /// Called for the same ranges in the same order on all ranks, each when this rank's values are complete.
+    func reduce(_ range: Range<Int>, _ label: String) throws
+    /// After it every bucket of the step holds its sum and no other rank touches this rank's memory.
+    func finish(_ label: String) throws
+}
+
+/// This rank's view of the gradients of all ranks on its host.
+struct WindowSlices {
+    let window: any SharedWindow
+    let segments: [UnsafeMutablePointer<Float>]
+    let localRank: Int
+    let ring: CollectiveRing
+
+    init(_ window: any SharedWindow, localRank: Int, ring: CollectiveRing) {
+        self.window = window
+        segments = window.segments.map { $0.assumingMemoryBound(to: Float.self) }
+        self.localRank = localRank
+        self.ring = ring
+    }
+
+    var own: UnsafeMutablePointer<Float> { segments[localRank] }
+
+    /// The part of `range` that this rank sums: whole cache lines of 16 floats, but for the ends.
+    func slice(of range: Range<Int>) -> Range<Int> {
+        func boundary(_ rank: Int) -> Int {
+            if rank == segments.count { return range.upperBound }
+            let position = range.count * rank / segments.count
+            return range.lowerBound + position / 16 * 16
+        }
+        return boundary(localRank)..<boundary(localRank + 1)
+    }
+
+    func record(_ label: String, _ range: Range<Int>, _ body: () throws -> Void) throws {
+        try ring.record(
+            channel: "gradients", operation: "window", label: label, bytes: range.count * MemoryLayout<Float>.stride, body)
+    }
+
+    /// Sums `range` over the segments in rank order and stores the sum in `targets`.
+    func sum(_ range: Range<Int>, into targets: [UnsafeMutablePointer<Float>]) {
+        segments.withUnsafeBufferPointer { segments in
+            targets.withUnsafeBufferPointer { targets in
+                typealias Block = SIMD32<Float>
+                var index = range.lowerBound
+                while index + Block.scalarCount <= range.upperBound {
+                    var sum = UnsafeRawPointer(segments[0] + index).loadUnaligned(as: Block.self)
+                    for other in 1..<segments.count {
+                        sum += UnsafeRawPointer(segments[other] + index).loadUnaligned(as: Block.self)
+                    }
+                    for target in targets { UnsafeMutableRawPointer(target + index).storeBytes(of: sum, as: Block.self) }
+                    index += Block.scalarCount
+                }
+                while index < range.upperBound {
+                    var sum = segments[0][index]
+                    for other in 1..<segments.count { sum += segments[other][index] }
+                    for target in targets { target[index] = sum }
+                    index += 1
+                }
+            }
+        }
+    }
+}
+
+/// One host: each rank sums its slice over all segments and writes it to all of them.
+struct WindowReduction: BucketReduction {
+    private let slices: WindowSlices
+
+    init(_ slices: WindowSlices) { self.slices = slices }
+
+    func reduce(_ range: Range<Int>, _ label: String) throws {
+        try slices.record(label, range) {
+            // All ranks have written this bucket. The next bucket's arrival also says that this one is done.
+            try slices.window.synchronise()
+            slices.sum(slices.slice(of: range), into: slices.segments)
+        }
+    }
+
+    func finish(_ label: String) throws {
+        try slices.record(label, 0..<0) { try slices.window.synchronise() }
+    }
+}
+
+/// Several hosts with equally many ranks: the hosts' sums of a slice meet on the ranks that own this slice.
+struct SlicedHostReduction: BucketReduction {
+    private let slices: WindowSlices
+    private let across: BucketMessages
+
+    init(_ slices: WindowSlices, _ across: BucketMessages) {
+        self.slices = slices
+        self.across = across
+    }
+
+    func reduce(_ range: Range<Int>, _ label: String) throws {
+        let slice = slices.slice(of: range)
+        try slices.record(label, range) {
+            try slices.window.synchronise()
+            slices.sum(slice, into: [slices.own])
+        }
+        try across.reduce(slice, label)
+        for (rank, segment) in slices.segments.enumerated() where rank != slices.localRank {
+            (segment + slice.lowerBound).update(from: slices.own + slice.lowerBound, count: slice.count)
+        }
+    }
+
+    func finish(_ label: String) throws {
+        try slices.record(label, 0..<0) { try slices.window.synchronise() }
+    }
+}
+
+/// Several hosts with unequal numbers of ranks: local rank 0 of each host speaks for it.
+struct LeaderReduction: BucketReduction {
+    private let slices: WindowSlices
+    private let leader: BucketMessages?
+
+    init(_ slices: WindowSlices, _ leader: BucketMessages?) {
+        self.slices = slices
+        self.leader = leader
+    }
+
+    func reduce(_ range: Range<Int>, _ label: String) throws {
+        try slices.record(label, range) {
+            try slices.window.synchronise()
+            slices.sum(slices.slice(of: range), into: [slices.segments[0]])
+            try slices.window.synchronise()
+        }
+        try leader?.reduce(range, label)
+        try slices.record(label, range) { try slices.window.synchronise() }
+        if leader == nil {
+            (slices.own + range.lowerBound).update(from: slices.segments[0] + range.lowerBound, count: range.count)
+        }
+    }
+
+    func finish(_ label: String) throws {
+        try slices.record(label, 0..<0) { try slices.window.synchronise() }
+    }
+}
+
+/// Messages: one all-reduce, or, in rank order, an exchange of blocks, a sum, and a gathering of the sums.
+struct BucketMessages: BucketReduction {
+    private let communicator: any Communicator
+    private let gradients: UnsafeMutableBufferPointer<Float>
+    private let staging: (sent: AlignedBuffer, received: AlignedBuffer)?
+
+    /// - Parameter staging: the largest bucket where sums run in rank order; nil leaves the order to the communicator.
+    init(_ communicator: any Communicator, _ gradients: UnsafeMutableBufferPointer<Float>, staging: Int?) {
+        self.communicator = communicator
+        self.gradients = gradients
+        self.staging = staging.map {
+            let bytes = ($0 + communicator.size) * MemoryLayout<Float>.stride
+            return (AlignedBuffer(byteCount: bytes), AlignedBuffer(byteCount: bytes))
+        }
+    }
+
+    func reduce(_ range: Range<Int>, _ label: String) throws {
+        let values = UnsafeMutableBufferPointer(rebasing: gradients[range])
+        guard let staging, communicator.size > 1 else { return try communicator.allReduce(values, .sum, label) }
+        let ranks = communicator.size
+        let block = (values.count + ranks - 1) / ranks
+        let sent = staging.sent.base.assumingMemoryBound(to: Float.self)
+        let received = staging.received.base.assumingMemoryBound(to: Float.self)
+        if let start = values.baseAddress { sent.update(from: start, count: values.count) }
+        (sent + values.count).update(repeating: 0, count: block * ranks - values.count)
+        let bytes = block * ranks * MemoryLayout<Float>.stride
+        try communicator.allToAll(
+            UnsafeRawBufferPointer(start: sent, count: bytes),
+            into: UnsafeMutableRawBufferPointer(start: received, count: bytes), label)
+        let own = sent + communicator.rank * block
+        for index in 0..<block {
+            var sum = received[index]
+            for rank in 1..<ranks { sum += received[rank * block + index] }
+            own[index] = sum
+        }
+        try communicator.allGather(
+            UnsafeRawBufferPointer(start: own, count: bytes / ranks),
+            into: UnsafeMutableRawBufferPointer(start: sent, count: bytes), label)
+        if let start = values.baseAddress { start.update(from: sent, count: values.count) }
+    }
+
+    func finish(_ label: String) {}
+}

@@ -1,0 +1,111 @@
+import Synchronization
+
+/// The recent collectives of one rank: what it waits for, and what it finished last.
+///
+/// A watchdog reads it from any thread without MPI. Entries are overwritten oldest first; an operation that is still
+/// running is never overwritten by fewer than `capacity` later ones.
+package final class CollectiveRing: Sendable {
+    package enum State: String, Sendable { case running, done, failed }
+
+    package struct Entry: Sendable, Equatable {
+        /// Counts the collectives of this rank, all channels together, from 0.
+        package var sequence: UInt64
+        /// The communicator's name: "world", or what `split` was given.
+        package var channel: String
+        package var operation: String
+        package var label: String
+        package var bytes: Int
+        package var state: State
+        /// Nanoseconds of the monotonic clock.
+        package var start: UInt64
+        /// Nanoseconds of the monotonic clock; 0 while running.
+        package var end: UInt64
+
+        /// Seconds from the start to the end, or to `now` while it is running.
+        package func seconds(now: UInt64 = MonotonicClock.nanoseconds) -> Double {
+            let until = state == .running ? max(now, start) : end
+            return Double(until - start) * 1e-9
+        }
+    }
+
+    private struct Contents {
+        var entries: [Entry] = []
+        var next: UInt64 = 0
+        var waited: [String: Double] = [:]
+    }
+
+    package let capacity: Int
+    private let contents: Mutex<Contents>
+
+    package init(capacity: Int = 256) {
+        precondition(capacity > 0, "a ring of \(capacity) entries")
+        self.capacity = capacity
+        var contents = Contents()
+        contents.entries.reserveCapacity(capacity)
+        self.contents = Mutex(contents)
+    }
+
+    /// Notes that a collective starts; returns its sequence number for `end`.
+    package func begin(channel: String, operation: String, label: String, bytes: Int) -> UInt64 {
+        contents.withLock { contents in
+            let sequence = contents.next
+            contents.next += 1
+            let entry = Entry(
+                sequence: sequence, channel: channel, operation: operation, label: label, bytes: bytes,
+                state: .running, start: MonotonicClock.nanoseconds, end: 0)
+            if contents.entries.count < capacity {
+                contents.entries.append(entry)
+            } else {
+                contents.entries[Int(sequence % UInt64(capacity))] = entry
+            }
+            return sequence
+        }
+    }
+
+    /// Notes that the collective `sequence` has ended, and adds its duration to the channel's wait.
+    package func end(_ sequence: UInt64, _ state: State) {
+        contents.withLock { contents in
+            let index = Int(sequence % UInt64(capacity))
+            guard contents.entries[index].sequence == sequence else { return }
+            contents.entries[index].state = state
+            contents.entries[index].end = MonotonicClock.nanoseconds
+            let entry = contents.entries[index]
+            contents.waited[entry.channel, default: 0] += entry.seconds()
+        }
+    }
+
+    /// Runs `body` as the collective `label`.
+    package func record<Result>(
+        channel: String, operation: String, label: String, bytes: Int, _ body: () throws -> Result
+    ) throws -> Result {
+        let sequence = begin(channel: channel, operation: operation, label: label, bytes: bytes)
+        do {
+            let result = try body()
+            end(sequence, .done)
+            return result
+        } catch {
+            end(sequence, .failed)
+            throw error
+        }
+    }
+
+    /// The entries, oldest first.
+    package var entries: [Entry] {
+        contents.withLock { contents in contents.entries.sorted { $0.sequence < $1.sequence } }
+    }
+
+    /// The collectives that have not ended, oldest first.
+    package var running: [Entry] { entries.filter { $0.state == .running } }
+
+    /// Seconds spent in collectives so far, on one channel or on all. The rank that makes the others wait is the one
+    /// that waits least.
+    package func waitSeconds(channel: String? = nil) -> Double {
+        contents.withLock { contents in
+            if let channel { return contents.waited[channel] ?? 0 }
+            return contents.waited.values.reduce(0, +)
+        }
+    }
+
+    /// How many collectives have started.
+    package var count: UInt64 { contents.withLock { $0.next } }
+}

@@ -1,0 +1,70 @@
+internal import CKernels
+package import Collectives
+package import Tensors
+
+extension Float: HeadScalar {
+    package static var dtype: DType { .float32 }
+    package static func elements(_ tensor: Tensor) -> UnsafeMutableBufferPointer<Float> { tensor.floats }
+
+    package static func gemm(
+        _ pool: ThreadPool, transposeA: Bool, transposeB: Bool, m: Int, n: Int, k: Int, a: UnsafePointer<Float>,
+        b: UnsafePointer<Float>, beta: Float, c: UnsafeMutablePointer<Float>
+    ) {
+        BLAS.gemm(
+            pool, transposeA: transposeA, transposeB: transposeB, m: m, n: n, k: k, a: a, lda: transposeA ? m : k,
+            b: b, ldb: transposeB ? k : n, beta: beta, c: c, ldc: n)
+    }
+
+    package static func inverseNorms(
+        _ pool: ThreadPool, _ x: UnsafePointer<Float>, rows: Int, columns: Int,
+        into inverse: UnsafeMutablePointer<Float>
+    ) {
+        guard rows > 0 else { return }
+        ak_row_inverse_norm(pool.handle, x, Int32(rows), Int32(columns), columns, inverse)
+    }
+
+    package static func dot(_ a: UnsafePointer<Float>, _ b: UnsafePointer<Float>, count: Int) -> Double {
+        HeadLoops.dot(a, b, count: count)
+    }
+
+    package static func activate(
+        _ pool: ThreadPool, _ block: LogitBlock<Float>, _ rows: UnsafeMutablePointer<RowActivation>
+    ) {
+        HeadLoops.activate(pool, block, rows)
+    }
+
+    package static func exponentials(
+        _ pool: ThreadPool, _ block: LogitBlock<Float>, maximum: UnsafePointer<Float>,
+        sums: UnsafeMutablePointer<Float>
+    ) {
+        ak_row_exp_sum(
+            pool.handle, block.values, Int32(block.rows), Int32(block.columns), block.columns, maximum, sums)
+    }
+
+    package static func differentiate(
+        _ pool: ThreadPool, _ block: LogitBlock<Float>, coefficient: UnsafePointer<Double>,
+        target: UnsafePointer<Double>
+    ) {
+        HeadLoops.differentiate(pool, block, coefficient: coefficient, target: target)
+    }
+
+    package static func scaleRows(
+        _ pool: ThreadPool, _ x: UnsafeMutablePointer<Float>, factors: UnsafePointer<Float>, rows: Int, columns: Int
+    ) {
+        HeadLoops.scaleRows(pool, x, factors: factors, rows: rows, columns: columns)
+    }
+
+    package static func project(
+        _ pool: ThreadPool, _ gradient: UnsafeMutablePointer<Float>, x: UnsafePointer<Float>,
+        inverse: UnsafePointer<Float>, rows: Int, columns: Int, radial: UnsafePointer<RadialTerm>?
+    ) {
+        HeadLoops.project(pool, gradient, x: x, inverse: inverse, rows: rows, columns: columns, radial: radial)
+    }
+
+    package static func reduceScatter(
+        _ communicator: any Communicator, _ values: UnsafeMutableBufferPointer<Float>,
+        into block: UnsafeMutableBufferPointer<Float>, _ label: String
+    ) throws {
+        try communicator.reduceScatter(UnsafeBufferPointer(values), into: block, label)
+    }
+}
