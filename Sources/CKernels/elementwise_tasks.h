@@ -38,7 +38,7 @@ static inline void ak_require_alike(ak_map a, ak_map b, const char *kernel) {
 /// next kernel, and its lines need not be read first.
 static inline bool ak_streams(ak_map y) {
     const size_t bytes = (size_t)y.n * (size_t)y.image * sizeof(float);
-    return y.dtype == AK_F32 && (uintptr_t)y.data % 64 == 0 && bytes >= (size_t)64 << 20;
+    return y.dtype == AK_F32 && (uintptr_t)y.data % 64 == 0 && bytes >= (size_t)32 << 20;
 }
 
 #endif
