@@ -10,6 +10,14 @@ struct DenseHead: Sendable {
         var cosines: [Double]
         var label: Int
         var norm: Double
+        /// ‖x‖ and cos θ_y of all rows.
+        var norms: [Double] = []
+        var targetCosines: [Double] = []
+
+        /// Every cosine but the target's.
+        func map(_ other: (Double) -> Double, target: (Double) -> Double) -> [Double] {
+            cosines.enumerated().map { $0.offset == label ? target($0.element) : other($0.element) }
+        }
     }
 
     struct Outcome {
@@ -30,16 +38,8 @@ struct DenseHead: Sendable {
         scale: Double, _ phi: @escaping @Sendable (Double) -> Double, slope: @escaping @Sendable (Double) -> Double
     ) -> DenseHead {
         DenseHead(
-            logits: { row in
-                var z = row.cosines.map { scale * $0 }
-                z[row.label] = scale * phi(row.cosines[row.label])
-                return z
-            },
-            slopes: { row in
-                var slopes = [Double](repeating: scale, count: row.cosines.count)
-                slopes[row.label] = scale * slope(row.cosines[row.label])
-                return slopes
-            })
+            logits: { $0.map({ scale * $0 }, target: { scale * phi($0) }) },
+            slopes: { $0.map({ _ in scale }, target: { scale * slope($0) }) })
     }
 
     /// - Parameters:
@@ -52,6 +52,7 @@ struct DenseHead: Sendable {
         var outcome = Outcome(
             embeddingGradient: [Double](repeating: 0, count: n * d),
             centreGradient: [Double](repeating: 0, count: c * d))
+        var rows: [Row] = []
         for i in 0..<n {
             let x = Array(embeddings[i * d..<(i + 1) * d])
             let norm = Self.norm(x)
@@ -60,8 +61,13 @@ struct DenseHead: Sendable {
                 let w = Array(centres[j * d..<(j + 1) * d])
                 cosines[j] = min(max(Self.dot(x, w) / (norm * Self.norm(w)), -1), 1)
             }
-            let row = Row(index: i, cosines: cosines, label: labels[i], norm: norm)
-            accumulate(row, x, centres, n, &outcome)
+            rows.append(Row(index: i, cosines: cosines, label: labels[i], norm: norm))
+        }
+        for (i, row) in rows.enumerated() {
+            var row = row
+            row.norms = rows.map(\.norm)
+            row.targetCosines = rows.map { $0.cosines[$0.label] }
+            accumulate(row, Array(embeddings[i * d..<(i + 1) * d]), centres, n, &outcome)
         }
         return outcome
     }
@@ -71,8 +77,11 @@ struct DenseHead: Sendable {
         let z = logits(row)
         let highest = z.max()!
         let sum = z.reduce(0) { $0 + exp($1 - highest) }
+        // 1 − p_y and −log p_y without cancellation.
+        let others = z.indices.reduce(0) { $1 == row.label ? $0 : $0 + exp(z[$1] - highest) }
+        let crossEntropy = z[row.label] == highest ? log1p(others) : log(sum) + highest - z[row.label]
         let (extra, extraSlope) = penalty(row.norm)
-        outcome.loss += (log(sum) + highest - z[row.label] + extra) / Double(n)
+        outcome.loss += (crossEntropy + extra) / Double(n)
         outcome.targetCosine += row.cosines[row.label] / Double(n)
         let others = row.cosines.enumerated().filter { $0.offset != row.label }.map(\.element)
         if others.allSatisfy({ $0 < row.cosines[row.label] }) { outcome.accuracy += 1 / Double(n) }
@@ -80,7 +89,7 @@ struct DenseHead: Sendable {
         let normSlopes = normSlopes(row)
         for k in 0..<d { outcome.embeddingGradient[row.index * d + k] += extraSlope / Double(n) * x[k] / row.norm }
         for j in z.indices {
-            let residual = (exp(z[j] - highest) / sum - (j == row.label ? 1 : 0)) / Double(n)
+            let residual = (j == row.label ? -others : exp(z[j] - highest)) / sum / Double(n)
             let w = Array(centres[j * d..<(j + 1) * d])
             let length = Self.norm(w)
             for k in 0..<d {

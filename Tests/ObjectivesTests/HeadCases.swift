@@ -11,10 +11,20 @@ struct HeadCase: Sendable, CustomTestStringConvertible {
     var expected: [Double]
     /// Whether the problem's embeddings are the scaled ones.
     var scaled = false
-    /// Whether backward follows the derivative of the loss.
-    var isExact = true
+    var derivative = Derivative.full
     /// Whether the value changes with ‖x‖.
     var dependsOnNorm = false
+    /// The same head with its moving averages at rest, where they depend on the embeddings.
+    var atRest: (any MarginFunction)?
+
+    /// What backward is the derivative of.
+    enum Derivative: Sendable {
+        case full
+        /// The loss along directions that keep ‖x‖: the length carries no gradient.
+        case tangential
+        /// Another function: the margin is straight-through.
+        case straightThrough
+    }
 
     var testDescription: String { name }
 }
@@ -56,7 +66,7 @@ extension HeadCase {
             name: "ArcFace plain, straight-through", margin: ArcFace(fallback: .plain, gradient: .straightThrough),
             dense: .target(scale: 64, { arcValue($0, 0.5) }, slope: { _ in 1 }),
             expected: [57.2247576435, 23.7515958540, 18.7931616629, -3.0413975028, 1.3782854679, -0.6227427446],
-            isExact: false),
+            derivative: .straightThrough),
         HeadCase(
             name: "combined (.9, .4, .15)", margin: CombinedMargin(multiplier: 0.9, angle: 0.4, offset: 0.15),
             dense: .target(
@@ -69,5 +79,7 @@ extension HeadCase {
             expected: [60.8737229891, 23.6884632700, 18.9485958860, -3.0638993167, 1.3080805972, -0.6113365800]),
     ]
 
-    static let all = plainHeads + angularHeads
+    /// With published vectors.
+    static let tabled = plainHeads + angularHeads + adaptiveHeads + multiplicativeHeads
+    static let all = tabled + untabled
 }

@@ -29,34 +29,32 @@ package struct AngularMargin: Sendable {
     /// - Parameters:
     ///   - margin: m in radians.
     ///   - row: the row, whose cosine is θ's.
-    package init(_ margin: Double, _ row: MarginRow, fallback: Fallback) {
+    package static func of(_ margin: Double, _ row: MarginRow, fallback: Fallback) -> AngularMargin {
         switch fallback {
         case .hard where row.cosine <= cos(.pi - margin):
-            value = row.cosine - margin * sin(margin)
-            slope = 1
-            marginSlope = -sin(margin) - margin * cos(margin)
+            return AngularMargin(
+                value: row.cosine - margin * sin(margin), slope: 1, marginSlope: -sin(margin) - margin * cos(margin))
         case .easy where row.cosine <= 0:
-            (value, slope, marginSlope) = (row.cosine, 1, 0)
-        case .clipped:
-            let limit = 1 - Self.clip
-            let angle = acos(min(max(row.cosine, -limit), limit)) + margin
-            let isInside = angle >= Self.clip && angle <= .pi - Self.clip
-            self.init(sum: row.guardedCosine, margin)
-            if !isInside || abs(row.cosine) > limit {
-                value = cos(min(max(angle, Self.clip), .pi - Self.clip))
-                slope = 0
-                marginSlope = isInside ? -sin(angle) : 0
-            }
-        case .plain, .hard, .easy:
-            self.init(sum: row.guardedCosine, margin)
+            return AngularMargin(value: row.cosine, slope: 1, marginSlope: 0)
+        case .clipped: return clipped(margin, row)
+        case .plain, .hard, .easy: return sum(row.guardedCosine, margin)
         }
     }
 
+    private static func clipped(_ margin: Double, _ row: MarginRow) -> AngularMargin {
+        let limit = 1 - clip
+        let angle = acos(min(max(row.cosine, -limit), limit)) + margin
+        let isInside = angle >= clip && angle <= .pi - clip
+        if isInside && abs(row.cosine) <= limit { return sum(row.cosine, margin) }
+        return AngularMargin(
+            value: cos(min(max(angle, clip), .pi - clip)), slope: 0, marginSlope: isInside ? -sin(angle) : 0)
+    }
+
     /// cos(θ + m) by the addition theorem, and sin(θ + m)/sin θ.
-    private init(sum cosine: Double, _ margin: Double) {
+    private static func sum(_ cosine: Double, _ margin: Double) -> AngularMargin {
         let sine = ((1 - cosine) * (1 + cosine)).squareRoot()
-        value = cosine * cos(margin) - sine * sin(margin)
-        slope = cos(margin) + sin(margin) * cosine / sine
-        marginSlope = -(sine * cos(margin) + cosine * sin(margin))
+        return AngularMargin(
+            value: cosine * cos(margin) - sine * sin(margin), slope: cos(margin) + sin(margin) * cosine / sine,
+            marginSlope: -(sine * cos(margin) + cosine * sin(margin)))
     }
 }

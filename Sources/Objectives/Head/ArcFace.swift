@@ -1,15 +1,17 @@
 /// The additive angular margin: φ = cos(θ + m) (Deng et al., "ArcFace", CVPR 2019, eq. 3).
 package struct ArcFace: MarginFunction {
+    package typealias Fallback = AngularMargin.Fallback
+
     package var margin: Double
     package var scale: Double
-    package var fallback: AngularMargin.Fallback
+    package var fallback: Fallback
     package var gradient: MarginGradient
 
     /// - Parameters:
     ///   - margin: m in radians, 0 ≤ m ≤ π/2.
     ///   - scale: s > 0.
     package init(
-        margin: Double = 0.5, scale: Double = 64, fallback: AngularMargin.Fallback = .hard,
+        margin: Double = 0.5, scale: Double = 64, fallback: Fallback = .hard,
         gradient: MarginGradient = .exact
     ) {
         self.margin = margin
@@ -27,7 +29,7 @@ package struct ArcFace: MarginFunction {
     }
 
     package func target(_ row: MarginRow) -> MarginTarget {
-        let moved = AngularMargin(margin, row, fallback: fallback)
+        let moved = AngularMargin.of(margin, row, fallback: fallback)
         return MarginTarget(value: moved.value, slope: gradient == .exact ? moved.slope : 1)
     }
 }

@@ -52,7 +52,7 @@ package struct CurricularFace: MarginFunction {
     }
 
     package func target(_ row: MarginRow) -> MarginTarget {
-        let moved = AngularMargin(margin, row, fallback: .hard)
+        let moved = AngularMargin.of(margin, row, fallback: .hard)
         return MarginTarget(value: moved.value, slope: moved.slope)
     }
 }

@@ -71,7 +71,7 @@ package struct ElasticFace: MarginFunction {
     package func target(_ row: MarginRow) -> MarginTarget {
         let margin = margins[row.index]
         guard kind == .arc else { return MarginTarget(value: row.cosine - margin, slope: 1) }
-        let moved = AngularMargin(margin, row, fallback: .plain)
+        let moved = AngularMargin.of(margin, row, fallback: .plain)
         return MarginTarget(value: moved.value, slope: moved.slope)
     }
 }

@@ -40,8 +40,7 @@ enum HeadLoops {
                 segment(
                     values + rest, slopes.map { $0 + rest }, block.columnInverse + rest, block.columns - rest, inverse,
                     state)
-                values[target] = S(state.pointee.targetLogit)
-                state.pointee.logitMaximum = max(state.pointee.logitMaximum, state.pointee.targetLogit)
+                values[target] = -.infinity
             }
         }
     }

@@ -1,4 +1,3 @@
-internal import CKernels
 package import Collectives
 package import Tensors
 
@@ -19,8 +18,9 @@ extension Float: HeadScalar {
         _ pool: ThreadPool, _ x: UnsafePointer<Float>, rows: Int, columns: Int,
         into inverse: UnsafeMutablePointer<Float>
     ) {
-        guard rows > 0 else { return }
-        ak_row_inverse_norm(pool.handle, x, Int32(rows), Int32(columns), columns, inverse)
+        Rows.inverseNorm(
+            pool, UnsafeMutablePointer(mutating: x), rows: rows, columns: columns, stride: columns,
+            into: UnsafeMutableBufferPointer(start: inverse, count: rows))
     }
 
     package static func dot(_ a: UnsafePointer<Float>, _ b: UnsafePointer<Float>, count: Int) -> Double {
@@ -37,8 +37,10 @@ extension Float: HeadScalar {
         _ pool: ThreadPool, _ block: LogitBlock<Float>, maximum: UnsafePointer<Float>,
         sums: UnsafeMutablePointer<Float>
     ) {
-        ak_row_exp_sum(
-            pool.handle, block.values, Int32(block.rows), Int32(block.columns), block.columns, maximum, sums)
+        Rows.expSum(
+            pool, block.values, rows: block.rows, columns: block.columns, stride: block.columns,
+            minus: UnsafeMutableBufferPointer(start: UnsafeMutablePointer(mutating: maximum), count: block.rows),
+            into: UnsafeMutableBufferPointer(start: sums, count: block.rows))
     }
 
     package static func differentiate(

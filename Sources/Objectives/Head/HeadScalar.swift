@@ -25,10 +25,11 @@ package struct LogitBlock<Scalar: HeadScalar> {
 /// What `activate` reads and writes for each row.
 package struct RowActivation {
     package var scale: Double = 0
-    /// The target's logit.
+    /// The target's logit, where the class is here; `activate` leaves it out.
     package var targetLogit: Double = 0
     package var rule: NegativeRule?
-    /// Out: the largest raw cosine of a column that is not the target, and the largest logit.
+    /// Out: the largest raw cosine of a column that is not the target, and the largest logit of those, a value of the
+    /// element type.
     package var negativeMaximum: Double = -.infinity
     package var logitMaximum: Double = -.infinity
     /// Out: whether the rule changed anything.
@@ -57,9 +58,9 @@ package protocol HeadScalar: BinaryFloatingPoint, SIMDScalar, Codable, Sendable 
     /// The inner product, accumulated in double.
     static func dot(_ a: UnsafePointer<Self>, _ b: UnsafePointer<Self>, count: Int) -> Double
 
-    /// Inner products to logits: cosines, negative rules, scale, target.
+    /// Inner products to logits: cosines, negative rules, scale; −∞ for the target.
     static func activate(_ pool: ThreadPool, _ block: LogitBlock<Self>, _ rows: UnsafeMutablePointer<RowActivation>)
-    /// values = exp(values − maximum[row]) in place, sums[row] = their sum. A maximum of −∞ stands for an empty row.
+    /// values = exp(values − maximum[row]) in place, sums[row] = their sum.
     static func exponentials(
         _ pool: ThreadPool, _ block: LogitBlock<Self>, maximum: UnsafePointer<Self>, sums: UnsafeMutablePointer<Self>)
     /// Exponentials to gradients of the inner products: values = values · slopes · coefficient[row] · columnInverse, the

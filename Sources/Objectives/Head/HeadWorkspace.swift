@@ -54,8 +54,8 @@ struct HeadWorkspace<Scalar: HeadScalar> {
     var negativeMaxima: UnsafeMutableBufferPointer<Double> { vector(0) }
     var logitMaxima: UnsafeMutableBufferPointer<Double> { vector(1) }
     var maximumPack: UnsafeMutableBufferPointer<Double> { vector(0, count: 2) }
-    /// Σ exp(z − m); z_y − m on the owner and 0 elsewhere; cos θ_y likewise.
-    var sums: UnsafeMutableBufferPointer<Double> { vector(2) }
+    /// Σ exp(z − m) over the other classes; z_y − m on the owner and 0 elsewhere; cos θ_y likewise.
+    var negativeSums: UnsafeMutableBufferPointer<Double> { vector(2) }
     var shiftedTargets: UnsafeMutableBufferPointer<Double> { vector(3) }
     var targetCosines: UnsafeMutableBufferPointer<Double> { vector(4) }
     var sumPack: UnsafeMutableBufferPointer<Double> { vector(2, count: 3) }

@@ -42,7 +42,7 @@ package struct MagFace: MarginFunction {
     package func scale(_ row: MarginRow) -> LogitScale { LogitScale(scale) }
 
     package func target(_ row: MarginRow) -> MarginTarget {
-        let moved = AngularMargin(margin(norm: row.norm), row, fallback: fallback)
+        let moved = AngularMargin.of(margin(norm: row.norm), row, fallback: fallback)
         return MarginTarget(
             value: moved.value, slope: moved.slope,
             normSlope: clamped(row.norm).isInside ? moved.marginSlope * rate : 0)

@@ -132,7 +132,8 @@ extension ShardedClassifier {
             columnInverse: work.columnInverse + range.lowerBound)
     }
 
-    /// Maxima and sums of exponentials over the shard. Returns whether the logit buffer still holds the exponentials of
+    /// Maxima and sums of exponentials over the shard, without the targets: their exponentials join in double, so that
+    /// 1 − p_y keeps its digits when it is small. Returns whether the logit buffer still holds the exponentials of
     /// the whole shard, and no rule for negatives took effect, so that backward can go on from it.
     private func forward() -> Bool {
         for row in 0..<globalBatch {
@@ -148,33 +149,40 @@ extension ShardedClassifier {
                 let state = work.activations[row]
                 if state.ruleApplied { isRetained = false }
                 work.negativeMaxima[row] = max(work.negativeMaxima[row], state.negativeMaximum)
-                // The maximum is rounded to the element type once, so that all uses of it agree.
-                work.blockMaxima[row] = Scalar(state.logitMaximum)
+                work.blockMaxima[row] = shift(state.logitMaximum)
             }
             Scalar.exponentials(pool, block, maximum: work.blockMaxima, sums: work.blockSums)
             for row in 0..<globalBatch {
-                let maximum = max(work.localMaxima[row], Double(work.blockMaxima[row]))
+                let blockMaximum = work.activations[row].logitMaximum
+                let maximum = max(work.localMaxima[row], blockMaximum)
                 work.localSums[row] =
                     shifted(work.localSums[row], from: work.localMaxima[row], to: maximum)
-                    + shifted(Double(work.blockSums[row]), from: Double(work.blockMaxima[row]), to: maximum)
+                    + shifted(Double(work.blockSums[row]), from: blockMaximum, to: maximum)
                 work.localMaxima[row] = maximum
             }
         }
         return isRetained
     }
 
-    /// A sum of exponentials relative to another maximum; −∞ stands for no terms.
+    /// What is subtracted from logits whose maximum is given; −∞ stands for no logits.
+    private func shift(_ maximum: Double) -> Scalar { maximum == -.infinity ? 0 : Scalar(maximum) }
+
+    /// A sum of exponentials relative to another maximum. Without logits it is 0, or NaN if all were.
     private func shifted(_ sum: Double, from old: Double, to new: Double) -> Double {
-        old == -.infinity ? 0 : sum * exp(old - new)
+        old == -.infinity ? sum : sum * exp(old - new)
     }
 
     /// The two reductions that make one softmax of the shards', and what follows from them.
     private func joinSoftmax() throws -> ClassificationResult {
-        _ = work.logitMaxima.update(fromContentsOf: work.localMaxima)
+        for row in 0..<globalBatch {
+            let isOwned = work.localColumns[row] >= 0
+            work.logitMaxima[row] =
+                isOwned ? max(work.localMaxima[row], work.activations[row].targetLogit) : work.localMaxima[row]
+        }
         try communicator.allReduce(work.maximumPack, .max, "head maxima")
         for row in 0..<globalBatch {
             let maximum = work.logitMaxima[row]
-            work.sums[row] = shifted(work.localSums[row], from: work.localMaxima[row], to: maximum)
+            work.negativeSums[row] = shifted(work.localSums[row], from: work.localMaxima[row], to: maximum)
             let isOwned = work.localColumns[row] >= 0
             work.shiftedTargets[row] = isOwned ? work.activations[row].targetLogit - maximum : 0
             work.targetCosines[row] = work.localTargetCosines[row]
@@ -185,7 +193,7 @@ extension ShardedClassifier {
         var correct = 0
         var cosines = 0.0
         for row in 0..<globalBatch {
-            loss += log(work.sums[row]) - work.shiftedTargets[row]
+            loss += crossEntropy(row)
             penalty += margin.penalty(self.row(row, cosine: work.targetCosines[row])).value
             if work.targetCosines[row] > work.negativeMaxima[row] { correct += 1 }
             cosines += work.targetCosines[row]
@@ -196,6 +204,13 @@ extension ShardedClassifier {
             targetCosine: cosines / count)
     }
 
+    /// −log p_y, without cancellation where p_y is near 1.
+    private func crossEntropy(_ row: Int) -> Double {
+        let own = exp(work.shiftedTargets[row])
+        let others = work.negativeSums[row]
+        return own > others ? log1p(others / own) : log(others + own) - work.shiftedTargets[row]
+    }
+
     /// Per-row factors of the gradient: with G = dL/dz, element (i, c) of dL/d(x_i·w_c) is
     /// G·s_i·f'(c)/(‖x_i‖‖w_c‖), so that dX and dW are products with raw rows.
     private func prepareBackward() {
@@ -204,11 +219,13 @@ extension ShardedClassifier {
             let state = work.activations[index]
             let factor = state.scale * Double(work.rowInverse[index]) / count
             let maximum = work.logitMaxima[index]
+            let total = work.negativeSums[index] + exp(work.shiftedTargets[index])
             var radial = RadialTerm()
             let scaleSlope = work.scaleSlopes[index]
             if scaleSlope != 0 { radial.keep = scaleSlope / (state.scale * Double(work.rowInverse[index])) }
             if work.localColumns[index] >= 0 {
-                let residual = exp(work.shiftedTargets[index]) / work.sums[index] - 1
+                // p_y − 1
+                let residual = -work.negativeSums[index] / total
                 let slope = work.targetSlopes[index]
                 work.targetGradients[index] = residual * factor * slope
                 radial.radial = residual / count * state.scale * work.targetNormSlopes[index]
@@ -226,7 +243,7 @@ extension ShardedClassifier {
             work.radials[index] = radial
             work.coefficients[index] =
                 work.localMaxima[index] == -.infinity
-                ? 0 : exp(work.localMaxima[index] - maximum) / work.sums[index] * factor
+                ? 0 : exp(work.localMaxima[index] - maximum) / total * factor
         }
     }
 
@@ -261,7 +278,7 @@ extension ShardedClassifier {
     private func recomputed(_ range: Range<Int>) -> LogitBlock<Scalar> {
         let block = multiplied(range, withSlopes: true)
         Scalar.activate(pool, block, work.activations)
-        for row in 0..<globalBatch { work.blockMaxima[row] = Scalar(work.localMaxima[row]) }
+        for row in 0..<globalBatch { work.blockMaxima[row] = shift(work.localMaxima[row]) }
         Scalar.exponentials(pool, block, maximum: work.blockMaxima, sums: work.blockSums)
         return block
     }
