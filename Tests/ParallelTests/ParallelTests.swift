@@ -75,6 +75,17 @@ enum ParallelTests {
             let version = MPICommunicator.libraryVersion
             try check(version.contains("Open MPI"), "version '\(version)'")
         },
+        MultiRankCheck("waiting in MPI leaves the processor alone") { communicator in
+            try checkWaitingIsCheap(communicator) { try communicator.barrier("long wait") }
+        },
+        MultiRankCheck("waiting at a window leaves the processor alone") { communicator in
+            let window = try communicator.makeSharedWindow(byteCount: 4_096)
+            try checkWaitingIsCheap(communicator) { try window?.synchronise() }
+        },
+        MultiRankCheck("a window larger than the shared memory is refused") { communicator in
+            let window = try communicator.makeSharedWindow(byteCount: 1 << 50)
+            try check(window == nil, "a window of a pebibyte")
+        },
         MultiRankCheck("ranks that disagree are told apart") { communicator in
             guard communicator.size > 1, let world = communicator as? MPICommunicator else { return }
             var options = world.options
@@ -90,6 +101,21 @@ enum ParallelTests {
             throw CheckFailure("different sizes went unnoticed")
         },
     ]
+
+    /// The last rank is late by half a second; the others must not use a core meanwhile.
+    private static func checkWaitingIsCheap(_ communicator: any Communicator, _ wait: () throws -> Void) throws {
+        func processorSeconds() -> Double {
+            var time = timespec()
+            clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &time)
+            return Double(time.tv_sec) + Double(time.tv_nsec) * 1e-9
+        }
+        try communicator.barrier("before a long wait")
+        let start = processorSeconds()
+        if communicator.rank == communicator.size - 1 { usleep(500_000) }
+        try wait()
+        let used = processorSeconds() - start
+        try check(used < 0.15, "used \(used) s of processor time in half a second of waiting")
+    }
 
     private static func checkEnvironment() throws {
         func environment(_ variables: [String: String]) -> MPIEnvironment { MPIEnvironment { variables[$0] } }

@@ -16,7 +16,8 @@ switch arguments.first {
 case nil: status = ParallelTests.runChecks()
 case "timeout": status = ParallelTests.runTimeout()
 case "abort": status = ParallelTests.runAbort()
-case "measure": status = ParallelTests.measureReduction(mebibytes: arguments.dropFirst().first.flatMap { Int($0) } ?? 96)
+case "measure":
+    status = ParallelTests.measureReduction(mebibytes: arguments.dropFirst().first.flatMap { Int($0) } ?? 96)
 case let mode?:
     ParallelTests.report("no mode '\(mode)': none, timeout, abort or measure [MiB]")
     status = 64
