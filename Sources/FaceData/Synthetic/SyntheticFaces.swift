@@ -87,8 +87,7 @@ package struct SyntheticFaces: Sendable {
         return (canvas.image(moment.camera), attributes)
     }
 
-    /// What `image` reports, but without the occluded fraction's effect: no pixel is drawn.
-    func person(_ identity: Int) -> SyntheticIdentity {
+    private func person(_ identity: Int) -> SyntheticIdentity {
         precondition(identity >= 0 && identity < 1 << 32, "identity \(identity) is not in 0..<2^32")
         var stream = RandomStream(seed: seed, purpose: .syntheticIdentity, index: UInt64(identity))
         return SyntheticIdentity(&stream)

@@ -119,6 +119,16 @@ struct SyntheticNoise: Sendable {
         return out
     }
 
+    /// The table at (x, y), interpolated between entries: for looking at it closely.
+    @inline(__always) func smooth(_ x: Lanes, _ y: Lanes) -> Lanes {
+        let left = x.rounded(.down), top = y.rounded(.down)
+        let u = x - left, v = y - top
+        let a = self(left, top), b = self(left + 1, top)
+        let c = self(left, top + 1), d = self(left + 1, top + 1)
+        let above = a + (b - a) * u, below = c + (d - c) * u
+        return above + (below - above) * v
+    }
+
     /// The table at (x, y), nearest entry; |x|, |y| < 2^21.
     @inline(__always) func callAsFunction(_ x: Lanes, _ y: Lanes) -> Lanes {
         // Adding 1.5 * 2^23 leaves the rounded integer in the low bits of the pattern.
