@@ -150,7 +150,7 @@ package struct NetworkSection: Sendable, Equatable, Codable {
 /// The margin head over the class centres.
 package struct HeadSection: Sendable, Equatable, Codable {
     package enum Margin: String, Sendable, Codable, CaseIterable { case normface, cosface, arcface, combined }
-    package enum Overflow: String, Sendable, Codable, CaseIterable { case hard, plain, easy, clipped }
+    package enum Fallback: String, Sendable, Codable, CaseIterable { case hard, plain, easy, clipped }
     package enum Gradient: String, Sendable, Codable, CaseIterable {
         case exact
         case straightThrough = "straight_through"
@@ -170,7 +170,7 @@ package struct HeadSection: Sendable, Equatable, Codable {
     package var m2 = 0.3
     package var m3 = 0.2
     /// What happens where θ + m > π.
-    package var overflow = Overflow.hard
+    package var fallback = Fallback.hard
     package var gradient = Gradient.exact
     package var centres = Centres.normal
 
@@ -183,7 +183,7 @@ package struct HeadSection: Sendable, Equatable, Codable {
         m1 = try reader.number("m1", default: m1, in: 0.1...4)
         m2 = try reader.number("m2", default: m2, in: 0...2)
         m3 = try reader.number("m3", default: m3, in: 0...2)
-        overflow = try reader.choice("overflow", default: overflow)
+        fallback = try reader.choice("fallback", default: fallback)
         gradient = try reader.choice("gradient", default: gradient)
         centres = try reader.choice("centres", default: centres)
         if reader.has("m"), margin == .combined || margin == .normface {

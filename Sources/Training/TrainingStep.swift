@@ -7,15 +7,14 @@ package import Recipes
 package import Tensors
 
 /// This rank's share of one micro-batch, as the step takes it.
-package struct StepInput {
-    /// (B, 3, height, width), plain fp32, normalised.
-    package let images: UnsafePointer<Float>
-    package let labels: UnsafeBufferPointer<Int64>
-    package let records: UnsafeBufferPointer<Int64>
+package struct StepInput: Sendable {
+    /// (B, 3, height, width), fp32, normalised; unchanged until the pass has ended.
+    package let images: Tensor
+    /// B global class indices and record indices.
+    package let labels: [Int64]
+    package let records: [Int64]
 
-    package init(
-        images: UnsafePointer<Float>, labels: UnsafeBufferPointer<Int64>, records: UnsafeBufferPointer<Int64>
-    ) {
+    package init(images: Tensor, labels: [Int64], records: [Int64]) {
         self.images = images
         self.labels = labels
         self.records = records
@@ -152,13 +151,15 @@ package final class TrainingStep {
         let weight = 1 / Float(count)
         // The labels travel while the backbone computes.
         nonisolated(unsafe) let objective = objective
-        nonisolated(unsafe) let labels = input.labels
-        nonisolated(unsafe) let records = input.records
         let gathered = collectives.submit { channel in
-            try objective.begin(labels: labels, records: records, over: channel)
+            try input.labels.withUnsafeBufferPointer { labels in
+                try input.records.withUnsafeBufferPointer { records in
+                    try objective.begin(labels: labels, records: records, over: channel)
+                }
+            }
         }
         let embeddings = execution.forward(
-            input.images, count: batch, mode: .training,
+            input.images.pointer, count: batch, mode: .training,
             key: .init(
                 seed: seed, step: UInt64(step),
                 firstImage: UInt64((micro * communicator.size + communicator.rank) * batch)))
