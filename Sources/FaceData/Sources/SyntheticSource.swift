@@ -24,7 +24,7 @@ package struct SyntheticSource: FaceSource {
 
     package func encodedBytes(of index: Int) throws(FaceDataError) -> [UInt8] {
         do throws(ImageError) {
-            return try ImageCodec.encodePNG(image(at: index))
+            return try ImageCodec.encodePNG(attributed(index).0)
         } catch {
             throw FaceDataError(error, file: "\(location), \(key(of: index))")
         }
