@@ -1,7 +1,7 @@
 package import Artifacts
 package import Collectives
 import FaceData
-package import Layers
+import Layers
 import Networks
 import Objectives
 import Tensors

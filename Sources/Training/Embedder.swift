@@ -2,7 +2,7 @@ import CKernels
 package import Collectives
 package import Evaluation
 package import FaceData
-package import Layers
+import Layers
 package import Networks
 package import Tensors
 

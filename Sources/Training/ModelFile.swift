@@ -1,9 +1,9 @@
 package import Artifacts
 package import FaceData
 import Foundation
-package import Layers
+import Layers
 package import Networks
-package import Tensors
+import Tensors
 
 /// A backbone's weights on disk with everything that a command must know to use them: network, sizes, preprocessing.
 package enum ModelFile {

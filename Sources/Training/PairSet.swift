@@ -1,5 +1,5 @@
 package import Evaluation
-package import FaceData
+import FaceData
 import Recipes
 package import Tensors
 

@@ -1,5 +1,5 @@
 import Evaluation
-package import FaceData
+import FaceData
 package import Recipes
 import Tensors
 

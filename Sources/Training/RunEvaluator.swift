@@ -1,4 +1,4 @@
-package import Collectives
+import Collectives
 package import Evaluation
 package import FaceData
 package import Networks
@@ -35,7 +35,7 @@ package final class RunEvaluator {
         guard let embedder else { return [] }
         return try sets.map { entry in
             let ranks = environment.communicator.size
-            let progress = Progress(
+            let progress = ProgressDisplay(
                 total: entry.set.imageCount, style: environment.isRoot ? environment.progress : .never)
             let report = try embedder.verify(entry.set, flip: entry.flip, communicator: environment.communicator) {
                 progress.update(min($0 * ranks, entry.set.imageCount), "evaluating \(entry.set.name)")

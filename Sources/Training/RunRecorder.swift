@@ -1,8 +1,10 @@
 import Artifacts
+import Collectives
 import Evaluation
 import FaceData
 import Figures
 import Foundation
+import Logging
 import Recipes
 import Telemetry
 import Tensors
@@ -14,7 +16,7 @@ final class RunRecorder {
     private let environment: RunEnvironment
     private let log: RunLog?
     private var quarantineLog: RunLog?
-    private var progress: Progress
+    private var progress: ProgressDisplay
     private var window = Window()
     private var every = 20
     private var imagesPerStep = 0
@@ -33,12 +35,13 @@ final class RunRecorder {
         self.folder = folder
         self.environment = environment
         log = environment.isRoot ? try RunLog(path: folder + "/log.jsonl") : nil
-        progress = Progress(total: 0, style: .never)
+        progress = ProgressDisplay(total: 0, style: .never)
     }
 
-    func start(total: Int, first: Int, images: Int) {
+    func start(every: Int, total: Int, first: Int, images: Int) {
+        self.every = every
         imagesPerStep = images
-        progress = Progress(total: total, first: first, style: environment.isRoot ? environment.progress : .never)
+        progress = ProgressDisplay(total: total, first: first, style: environment.isRoot ? environment.progress : .never)
         window = Window()
     }
 
@@ -64,8 +67,6 @@ final class RunRecorder {
         try line(report, state, seconds: seconds, rate: rate)
         window = Window()
     }
-
-    func configure(every: Int) { self.every = every }
 
     private func line(_ report: StepReport, _ state: RunState, seconds: Double, rate: Double) throws {
         let steps = Double(window.steps)
@@ -138,6 +139,31 @@ final class RunRecorder {
             try Data(recipe.yaml.utf8).write(to: URL(filePath: path), options: .atomic)
         } catch {
             throw RunLogError(path: path, reason: error.localizedDescription)
+        }
+    }
+
+    /// The images of the first step as the network sees them, with their labels.
+    func saveFirstBatch(_ batch: Batch, _ recipe: Recipe) throws {
+        let preprocessing = RunSetup.preprocessing(recipe)
+        let area = preprocessing.width * preprocessing.height
+        let values = batch.images.floats
+        let items = batch.labels.prefix(64).indices.map { index in
+            var image = RGBImage(width: preprocessing.width, height: preprocessing.height)
+            for channel in 0..<3 {
+                let plane = preprocessing.channelOrder == .rgb ? channel : 2 - channel
+                for pixel in 0..<area {
+                    let value = values[(3 * index + plane) * area + pixel] * preprocessing.scale + preprocessing.mean
+                    image.pixels[3 * pixel + channel] = UInt8(min(255, max(0, value.rounded())))
+                }
+            }
+            return ContactSheet.Item(image, caption: ["\(batch.labels[index])"])
+        }
+        let path = folder + "/first-batch.png"
+        let sheet = ContactSheet(items, columns: 8, title: "first batch, captions are labels")
+        do {
+            try Data(sheet.png()).write(to: URL(filePath: path), options: .atomic)
+        } catch {
+            throw RunLogError(path: path, reason: "\(error)")
         }
     }
 

@@ -1,14 +1,14 @@
 import Artifacts
 import Collectives
-import Evaluation
-package import FaceData
-import Foundation
-package import Layers
+package import Evaluation
+import FaceData
+import Layers
+import Logging
 package import Networks
 package import Objectives
 package import Recipes
 import Telemetry
-package import Tensors
+import Tensors
 
 /// A training run from a recipe: data, network, head, the loop, and on rank 0 everything a user sees.
 package final class Trainer {
@@ -49,12 +49,12 @@ package final class Trainer {
         self.environment = environment
         let communicator = environment.communicator
         let ranks = communicator.size
-        card = ModelFile.Card(
+        let card = ModelFile.Card(
             specification: RunSetup.specification(recipe.network), preprocessing: RunSetup.preprocessing(recipe))
+        self.card = card
 
         // What can be wrong with the recipe or the data is found before anything is written.
-        let network: Network
-        (network, source) = try communicator.together("set-up") {
+        let (network, source) = try communicator.together("set-up") {
             let network = try card.specification.build()
             let passes = recipe.batch.accumulation
             guard recipe.batch.global % (passes * ranks) == 0 else {
@@ -64,14 +64,14 @@ package final class Trainer {
             return (network, try Self.open(recipe, overfit: overfit))
         }
         self.network = network
+        self.source = source
         let batch = recipe.batch.global / recipe.batch.accumulation / ranks
-        let dataset = source
         sampler = try communicator.together("sampler") {
-            guard dataset.count >= recipe.batch.global else {
-                throw TrainingError.tooFewImages(images: dataset.count, needed: recipe.batch.global)
+            guard source.count >= recipe.batch.global else {
+                throw TrainingError.tooFewImages(images: source.count, needed: recipe.batch.global)
             }
             return try EpochSampler(
-                recordCount: dataset.count, globalBatch: batch * ranks, seed: recipe.run.seed)
+                recordCount: source.count, globalBatch: batch * ranks, seed: recipe.run.seed)
         }
         lock = try communicator.together("run folder") {
             environment.isRoot ? try Self.claim(recipe.run.folder, resume: resume) : nil
@@ -169,9 +169,8 @@ package final class Trainer {
                 exitCode: ExitCode.badData)
         }
         if state.worldSize != communicator.size {
-            environment.logger.notice(
-                "the checkpoint is of \(state.worldSize) ranks, going on with \(communicator.size): "
-                    + "running statistics start from their average")
+            let change = "the checkpoint is of \(state.worldSize) ranks, going on with \(communicator.size)"
+            environment.logger.notice("\(change): running statistics start from their average")
             state.worldSize = communicator.size
         }
         environment.logger.info("resuming \(recipe.run.folder) at step \(state.step)")
@@ -206,7 +205,7 @@ package final class Trainer {
                 preprocessing: RunSetup.preprocessing(recipe), seed: recipe.run.seed,
                 flipProbability: recipe.data.flip ? 0.5 : 0, threads: recipe.data.workers,
                 quarantineLimit: recipe.data.quarantineLimit))
-        recorder.start(total: totalSteps, first: state.step, images: recipe.batch.global)
+        recorder.start(every: recipe.log.everySteps, total: totalSteps, first: state.step, images: recipe.batch.global)
         let deadline = recipe.schedule.maxTime.map { monotonicSeconds() + $0 }
         var ending: Ending?
         var saved = state.step

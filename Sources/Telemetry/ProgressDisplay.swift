@@ -11,7 +11,7 @@ package enum ProgressStyle: String, Sendable, CaseIterable {
 
 /// Shows how far a long job is, on standard error: one line redrawn at most five times a second on a terminal, plain
 /// lines otherwise.
-package final class Progress {
+package final class ProgressDisplay {
     private let isBar: Bool
     private let isSilent: Bool
     private let total: Int
