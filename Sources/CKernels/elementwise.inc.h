@@ -1,7 +1,7 @@
 // Affine maps, additions, subsampling and dropout over feature maps.
 #include "elementwise_lanes.inc.h"
 
-// ------------------------------------------------------------------------------------------------------------ affine
+// -------------------------------------------------------------------------------------------------------------- affine
 
 AK_INLINE void AK_FN(affine_rows)(
     const affine_task *t, int part, int parts, const bool bf16, const bool prelu, const bool add, const bool stream) {
@@ -44,7 +44,7 @@ static void AK_FN(affine)(void *task, int part, int parts) {
     else AK_FN(affine_typed)(t, part, parts, false, false);
 }
 
-// --------------------------------------------------------------------------------------------------------------- add
+// ----------------------------------------------------------------------------------------------------------------- add
 
 AK_INLINE void AK_FN(add_rows)(const add_task *t, int part, int parts, const bool bf16, const bool stream) {
     ak_walk walk = AK_FN(walk)(&t->y, part, parts);
@@ -72,7 +72,7 @@ static void AK_FN(add)(void *task, int part, int parts) {
     else AK_FN(add_rows)(t, part, parts, false, false);
 }
 
-// --------------------------------------------------------------------------------------------------------- subsample
+// ----------------------------------------------------------------------------------------------------------- subsample
 
 AK_INLINE void AK_FN(subsample_forward_rows)(const subsample_task *t, int part, int parts, const bool bf16) {
     ak_walk walk = AK_FN(walk)(&t->y, part, parts);
@@ -120,11 +120,11 @@ static void AK_FN(subsample_backward)(void *task, int part, int parts) {
     else AK_FN(subsample_backward_rows)(t, part, parts, false);
 }
 
-// ----------------------------------------------------------------------------------------------------------- dropout
+// ------------------------------------------------------------------------------------------------------------- dropout
 
 /// The first word of Philox 4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011) for the
-/// counters (low, high, 0, 0). Each 32-bit word is the low half of a 64-bit lane; what is in the high halves is ignored,
-/// as the 32 x 32 bit multiplication does.
+/// counters (low, high, 0, 0). Each 32-bit word is the low half of a 64-bit lane; what is in the high halves is
+/// ignored, as the 32 x 32 bit multiplication does.
 AK_INLINE ak_uvec AK_FN(philox_first_word)(ak_wvec counter, uint64_t key) {
     const uint64_t low = 0xFFFFFFFF;
     ak_wvec c0 = counter, c1 = counter >> 32, c2 = {0}, c3 = {0};
