@@ -83,13 +83,14 @@ struct DenseHead: Sendable {
         let (extra, extraSlope) = penalty(row.norm)
         outcome.loss += (crossEntropy + extra) / Double(n)
         outcome.targetCosine += row.cosines[row.label] / Double(n)
-        let others = row.cosines.enumerated().filter { $0.offset != row.label }.map(\.element)
-        if others.allSatisfy({ $0 < row.cosines[row.label] }) { outcome.accuracy += 1 / Double(n) }
+        let negatives = row.cosines.enumerated().filter { $0.offset != row.label }.map(\.element)
+        if negatives.allSatisfy({ $0 < row.cosines[row.label] }) { outcome.accuracy += 1 / Double(n) }
         let slopes = slopes(row)
         let normSlopes = normSlopes(row)
         for k in 0..<d { outcome.embeddingGradient[row.index * d + k] += extraSlope / Double(n) * x[k] / row.norm }
         for j in z.indices {
-            let residual = (j == row.label ? -others : exp(z[j] - highest)) / sum / Double(n)
+            let numerator = j == row.label ? -others : exp(z[j] - highest)
+            let residual = numerator / (sum * Double(n))
             let w = Array(centres[j * d..<(j + 1) * d])
             let length = Self.norm(w)
             for k in 0..<d {
