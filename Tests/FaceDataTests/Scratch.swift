@@ -2,16 +2,21 @@ import FaceData
 import Foundation
 import Tensors
 
-/// A folder of its own that goes away with the object.
-final class Scratch {
+/// A folder of its own; all go away when the process ends.
+struct Scratch {
     let path: String
 
+    private static let root: String = {
+        let path = FileManager.default.temporaryDirectory.appendingPathComponent("acuity-\(UUID().uuidString)").path
+        try! FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: true)
+        atexit { try? FileManager.default.removeItem(atPath: Scratch.root) }
+        return path
+    }()
+
     init() {
-        path = FileManager.default.temporaryDirectory.appendingPathComponent("acuity-\(UUID().uuidString)").path
+        path = Scratch.root + "/" + UUID().uuidString
         try! FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: true)
     }
-
-    deinit { try? FileManager.default.removeItem(atPath: path) }
 
     @discardableResult
     func write(_ name: String, _ bytes: [UInt8]) -> String {
