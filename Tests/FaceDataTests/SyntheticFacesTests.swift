@@ -80,6 +80,34 @@ private func bestAccuracy(same: [Float], different: [Float]) -> Float {
         }
     }
 
+    @Test func recordedImagesAreStillDrawnTheSame() {
+        // Cell means, not a hash: libraries of other systems may round a cosine differently.
+        let faces = SyntheticFaces(seed: 42)
+        for (identity, index, recorded) in Self.recorded {
+            let cells = thumbnail(faces.image(identity: identity, index: index).0)
+            #expect(recorded.count == cells.count)
+            for (cell, value) in zip(cells, recorded) {
+                #expect(abs(cell - value) < 0.5, "identity \(identity), image \(index): \(cells)")
+            }
+        }
+    }
+
+    /// Identity, index, and the image's thumbnail.
+    private static let recorded: [(Int, Int, [Float])] = [
+        (0, 0, [
+            106.7, 98.0, 123.1, 140.3, 87.2, 119.8, 167.0, 146.8,
+            97.3, 129.1, 175.6, 150.4, 114.4, 110.5, 153.1, 145.0,
+        ]),
+        (0, 1, [
+            30.8, 36.6, 29.8, 51.9, 43.5, 67.0, 63.9, 59.6,
+            44.5, 65.2, 80.2, 66.9, 47.8, 64.3, 66.0, 72.3,
+        ]),
+        (123_456, 7, [
+            112.2, 120.8, 114.6, 110.7, 110.1, 132.4, 121.6, 103.4,
+            109.0, 135.1, 125.9, 104.3, 101.9, 114.7, 109.5, 106.8,
+        ]),
+    ]
+
     @Test func anotherSeedHasOtherPeopleAndAnotherIndexAnotherImage() {
         let a = SyntheticFaces(seed: 1, options: .clean), b = SyntheticFaces(seed: 2, options: .clean)
         #expect(difference(a.image(identity: 0, index: 0).0, b.image(identity: 0, index: 0).0) > 4)
@@ -119,7 +147,7 @@ private func bestAccuracy(same: [Float], different: [Float]) -> Float {
     }
 
     @Test func landmarksOfOneIdentityLieCloserThanOthers() {
-        // Without the alignment's error what is left of the landmarks' shape is the person, the pose and the expression.
+        // Without the alignment's error the landmarks' shape is the person's, the pose's and the expression's.
         var mild = options(.clean, \.pose, 0.25)
         mild.expression = 0.25
         let faces = SyntheticFaces(seed: 11, options: mild)
@@ -184,7 +212,7 @@ private func bestAccuracy(same: [Float], different: [Float]) -> Float {
     }
 
     @Test func eyeLandmarksPointAtTheEyes() {
-        // On clean portraits the darkest window of an iris' size near an eye's landmark has, on average, its centre there.
+        // On clean portraits the darkest window of an iris' size near an eye is, on average, at the landmark.
         let faces = SyntheticFaces(seed: 19, options: .clean)
         var offsets: [Float] = [0, 0]
         for identity in 0..<40 {

@@ -68,7 +68,7 @@ struct SyntheticIdentity {
 
     /// Draws a person. The order of the draws is part of every identity.
     init(_ stream: inout RandomStream) {
-        // Latent traits make parts go together as they do in people: heavy brows with broad jaws, fair hair with fair skin.
+        // Latent traits make parts go together as they do in people: heavy brows with broad jaws.
         let heavy = stream.spread(0, 1)
         let age = stream.uniform()
         let tone = stream.uniform()

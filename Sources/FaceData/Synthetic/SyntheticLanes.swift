@@ -82,8 +82,8 @@ struct ColourLanes {
     }
 }
 
-/// A 256 x 256 table of smooth noise that repeats, zero mean and unit variance, the same for every population. Skin, hair,
-/// cloth and walls look it up at their own scale and place.
+/// A 256 x 256 table of smooth noise that repeats, zero mean and unit variance, the same for every population. Skin,
+/// hair, cloth and walls look it up at their own scale and place.
 struct SyntheticNoise: Sendable {
     private static let size = 256
     private static let shared = makeTable()

@@ -1,6 +1,6 @@
 extension SyntheticPainter {
-    /// Where the hair begins above the eyes at x of the head's frame (y, negative is up): high over the forehead, down the
-    /// temples to the sideburns.
+    /// Where the hair begins above the eyes at x of the head's frame (y, negative is up): high over the forehead, down
+    /// the temples to the sideburns.
     @inline(__always) private func hairline(_ x: Lanes) -> Lanes {
         let hair = person.hair
         let u = x * (1 / person.head.width)
@@ -68,6 +68,8 @@ extension SyntheticPainter {
     /// Hair on the head: a shell over the skull, cut off at the hairline.
     @inline(__always) func hair(_ patch: SyntheticPatch, _ colour: inout ColourLanes) {
         let hair = person.hair
+        // Cheeks and nose lie well below the lowest fringe.
+        if patch.alpha.min() == 1 && patch.isCentral(0.7 * person.head.width) { return }
         let ray = scene.ray(patch.columns, patch.row)
         let hit = scene.meet(ray, growth: thickness)
         let d = scene.view
@@ -89,10 +91,13 @@ extension SyntheticPainter {
         } else {
             texture = noise.smooth(fan * 1.8 + moment.hairWave.x, y * 0.16 + moment.hairWave.y)
         }
-        var above = hairline(x) - y + texture * (hair.style == .curly ? 1.8 : 1.3)
-        // Behind the ears everything down to the nape is hair.
+        // Beyond the head's outline hair goes as far down as at the outline, or a strand would hang in the air.
+        let across = x.replacing(with: patch.x, where: patch.alpha .< Lanes(0.5))
+        var above = hairline(across) - y + texture * (hair.style == .curly ? 1.8 : 1.3)
+        // Behind the ears hair reaches further down, to the nape where it is long.
+        let isLong = hair.style == .long || hair.style == .longFringe
         let behind = (Lanes(-6) - z) * 1.2
-        let nape = lower(behind, Lanes(34) - y)
+        let nape = lower(behind, Lanes(isLong ? 34 : 8) - y)
         above = higher(above, nape)
         var alpha = above.coverage(hair.style == .cropped ? 4 : 2.2) * silhouette
         if hair.style == .bald || hair.style == .cropped { alpha *= 0.88 }
