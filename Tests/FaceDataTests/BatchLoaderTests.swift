@@ -59,12 +59,15 @@ import Testing
 
     @Test(arguments: [1, 2, 3, 4]) func threadsDoNotShow(_ threads: Int) throws {
         let source = MemorySource(classes: 6, perClass: 5, size: 20, damaged: [3, 4, 17, 29])
-        let views = [View(), View(.partner), View { image, context in
-            var image = image
-            var random = context.random(.degradation)
-            image.pixels[random.below(image.pixels.count)] ^= 255
-            return image
-        }]
+        let views = [
+            View(), View(.partner),
+            View { image, context in
+                var image = image
+                var random = context.random(.degradation)
+                image.pixels[random.below(image.pixels.count)] ^= 255
+                return image
+            },
+        ]
         let expected = try batches(source, count: 12, threads: 1, prefetch: 1, views: views)
         let found = try batches(source, count: 12, threads: threads, prefetch: 3, views: views)
         let same = found == expected

@@ -69,7 +69,8 @@ import Testing
 
     @Test func nothingIsDoneToUntouchedImages() {
         let image = testImage(1, width: 20, height: 20)
-        for degradation in [Degradation.none, .blur(sigma: 0), .gamma(1), .noise(sigma: 0, seed: 1), .reduce(side: 20)] {
+        for degradation in [Degradation.none, .blur(sigma: 0), .gamma(1), .noise(sigma: 0, seed: 1), .reduce(side: 20)]
+        {
             #expect(degradation.apply(to: image) == image)
         }
     }
@@ -98,7 +99,9 @@ import Testing
         #expect(!one.isSideIndependent && table.isSideIndependent)
         let both = PairVariant.reduced(side: 16, .both)
         #expect(try both.degradation(of: "a", isSecond: false) == .reduce(side: 16))
-        for line in ["a\tblur\t1\n", "a\tblur\tx\t1\n", "a\tjpeg\t0\t1\n", "a\tnone\t0\t1\na\tnone\t0\t1\n", "a\tnone\t0\t-1\n"] {
+        for line in [
+            "a\tblur\t1\n", "a\tblur\tx\t1\n", "a\tjpeg\t0\t1\n", "a\tnone\t0\t1\na\tnone\t0\t1\n", "a\tnone\t0\t-1\n",
+        ] {
             let error = #expect(throws: FaceDataError.self) {
                 try DegradationTable(scratch.write("bad.tsv", header + line))
             }

@@ -81,6 +81,8 @@ import Testing
         #expect(error?.kind == .tooLarge)
     }
 
+    @Test func theLibraryIsKnown() { #expect(ImageCodec.pngVersion.hasPrefix("1.")) }
+
     @Test func otherBytesAreNamedAsSuch() {
         for bytes in [[], Array("GIF89a".utf8), [0xFF, 0xD8], [UInt8](repeating: 0, count: 100)] {
             let error = #expect(throws: ImageError.self) { try ImageCodec.decode(bytes) }
@@ -109,7 +111,9 @@ import Testing
     @Test func mutatedImagesNeverTrap() throws {
         let image = testImage(8, width: 24, height: 24)
         let limits = ImageLimits(encodedBytes: 1 << 20, pixels: 1 << 16)
-        for bytes in [try ImageCodec.encodePNG(image), try ImageCodec.encodeJPEG(image), Fixture.bytes("progressive.jpg")] {
+        for bytes in [
+            try ImageCodec.encodePNG(image), try ImageCodec.encodeJPEG(image), Fixture.bytes("progressive.jpg"),
+        ] {
             var decoded = 0
             let rounds = mutate(bytes, seconds: 0.4) { variant in
                 if let result = try? ImageCodec.decode(variant, limits: limits) {

@@ -54,7 +54,8 @@ import Testing
     private func packed(_ layout: RecordPacker.Layout, in scratch: Scratch) throws -> (ListSource, RecordIOSource) {
         var list = ""
         for (index, label) in [1, 0, 1, 2, 0, 1].enumerated() {
-            scratch.write("images/\(index).png", try ImageCodec.encodePNG(testImage(UInt64(index), width: 8, height: 6)))
+            scratch.write(
+                "images/\(index).png", try ImageCodec.encodePNG(testImage(UInt64(index), width: 8, height: 6)))
             list += "\(index).png\t\(label)\n"
         }
         let source = try ListSource(scratch.write("images/list.tsv", list))
@@ -142,7 +143,9 @@ import Testing
     }
 
     @Test func identityRecordsMustCoverEveryImageOnce() throws {
-        for ranges in [[[Float(1), 2], [3, 3]], [[1, 3], [2, 3]], [[1, 2], [2, 5]], [[0, 2], [2, 3]], [[.nan, 2], [2, 3]]] {
+        for ranges in [
+            [[Float(1), 2], [3, 3]], [[1, 3], [2, 3]], [[1, 2], [2, 5]], [[0, 2], [2, 3]], [[.nan, 2], [2, 3]],
+        ] {
             let scratch = Scratch()
             let error = #expect(throws: FaceDataError.self, "\(ranges)") {
                 try opening(
@@ -159,7 +162,8 @@ import Testing
     @Test func metadataWithoutIdentityRecordsIsReadImageByImage() throws {
         let source = try opening(
             [
-                (1, ImageRecord(labels: [4, 1], id: 1, image: [1])), (2, ImageRecord(labels: [9, 1], id: 2, image: [2])),
+                (1, ImageRecord(labels: [4, 1], id: 1, image: [1])),
+                (2, ImageRecord(labels: [9, 1], id: 2, image: [2])),
                 (0, ImageRecord(labels: [3, 5], id: 0)),
             ], in: Scratch())
         #expect(source.count == 2 && source.classCount == 2)
@@ -171,7 +175,8 @@ import Testing
     @Test func anImageWhoseLabelContradictsItsIdentityIsDamaged() throws {
         let source = try opening(
             [
-                (1, ImageRecord(labels: [0, 1], id: 1, image: [1])), (2, ImageRecord(labels: [1, 1], id: 2, image: [1])),
+                (1, ImageRecord(labels: [0, 1], id: 1, image: [1])),
+                (2, ImageRecord(labels: [1, 1], id: 2, image: [1])),
                 (3, ImageRecord(labels: [1, 1], id: 3, image: [1])), (0, ImageRecord(labels: [4, 6], id: 0)),
                 (4, ImageRecord(labels: [1, 3], id: 4)), (5, ImageRecord(labels: [3, 4], id: 5)),
             ], in: Scratch())
@@ -200,7 +205,8 @@ import Testing
         let scratch = Scratch()
         _ = try packed(.im2rec, in: scratch)
         for (text, expected) in [
-            ("0\t0\n1\t6\n", "line 2"), ("0\t0\n1\t99999999\n", "line 2"), ("0 0\n", "line 1"), ("0\t0\n\n0\t0\n", "twice"),
+            ("0\t0\n1\t6\n", "line 2"), ("0\t0\n1\t99999999\n", "line 2"), ("0 0\n", "line 1"),
+            ("0\t0\n\n0\t0\n", "twice"),
             ("", "no record"), ("0\t18446744073709551616\n", "line 1"), ("-1\t0\n", "line 1"), ("0\t4\n", "magic"),
         ] {
             scratch.write("train.idx", text)

@@ -8,7 +8,9 @@ import Testing
 
     @Test func identitiesAndImagesAreSortedByBytes() throws {
         let scratch = Scratch()
-        for name in ["b/2.png", "b/10.jpg", "a/x.PNG", "B/1.jpeg", "é/1.png", ".hidden/1.png", "a/.y.png", "a/notes.txt"] {
+        for name in [
+            "b/2.png", "b/10.jpg", "a/x.PNG", "B/1.jpeg", "é/1.png", ".hidden/1.png", "a/.y.png", "a/notes.txt",
+        ] {
             scratch.write(name, png)
         }
         scratch.write("README", "x")
@@ -87,7 +89,8 @@ import Testing
     }
 
     @Test(arguments: [
-        "x/1.png\t0\nx/2.png\n", "x/1.png\t0\nx/2.png\t-1\n", "x/1.png\t0\nx/2.png\tnan\n", "x/1.png\t0\nx/2.png\t1.5\n",
+        "x/1.png\t0\nx/2.png\n", "x/1.png\t0\nx/2.png\t-1\n", "x/1.png\t0\nx/2.png\tnan\n",
+        "x/1.png\t0\nx/2.png\t1.5\n",
         "x/1.png\t0\nx/2.png\t2147483648\n", "x/1.png\t0\n\t1\n", "x/1.png\t0\nx/none.png\t1\n", "x/1.png\t0\nx\t1\n",
         "x/1.png\t0\nx/2.png\t\n", "x/1.png\t0\nx/2.png\t0\t0\n", "x/1.png\t0\nx/2.png\tinf\n",
     ])

@@ -35,6 +35,9 @@ package enum ImageCodec {
         package let isGrey: Bool
     }
 
+    /// For reports.
+    package static var pngVersion: String { String(cString: ac_png_version()) }
+
     /// The format that the first bytes announce; nil when it is neither.
     package static func format(of bytes: [UInt8]) -> Format? {
         switch ac_sniff(bytes, bytes.count) {

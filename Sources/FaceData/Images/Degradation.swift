@@ -1,9 +1,10 @@
+package import Tensors
+
 #if canImport(Glibc)
     internal import Glibc
 #else
     internal import Musl
 #endif
-package import Tensors
 
 /// One way of making a face worse, without any randomness of its own.
 package enum Degradation: Sendable, Equatable {
@@ -76,7 +77,8 @@ extension RGBImage {
         let sum = kernel.reduce(0, +)
         kernel = kernel.map { $0 / sum }
         let weights = kernel.map { Float($0) }
-        let rows = Self.blur(pixels.map { Float($0) }, weights, length: width, step: 3, lines: height, lineStep: 3 * width)
+        let rows = Self.blur(
+            pixels.map { Float($0) }, weights, length: width, step: 3, lines: height, lineStep: 3 * width)
         let both = Self.blur(rows, weights, length: height, step: 3 * width, lines: width, lineStep: 3)
         return RGBImage(
             width: width, height: height, pixels: both.map { UInt8(max(0, min(255, $0.rounded()))) })

@@ -1,9 +1,10 @@
+package import Tensors
+
 #if canImport(Glibc)
     internal import Glibc
 #else
     internal import Musl
 #endif
-package import Tensors
 
 /// Resampling kernels that widen with the reduction (antialiasing), as Pillow and torchvision on Pillow images apply
 /// them. Kernels without antialiasing, as OpenCV's, are another family.

@@ -117,7 +117,8 @@ package struct Preprocessing: Sendable, Equatable, Codable {
         let result = Tensor([images.count, 3, height, width])
         let table = table()
         for (index, image) in images.enumerated() {
-            let planes = UnsafeMutableBufferPointer(rebasing: result.floats[index * valueCount..<(index + 1) * valueCount])
+            let planes = UnsafeMutableBufferPointer(
+                rebasing: result.floats[index * valueCount..<(index + 1) * valueCount])
             write(fitted(image), flipped: flipped, table: table, to: planes)
         }
         return result

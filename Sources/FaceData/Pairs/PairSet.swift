@@ -66,7 +66,11 @@ package struct PairSet: Sendable {
     ///
     /// The pairs are divided into 10 contiguous folds, the first M mod 10 of them one pair longer.
     package static func bin(_ path: String, limit: Int = 4 << 30) throws(FaceDataError) -> PairSet {
-        let bytes = try DataFile(path).contents(limit: limit)
+        try bin(DataFile(path).contents(limit: limit), from: path)
+    }
+
+    /// The same from bytes that were read from `path`.
+    package static func bin(_ bytes: [UInt8], from path: String) throws(FaceDataError) -> PairSet {
         let content: (images: [ArraySlice<UInt8>], same: [Bool])
         do throws(PickleReader.Refusal) {
             content = try PickleReader.pairs(bytes)

@@ -7,7 +7,12 @@ package enum RecordIO {
     package static let magic: UInt32 = 0xCED7_230A
     static let longestPart = (1 << 29) - 1
 
-    enum Part: UInt32 { case whole = 0, first = 1, middle = 2, last = 3 }
+    enum Part: UInt32 {
+        case whole = 0
+        case first = 1
+        case middle = 2
+        case last = 3
+    }
 
     static func padding(_ count: Int) -> Int { (4 - count % 4) % 4 }
 

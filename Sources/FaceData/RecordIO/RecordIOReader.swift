@@ -114,7 +114,8 @@ package final class RecordIOReader: Sendable {
         let end = offset + 8 + UInt64(count)
         guard end <= size else {
             throw FaceDataError(
-                .malformed, file: path, at: .byte(offset), "a record of \(count) bytes in a file that ends at byte \(size)",
+                .malformed, file: path, at: .byte(offset),
+                "a record of \(count) bytes in a file that ends at byte \(size)",
                 advice: "the file is truncated: copy it again")
         }
         // The very last padding may be missing: nothing is lost with it.

@@ -15,7 +15,8 @@ package final class RecordIOWriter {
     package func append(key: UInt64, _ payload: [UInt8]) throws(FaceDataError) -> UInt64 {
         guard payload.count <= RecordIO.longestPart else {
             throw FaceDataError(
-                .tooLarge, file: records.path, "record key \(key) has \(payload.count) bytes, the format ends at 2^29 - 1")
+                .tooLarge, file: records.path,
+                "record key \(key) has \(payload.count) bytes, the format ends at 2^29 - 1")
         }
         let offset = records.position
         try records.append(RecordIO.frame(payload))

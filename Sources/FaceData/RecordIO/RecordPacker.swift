@@ -21,7 +21,7 @@ package enum RecordPacker {
     /// - Parameters:
     ///   - skipDamaged: leave out images that cannot be decoded; otherwise the first one ends the packing.
     ///   - progress: called with the number of images checked so far.
-    /// - Throws: `FaceDataError`; no file under a final name is left then.
+    /// - Throws: `FaceDataError`; files get their names only after all images were checked and written.
     package static func pack(
         _ source: any FaceSource, to prefix: String, layout: Layout, skipDamaged: Bool = false,
         progress: (Int) -> Void = { _ in }

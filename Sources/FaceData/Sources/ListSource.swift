@@ -44,7 +44,8 @@ package final class ListSource: FaceSource {
             }
             guard let value = Self.classNumber(label) else {
                 throw FaceDataError(
-                    .malformed, file: path, at: .line(number), "label \"\(label)\" is not an integer from 0 to 2^31 - 2")
+                    .malformed, file: path, at: .line(number), "label \"\(label)\" is not an integer from 0 to 2^31 - 2"
+                )
             }
             paths.append(String(name))
             labels.append(value)
