@@ -76,6 +76,10 @@ let package = Package(
 
         // Tests.
         .target(name: "TestSupport", dependencies: ["Tensors", "Layers", "Collectives"], path: "Tests/TestSupport", swiftSettings: swift),
+        .executableTarget(
+            name: "parallel-tests",
+            dependencies: ["Collectives", "MPICollectives", "Tensors", "TestSupport"],
+            path: "Tests/ParallelTests", exclude: ["run"], swiftSettings: swift),
         tests("TensorsTests", ["Tensors", "CKernels", "TestSupport"]),
         tests("LayersTests", ["Layers", "Networks", "Tensors", "CKernels", "TestSupport"]),
         tests("NetworksTests", ["Networks", "Layers", "Tensors", "TestSupport"]),

@@ -31,7 +31,7 @@ int ak_group_range_max(int out, int in, int groups) {
     return most;
 }
 
-typedef enum { GEMM, DEPTHWISE } family;
+typedef enum { GEMM, WINOGRAD, DEPTHWISE } family;
 
 static family family_of(const ak_conv *conv) {
     AK_REQUIRE(
@@ -44,7 +44,7 @@ static family family_of(const ak_conv *conv) {
         conv->kh >= 1 && conv->kw >= 1 && conv->h + 2 * conv->pad >= conv->kh && conv->w + 2 * conv->pad >= conv->kw,
         "%dx%d convolution of a %dx%d map", conv->kh, conv->kw, conv->h, conv->w);
     if (ak_depthwise_takes(conv)) return DEPTHWISE;
-    return GEMM;
+    return ak_winograd_takes(conv) ? WINOGRAD : GEMM;
 }
 
 /// Checks that the maps are the convolution's input and output; returns the family.
@@ -66,6 +66,7 @@ static family check(const ak_conv *conv, const ak_map *input, const ak_map *outp
 size_t ak_conv_packed_bytes(const ak_conv *conv) {
     switch (family_of(conv)) {
     case DEPTHWISE: return ak_depthwise_packed_bytes(conv);
+    case WINOGRAD: return ak_winograd_packed_bytes(conv);
     case GEMM: break;
     }
     return ak_gemm_packed_bytes(conv);
@@ -75,6 +76,7 @@ size_t ak_conv_workspace_bytes(const ak_conv *conv, int n, int threads) {
     AK_REQUIRE(threads >= 1, "workspace for %d threads", threads);
     switch (family_of(conv)) {
     case DEPTHWISE: return ak_depthwise_workspace_bytes(conv, n, threads);
+    case WINOGRAD: return ak_winograd_workspace_bytes(conv, n, threads);
     case GEMM: break;
     }
     return ak_gemm_workspace_bytes(conv, n, threads);
@@ -83,6 +85,7 @@ size_t ak_conv_workspace_bytes(const ak_conv *conv, int n, int threads) {
 void ak_conv_pack(ak_pool *pool, const ak_conv *conv, const float *weights, void *packed) {
     switch (family_of(conv)) {
     case DEPTHWISE: ak_depthwise_pack(pool, conv, weights, packed); break;
+    case WINOGRAD: ak_winograd_pack(pool, conv, weights, packed); break;
     case GEMM: ak_gemm_pack(pool, conv, weights, packed); break;
     }
 }
@@ -90,6 +93,7 @@ void ak_conv_pack(ak_pool *pool, const ak_conv *conv, const float *weights, void
 void ak_conv_forward(ak_pool *pool, const ak_conv *conv, ak_map x, const void *packed, ak_map y, void *workspace) {
     switch (check(conv, &x, &y)) {
     case DEPTHWISE: ak_depthwise_forward(pool, conv, &x, packed, &y, workspace); break;
+    case WINOGRAD: ak_winograd_forward(pool, conv, &x, packed, &y, workspace); break;
     case GEMM: ak_gemm_forward(pool, conv, &x, packed, &y, workspace); break;
     }
 }
@@ -98,6 +102,7 @@ void ak_conv_backward_data(
     ak_pool *pool, const ak_conv *conv, ak_map dy, const void *packed, ak_map dx, bool accumulate, void *workspace) {
     switch (check(conv, &dx, &dy)) {
     case DEPTHWISE: ak_depthwise_backward_data(pool, conv, &dy, packed, &dx, accumulate, workspace); break;
+    case WINOGRAD: ak_winograd_backward_data(pool, conv, &dy, packed, &dx, accumulate, workspace); break;
     case GEMM: ak_gemm_backward_data(pool, conv, &dy, packed, &dx, accumulate, workspace); break;
     }
 }
@@ -106,6 +111,7 @@ void ak_conv_backward_weights(
     ak_pool *pool, const ak_conv *conv, ak_map x, ak_map dy, float *dw, bool accumulate, void *workspace) {
     switch (check(conv, &x, &dy)) {
     case DEPTHWISE: ak_depthwise_backward_weights(pool, conv, &x, &dy, dw, accumulate, workspace); break;
+    case WINOGRAD: ak_winograd_backward_weights(pool, conv, &x, &dy, dw, accumulate, workspace); break;
     case GEMM: ak_gemm_backward_weights(pool, conv, &x, &dy, dw, accumulate, workspace); break;
     }
 }

@@ -38,9 +38,10 @@ int ak_group_range_max(int out, int in, int groups);
         void *workspace);
 
 AK_CONV_FAMILY(gemm)
-
+AK_CONV_FAMILY(winograd)
 AK_CONV_FAMILY(depthwise)
 
+bool ak_winograd_takes(const ak_conv *conv);
 bool ak_depthwise_takes(const ak_conv *conv);
 
 #endif

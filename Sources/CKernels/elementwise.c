@@ -11,6 +11,7 @@ typedef struct {
 
 typedef struct {
     ak_map a, b, y;
+    bool stream;
 } add_task;
 
 typedef struct {
@@ -47,7 +48,8 @@ void ak_affine(
 void ak_add(ak_pool *pool, ak_map a, ak_map b, ak_map y) {
     ak_require_alike(a, y, "ak_add");
     ak_require_alike(b, y, "ak_add");
-    ak_pool_run(pool, AK_DISPATCH(add), &(add_task){a, b, y});
+    const bool stream = a.data != y.data && b.data != y.data && ak_streams(y);
+    ak_pool_run(pool, AK_DISPATCH(add), &(add_task){a, b, y, stream});
 }
 
 static void require_half(ak_map full, ak_map half, const char *kernel) {

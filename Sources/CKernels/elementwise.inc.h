@@ -1,7 +1,7 @@
 // Affine maps, additions, subsampling and dropout over feature maps.
 #include "elementwise_lanes.inc.h"
 
-// ------------------------------------------------------------------------------------------------------------ affine
+// -------------------------------------------------------------------------------------------------------------- affine
 
 AK_INLINE void AK_FN(affine_rows)(
     const affine_task *t, int part, int parts, const bool bf16, const bool prelu, const bool add, const bool stream) {
@@ -44,9 +44,9 @@ static void AK_FN(affine)(void *task, int part, int parts) {
     else AK_FN(affine_typed)(t, part, parts, false, false);
 }
 
-// --------------------------------------------------------------------------------------------------------------- add
+// ----------------------------------------------------------------------------------------------------------------- add
 
-AK_INLINE void AK_FN(add_rows)(const add_task *t, int part, int parts, const bool bf16) {
+AK_INLINE void AK_FN(add_rows)(const add_task *t, int part, int parts, const bool bf16, const bool stream) {
     ak_walk walk = AK_FN(walk)(&t->y, part, parts);
     ak_rows rows;
     const int width = t->y.w;
@@ -54,20 +54,25 @@ AK_INLINE void AK_FN(add_rows)(const add_task *t, int part, int parts, const boo
         for (int y = rows.top; y < rows.bottom; y++) {
             const void *a = AK_FN(row_at)(&t->a, rows, y, bf16), *b = AK_FN(row_at)(&t->b, rows, y, bf16);
             void *to = AK_FN(row_at)(&t->y, rows, y, bf16);
-            for (int x = 0; x < width; x++)
-                AK_FN(put_pixel)(to, x, AK_FN(pixel)(a, x, bf16) + AK_FN(pixel)(b, x, bf16), bf16);
+            for (int x = 0; x < width; x++) {
+                const ak_vec sum = AK_FN(pixel)(a, x, bf16) + AK_FN(pixel)(b, x, bf16);
+                if (stream) __builtin_nontemporal_store(sum, (ak_vec *)to + x);
+                else AK_FN(put_pixel)(to, x, sum, bf16);
+            }
         }
         AK_FN(zero_margins)(&t->y, rows, bf16);
     }
+    if (stream) AK_FN(stream_fence)();
 }
 
 static void AK_FN(add)(void *task, int part, int parts) {
     const add_task *t = task;
-    if (t->y.dtype == AK_BF16) AK_FN(add_rows)(t, part, parts, true);
-    else AK_FN(add_rows)(t, part, parts, false);
+    if (t->y.dtype == AK_BF16) AK_FN(add_rows)(t, part, parts, true, false);
+    else if (t->stream) AK_FN(add_rows)(t, part, parts, false, true);
+    else AK_FN(add_rows)(t, part, parts, false, false);
 }
 
-// --------------------------------------------------------------------------------------------------------- subsample
+// ----------------------------------------------------------------------------------------------------------- subsample
 
 AK_INLINE void AK_FN(subsample_forward_rows)(const subsample_task *t, int part, int parts, const bool bf16) {
     ak_walk walk = AK_FN(walk)(&t->y, part, parts);
@@ -115,25 +120,25 @@ static void AK_FN(subsample_backward)(void *task, int part, int parts) {
     else AK_FN(subsample_backward_rows)(t, part, parts, false);
 }
 
-// ----------------------------------------------------------------------------------------------------------- dropout
+// ------------------------------------------------------------------------------------------------------------- dropout
 
 /// The first word of Philox 4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011) for the
-/// counters (low, high, 0, 0).
+/// counters (low, high, 0, 0). Each 32-bit word is the low half of a 64-bit lane; what is in the high halves is
+/// ignored, as the 32 x 32 bit multiplication does.
 AK_INLINE ak_uvec AK_FN(philox_first_word)(ak_wvec counter, uint64_t key) {
-    ak_uvec c0 = __builtin_convertvector(counter, ak_uvec), c1 = __builtin_convertvector(counter >> 32, ak_uvec);
-    ak_uvec c2 = {0}, c3 = {0};
+    const uint64_t low = 0xFFFFFFFF;
+    ak_wvec c0 = counter, c1 = counter >> 32, c2 = {0}, c3 = {0};
     uint32_t k0 = (uint32_t)key, k1 = (uint32_t)(key >> 32);
     for (int round = 0; round < 10; round++) {
-        const ak_wvec a = __builtin_convertvector(c0, ak_wvec) * 0xD2511F53;
-        const ak_wvec b = __builtin_convertvector(c2, ak_wvec) * 0xCD9E8D57;
-        c0 = __builtin_convertvector(b >> 32, ak_uvec) ^ c1 ^ k0;
-        c1 = __builtin_convertvector(b, ak_uvec);
-        c2 = __builtin_convertvector(a >> 32, ak_uvec) ^ c3 ^ k1;
-        c3 = __builtin_convertvector(a, ak_uvec);
+        const ak_wvec a = (c0 & low) * 0xD2511F53, b = (c2 & low) * 0xCD9E8D57;
+        c0 = (b >> 32) ^ c1 ^ (uint64_t)k0;
+        c1 = b;
+        c2 = (a >> 32) ^ c3 ^ (uint64_t)k1;
+        c3 = a;
         k0 += 0x9E3779B9;
         k1 += 0xBB67AE85;
     }
-    return c0;
+    return __builtin_convertvector(c0, ak_uvec);
 }
 
 AK_INLINE void AK_FN(dropout_rows)(const dropout_task *t, int part, int parts, const bool bf16) {

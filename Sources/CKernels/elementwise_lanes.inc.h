@@ -1,7 +1,7 @@
-// What the element-wise kernels share inside one instruction set's copy: lanes as bf16 and as doubles, and the walk over
-// the rows of a map. Included by elementwise.inc.h, norm.inc.h and flat.inc.h (see vector.h).
+// What the element-wise kernels share inside one instruction set's copy: lanes as bf16 and as doubles, and the walk
+// over the rows of a map. Included by elementwise.inc.h, norm.inc.h and flat.inc.h (see vector.h).
 
-// ------------------------------------------------------------------------------------------------------------- lanes
+// --------------------------------------------------------------------------------------------------------------- lanes
 
 AK_INLINE ak_vec AK_FN(from_bf16)(ak_hvec v) { return (ak_vec)(__builtin_convertvector(v, ak_uvec) << 16); }
 
@@ -40,7 +40,7 @@ AK_INLINE void AK_FN(stream_fence)(void) {
 #endif
 }
 
-// -------------------------------------------------------------------------------------------------------------- rows
+// ---------------------------------------------------------------------------------------------------------------- rows
 
 AK_INLINE ak_walk AK_FN(walk)(const ak_map *map, int part, int parts) {
     const int blocks = ak_blocks(map->c);

@@ -34,11 +34,11 @@ static inline void ak_require_alike(ak_map a, ak_map b, const char *kernel) {
     AK_REQUIRE(a.dtype == b.dtype, "%s: maps of different element types", kernel);
 }
 
-/// Whether a map is so large that it is better written past the caches: nothing useful of it would be left there for the
-/// next kernel, and its lines need not be read first.
+/// Whether a map is so large that it is better written past the caches: nothing useful of it would be left there for
+/// the next kernel, and its lines need not be read first.
 static inline bool ak_streams(ak_map y) {
     const size_t bytes = (size_t)y.n * (size_t)y.image * sizeof(float);
-    return y.dtype == AK_F32 && (uintptr_t)y.data % 64 == 0 && bytes >= (size_t)64 << 20;
+    return y.dtype == AK_F32 && (uintptr_t)y.data % 64 == 0 && bytes >= (size_t)32 << 20;
 }
 
 #endif

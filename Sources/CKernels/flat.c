@@ -66,8 +66,8 @@ void ak_f32_from_bf16(ak_pool *pool, const uint16_t *x, float *y, size_t count) 
     ak_pool_run(pool, AK_DISPATCH(f32_from_bf16), &(flat_task){.x16 = x, .y = y, .count = count});
 }
 
-/// Rows are cut only when there are too few of them to keep all parts busy, and never below 1024 columns; then n * pieces
-/// is less than 8 * parts.
+/// Rows are cut only when there are too few of them to keep all parts busy, and never below 1024 columns; then
+/// n * pieces is less than 8 * parts.
 static row_task rows_task(const float *x, int n, int c, long ld, int parts) {
     row_task task = {.x = (float *)x, .n = n, .c = c, .ld = ld, .pieces = 1, .width = c};
     if (parts == 1 || n == 0 || n >= 4 * parts || c < 2048) return task;

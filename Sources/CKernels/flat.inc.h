@@ -8,7 +8,7 @@ AK_INLINE void AK_FN(flat_range)(size_t count, int part, int parts, size_t *firs
     *last = part + 1 == parts ? count : (size_t)ak_begin(groups, part + 1, parts) * 16;
 }
 
-// ------------------------------------------------------------------------------------------------------------- flat
+// ---------------------------------------------------------------------------------------------------------------- flat
 
 static void AK_FN(sum_squares)(void *task, int part, int parts) {
     const flat_task *t = task;
@@ -107,12 +107,12 @@ static void AK_FN(f32_from_bf16)(void *task, int part, int parts) {
     AK_FN(store_some)(t.y + i, AK_FN(from_bf16)(rest), (int)(last - i));
 }
 
-// -------------------------------------------------------------------------------------------------------------- rows
+// ---------------------------------------------------------------------------------------------------------------- rows
 
 /// exp(x), within 2 units in the last place, subnormal results included; 0 for -inf, inf above 88.73, NaN for NaN.
 ///
-/// x = n*ln 2 + r with |r| <= ln 2 / 2; e^r by its Taylor series to r^7/7! (the rest is below 6e-9); 2^n as two factors,
-/// because neither 2^128 nor 2^-150 is a float.
+/// x = n*ln 2 + r with |r| <= ln 2 / 2; e^r by its Taylor series to r^7/7! (the rest is below 6e-9); 2^n as two
+/// factors, because neither 2^128 nor 2^-150 is a float.
 AK_INLINE ak_vec AK_FN(exponential)(ak_vec x) {
     const ak_vec low = ak_splat(-104.0f), high = ak_splat(89.0f);
     x = ak_select(x < low, low, x);

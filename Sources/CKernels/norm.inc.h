@@ -4,9 +4,9 @@
 // Sums run in fp32 over at most about this many pixels of 16 channels before they join the totals in double.
 #define SEGMENT_PIXELS 128
 
-// -------------------------------------------------------------------------------------------------------- statistics
+// ---------------------------------------------------------------------------------------------------------- statistics
 
-/// Sums of (x - shift) and (x - shift)^2 over `rows` rows of `width` pixels. Two chains of additions hide their latency.
+/// Sums of (x - shift) and (x - shift)^2 over `rows` rows of `width` pixels. Two chains of additions hide latency.
 AK_INLINE void AK_FN(shifted_sums)(
     const char *line, long stride, int rows, int width, ak_vec shift, ak_vec *sum, ak_vec *squares, const bool bf16) {
     ak_vec s0 = ak_zero(), s1 = ak_zero(), q0 = ak_zero(), q1 = ak_zero();
@@ -96,7 +96,7 @@ static void AK_FN(statistics_fold)(void *task, int part, int parts) {
     }
 }
 
-// --------------------------------------------------------------------------------------------------- backward: sums
+// ------------------------------------------------------------------------------------------------------ backward: sums
 
 typedef struct {
     ak_vec g, gx, slope;
@@ -132,15 +132,15 @@ AK_INLINE void AK_FN(reduce_rows)(const reduce_task *t, int part, int parts, con
                 const void *x = AK_FN(row_at)(&t->x, rows, y, bf16), *dy = AK_FN(row_at)(&t->dy, rows, y, bf16);
                 int i = 0;
                 for (; i + 2 <= width; i += 2) {
-                    AK_FN(reduce_pixel)
-                    (AK_FN(pixel)(x, i, bf16), AK_FN(pixel)(dy, i, bf16), mean, scale, shift, slope, &even, prelu);
-                    AK_FN(reduce_pixel)
-                    (AK_FN(pixel)(x, i + 1, bf16), AK_FN(pixel)(dy, i + 1, bf16), mean, scale, shift, slope, &odd,
-                        prelu);
+                    const ak_vec x0 = AK_FN(pixel)(x, i, bf16), dy0 = AK_FN(pixel)(dy, i, bf16);
+                    const ak_vec x1 = AK_FN(pixel)(x, i + 1, bf16), dy1 = AK_FN(pixel)(dy, i + 1, bf16);
+                    AK_FN(reduce_pixel)(x0, dy0, mean, scale, shift, slope, &even, prelu);
+                    AK_FN(reduce_pixel)(x1, dy1, mean, scale, shift, slope, &odd, prelu);
                 }
-                if (i < width)
-                    AK_FN(reduce_pixel)
-                    (AK_FN(pixel)(x, i, bf16), AK_FN(pixel)(dy, i, bf16), mean, scale, shift, slope, &even, prelu);
+                if (i < width) {
+                    const ak_vec x0 = AK_FN(pixel)(x, i, bf16), dy0 = AK_FN(pixel)(dy, i, bf16);
+                    AK_FN(reduce_pixel)(x0, dy0, mean, scale, shift, slope, &even, prelu);
+                }
             }
             ak_sums *total = &totals[rows.block];
             total->g += ak_widen(even.g + odd.g);
@@ -180,7 +180,7 @@ static void AK_FN(reduce_fold)(void *task, int part, int parts) {
     }
 }
 
-// ------------------------------------------------------------------------------------------------- backward: gradient
+// -------------------------------------------------------------------------------------------------- backward: gradient
 
 AK_INLINE void AK_FN(apply_rows)(
     const apply_task *t, int part, int parts, const bool bf16, const bool prelu, const bool accumulate,

@@ -107,14 +107,6 @@ static void start_round(ak_pool *pool) {
     if (atomic_load(&pool->sleepers) > 0) futex_wake(&pool->round, pool->threads);
 }
 
-/// Processors this process may use.
-static int processors(void) {
-    cpu_set_t set;
-    if (sched_getaffinity(0, sizeof set, &set) == 0) return CPU_COUNT(&set);
-    long online = sysconf(_SC_NPROCESSORS_ONLN);
-    return online > 0 ? (int)online : 1;
-}
-
 static void stop_workers(ak_pool *pool, int started) {
     pool->stop = true;
     start_round(pool);
@@ -132,7 +124,7 @@ ak_pool *ak_pool_create(int threads, const int *cpus) {
     memset(pool, 0, sizeof *pool);
     pool->threads = threads;
     // About 20 microseconds: longer than the gap between two kernels, too short to steal from other processes.
-    pool->spins = threads > processors() ? 0 : 1000;
+    pool->spins = threads > ak_available_processors() ? 0 : 1000;
     pthread_mutex_init(&pool->callers, NULL);
     pool->handles = calloc((size_t)threads, sizeof *pool->handles);
     pool->workers = calloc((size_t)threads, sizeof *pool->workers);

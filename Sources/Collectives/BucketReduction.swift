@@ -36,31 +36,34 @@ struct WindowSlices {
 
     func record(_ label: String, _ range: Range<Int>, _ body: () throws -> Void) throws {
         try ring.record(
-            channel: "gradients", operation: "window", label: label, bytes: range.count * MemoryLayout<Float>.stride, body)
+            channel: "gradients", operation: "window", label: label, bytes: range.count * MemoryLayout<Float>.stride,
+            body)
     }
 
     /// Sums `range` over the segments in rank order and stores the sum in `targets`.
     func sum(_ range: Range<Int>, into targets: [UnsafeMutablePointer<Float>]) {
-        segments.withUnsafeBufferPointer { segments in
-            targets.withUnsafeBufferPointer { targets in
-                typealias Block = SIMD32<Float>
-                var index = range.lowerBound
-                while index + Block.scalarCount <= range.upperBound {
-                    var sum = UnsafeRawPointer(segments[0] + index).loadUnaligned(as: Block.self)
-                    for other in 1..<segments.count {
-                        sum += UnsafeRawPointer(segments[other] + index).loadUnaligned(as: Block.self)
-                    }
-                    for target in targets { UnsafeMutableRawPointer(target + index).storeBytes(of: sum, as: Block.self) }
-                    index += Block.scalarCount
-                }
-                while index < range.upperBound {
-                    var sum = segments[0][index]
-                    for other in 1..<segments.count { sum += segments[other][index] }
-                    for target in targets { target[index] = sum }
-                    index += 1
-                }
+        // Small enough for the sum to stay in the first-level cache until it is stored.
+        let chunk = 2_048
+        withUnsafeTemporaryAllocation(byteCount: chunk * MemoryLayout<Float>.stride, alignment: 64) { scratch in
+            let sum = scratch.baseAddress!.assumingMemoryBound(to: Float.self)
+            var start = range.lowerBound
+            while start < range.upperBound {
+                let count = min(chunk, range.upperBound - start)
+                sum.update(from: segments[0] + start, count: count)
+                for other in segments.dropFirst() { accumulate(UnsafePointer(other + start), into: sum, count) }
+                for target in targets { (target + start).update(from: sum, count: count) }
+                start += count
             }
         }
+    }
+}
+
+/// target += values. A plain loop becomes vector code; Swift's wide SIMD types go through memory element by element.
+private func accumulate(_ values: UnsafePointer<Float>, into target: UnsafeMutablePointer<Float>, _ count: Int) {
+    var index = 0
+    while index < count {
+        target[index] += values[index]
+        index &+= 1
     }
 }
 
@@ -168,11 +171,8 @@ struct BucketMessages: BucketReduction {
             UnsafeRawBufferPointer(start: sent, count: bytes),
             into: UnsafeMutableRawBufferPointer(start: received, count: bytes), label)
         let own = sent + communicator.rank * block
-        for index in 0..<block {
-            var sum = received[index]
-            for rank in 1..<ranks { sum += received[rank * block + index] }
-            own[index] = sum
-        }
+        own.update(from: received, count: block)
+        for rank in 1..<ranks { accumulate(received + rank * block, into: own, block) }
         try communicator.allGather(
             UnsafeRawBufferPointer(start: own, count: bytes / ranks),
             into: UnsafeMutableRawBufferPointer(start: sent, count: bytes), label)

@@ -105,7 +105,9 @@ final class RankMeeting: @unchecked Sendable {
 
     /// Shows `slot` to the others, waits for all, and calls `body` with the slots of all ranks; returns when every rank
     /// has left its `body`, so that memory shown to the others may be used again.
-    func exchange<Result>(_ rank: Int, _ label: String, _ slot: Slot, _ body: ([Slot]) throws -> Result) throws -> Result {
+    func exchange<Result>(_ rank: Int, _ label: String, _ slot: Slot, _ body: ([Slot]) throws -> Result) throws
+        -> Result
+    {
         monitor.withLock { slots[rank] = slot }
         try meet(label)
         let all = monitor.withLock { slots }

@@ -16,7 +16,8 @@ package struct TemplatePooling: Sendable, Equatable {
     package init(
         images: Embeddings, templates: [Int], media: [Int], weights: [Double]? = nil
     ) throws(EvaluationError) {
-        precondition(images.count == templates.count && images.count == media.count, "one template and medium per image")
+        precondition(
+            images.count == templates.count && images.count == media.count, "one template and medium per image")
         precondition(weights.map { $0.count == images.count } ?? true, "one weight per image")
         _ = try images.norms()
         let order = (0..<images.count).sorted { (templates[$0], media[$0], $0) < (templates[$1], media[$1], $1) }

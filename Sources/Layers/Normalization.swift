@@ -20,8 +20,8 @@ package final class Normalization: Layer {
     package let runningMean: StateBuffer
     package let runningVariance: StateBuffer
     package let batchesTracked: StateBuffer
-    package let epsilon: Float
-    package let momentum: Float
+    package let epsilon: Double
+    package let momentum: Double
     package let hasResidual: Bool
 
     /// What γ and β are.
@@ -38,7 +38,7 @@ package final class Normalization: Layer {
     ///   - slope: full name of the PReLU's weight; nil for no activation.
     package init(
         _ name: String, _ channels: Int, affine: Affine = .trained, slope slopeName: String? = nil,
-        residual: Bool = false, epsilon: Float = 1e-5, momentum: Float = 0.1
+        residual: Bool = false, epsilon: Double = 1e-5, momentum: Double = 0.1
     ) {
         self.channels = channels
         self.epsilon = epsilon
@@ -97,6 +97,7 @@ package final class Normalization: Layer {
             ak_bn_statistics(context.pool.handle, x, mean, inverse, context.workspace)
             let samples = Float(x.n) * Float(x.h) * Float(x.w)
             let unbiased = samples > 1 ? samples / (samples - 1) : 1
+            let momentum = Float(momentum)
             let runningMean = runningMean.value.pointer
             let runningVariance = runningVariance.value.pointer
             for c in 0..<channels {
@@ -110,6 +111,7 @@ package final class Normalization: Layer {
         }
         let scale = slot(.scale, saved)
         let shift = slot(.shift, saved)
+        let epsilon = Float(epsilon)
         for c in 0..<channels {
             inverse[c] = 1 / sqrtf(inverse[c] + epsilon)
             scale[c] = (self.scale?.value.pointer[c] ?? 1) * inverse[c]

@@ -1,4 +1,5 @@
 import CKernels
+package import Collectives
 package import Tensors
 
 /// Softmax cross-entropy with a margin over sharded class centres, as an objective.
@@ -14,8 +15,10 @@ package final class MarginClassification: Objective {
         self.pool = pool
     }
 
-    package func begin(labels: UnsafeBufferPointer<Int64>, records: UnsafeBufferPointer<Int64>) throws {
-        try classifier.begin(labels: labels, samples: records)
+    package func begin(
+        labels: UnsafeBufferPointer<Int64>, records: UnsafeBufferPointer<Int64>, over channel: any Communicator
+    ) throws {
+        try classifier.begin(labels: labels, samples: records, over: channel)
     }
 
     package func step(_ pass: ObjectivePass, weight: Float, accumulate: Bool) throws -> ObjectiveOutcome {

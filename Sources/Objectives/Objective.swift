@@ -1,3 +1,4 @@
+package import Collectives
 package import Tensors
 
 /// What an objective sees of one pass of the backbone over this rank's images.
@@ -38,8 +39,10 @@ package protocol Objective: AnyObject {
     /// - Parameters:
     ///   - labels: this rank's B labels.
     ///   - records: the global record indices of the same images.
+    ///   - channel: the communicator for these collectives, its own so that they may run beside others.
     /// - Throws: `CollectiveError`, `ClassificationError`.
-    func begin(labels: UnsafeBufferPointer<Int64>, records: UnsafeBufferPointer<Int64>) throws
+    func begin(
+        labels: UnsafeBufferPointer<Int64>, records: UnsafeBufferPointer<Int64>, over channel: any Communicator) throws
 
     /// Computes the loss and adds its gradient to `pass.embeddingGradient`, all times `weight`; the gradients of the
     /// objective's own parameters are kept until `update`.

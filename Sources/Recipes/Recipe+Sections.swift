@@ -72,6 +72,8 @@ package struct PairSetSection: Sendable, Equatable, Codable {
 package struct EvaluationSection: Sendable, Equatable, Codable {
     /// Updates between evaluations; nil for only the last.
     package var everySteps: Int?
+    /// Evaluates before the first update too: what chance and the untrained network give.
+    package var atStart = false
     package var sets: [PairSetSection] = []
     package var batch = 64
 
@@ -79,6 +81,7 @@ package struct EvaluationSection: Sendable, Equatable, Codable {
     init(_ section: SectionReader) throws {
         var reader = section
         everySteps = try reader.integer("every_steps", in: 1...Int.max)
+        atStart = try reader.bool("at_start", default: false)
         sets = try reader.sections("sets").map { try PairSetSection($0) }
         batch = try reader.integer("batch", default: batch, in: 1...100_000)
         try reader.finish()
@@ -87,6 +90,7 @@ package struct EvaluationSection: Sendable, Equatable, Codable {
     private enum CodingKeys: String, CodingKey {
         case sets, batch
         case everySteps = "every_steps"
+        case atStart = "at_start"
     }
 }
 

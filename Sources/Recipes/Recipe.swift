@@ -129,8 +129,8 @@ package struct DataSection: Sendable, Equatable, Codable {
 package struct NetworkSection: Sendable, Equatable, Codable {
     package var name = "mobilefacenet"
     package var embedding = 512
-    package var inputHeight = 112
-    package var inputWidth = 112
+    /// Height and width.
+    package var input = [112, 112]
     package var width = 1.0
     package var dropout: Double?
 
@@ -139,25 +139,18 @@ package struct NetworkSection: Sendable, Equatable, Codable {
         var reader = section
         name = try reader.string("name", default: name)
         embedding = try reader.integer("embedding", default: embedding, in: 16...8192)
-        let input = try reader.integers("input", default: [112, 112])
+        input = try reader.integers("input", default: input)
         guard input.count == 2 else { throw reader.error("input", expected: "[height, width]") }
-        (inputHeight, inputWidth) = (input[0], input[1])
         width = try reader.number("width", default: 1, in: 0.125...8)
         dropout = try reader.number("dropout", in: 0...0.95)
         try reader.finish()
-    }
-
-    private enum CodingKeys: String, CodingKey {
-        case name, embedding, width, dropout
-        case inputHeight = "input_height"
-        case inputWidth = "input_width"
     }
 }
 
 /// The margin head over the class centres.
 package struct HeadSection: Sendable, Equatable, Codable {
     package enum Margin: String, Sendable, Codable, CaseIterable { case normface, cosface, arcface, combined }
-    package enum Overflow: String, Sendable, Codable, CaseIterable { case hard, plain, easy, clipped }
+    package enum Fallback: String, Sendable, Codable, CaseIterable { case hard, plain, easy, clipped }
     package enum Gradient: String, Sendable, Codable, CaseIterable {
         case exact
         case straightThrough = "straight_through"
@@ -177,7 +170,7 @@ package struct HeadSection: Sendable, Equatable, Codable {
     package var m2 = 0.3
     package var m3 = 0.2
     /// What happens where θ + m > π.
-    package var overflow = Overflow.hard
+    package var fallback = Fallback.hard
     package var gradient = Gradient.exact
     package var centres = Centres.normal
 
@@ -190,7 +183,7 @@ package struct HeadSection: Sendable, Equatable, Codable {
         m1 = try reader.number("m1", default: m1, in: 0.1...4)
         m2 = try reader.number("m2", default: m2, in: 0...2)
         m3 = try reader.number("m3", default: m3, in: 0...2)
-        overflow = try reader.choice("overflow", default: overflow)
+        fallback = try reader.choice("fallback", default: fallback)
         gradient = try reader.choice("gradient", default: gradient)
         centres = try reader.choice("centres", default: centres)
         if reader.has("m"), margin == .combined || margin == .normface {
@@ -212,8 +205,8 @@ package struct OptimizerSection: Sendable, Equatable, Codable {
     package var weightDecay = 5e-4
     /// Parameter roles without weight decay: norm, prelu, bias, head.
     package var decayExempt: [String] = []
-    /// Largest norm of the backbone's gradient; nil for no clipping.
-    package var clipNorm: Double? = 5
+    /// Largest norm of the backbone's gradient; 0 for no clipping.
+    package var clipNorm = 5.0
 
     package init() {}
     init(_ section: SectionReader) throws {
@@ -227,8 +220,7 @@ package struct OptimizerSection: Sendable, Equatable, Codable {
         for role in decayExempt where !["norm", "prelu", "bias", "head"].contains(role) {
             throw reader.error("decay_exempt", expected: "a list of norm, prelu, bias, head")
         }
-        let norm = try reader.number("clip_norm", default: 5, in: 1e-6...1e9)
-        clipNorm = section.isWrittenNull("clip_norm") ? nil : norm
+        clipNorm = try reader.number("clip_norm", default: section.isWrittenNull("clip_norm") ? 0 : 5, in: 0...1e9)
         try reader.finish()
     }
 

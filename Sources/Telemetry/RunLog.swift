@@ -90,5 +90,10 @@ package struct RunLogError: Error, Equatable, CustomStringConvertible {
     package let path: String
     package let reason: String
 
+    package init(path: String, reason: String) {
+        self.path = path
+        self.reason = reason
+    }
+
     package var description: String { "\(path): cannot write the log: \(reason)" }
 }

@@ -68,9 +68,10 @@ package final class ParameterArena {
     }
 
     /// Lets backward write into `gradients`, laid out like the arena.
-    package func bind(gradients: AlignedBuffer) {
+    package func bind(gradients: UnsafeMutablePointer<Float>, owner: AnyObject) {
+        let buffer = AlignedBuffer(borrowing: gradients, byteCount: max(count, 1) * 4, owner: owner)
         for (parameter, range) in parameters {
-            parameter.gradient = Tensor(parameter.shape, buffer: gradients, byteOffset: range.lowerBound * 4)
+            parameter.gradient = Tensor(parameter.shape, buffer: buffer, byteOffset: range.lowerBound * 4)
         }
     }
 

@@ -7,15 +7,14 @@ package import Recipes
 package import Tensors
 
 /// This rank's share of one micro-batch, as the step takes it.
-package struct StepInput {
-    /// (B, 3, height, width), plain fp32, normalised.
-    package let images: UnsafePointer<Float>
-    package let labels: UnsafeBufferPointer<Int64>
-    package let records: UnsafeBufferPointer<Int64>
+package struct StepInput: Sendable {
+    /// (B, 3, height, width), fp32, normalised; unchanged until the pass has ended.
+    package let images: Tensor
+    /// B global class indices and record indices.
+    package let labels: [Int64]
+    package let records: [Int64]
 
-    package init(
-        images: UnsafePointer<Float>, labels: UnsafeBufferPointer<Int64>, records: UnsafeBufferPointer<Int64>
-    ) {
+    package init(images: Tensor, labels: [Int64], records: [Int64]) {
         self.images = images
         self.labels = labels
         self.records = records
@@ -89,8 +88,8 @@ package final class TrainingStep {
         reducer = try GradientReducer(
             communicator: communicator, elementCount: arena.count, bucketRanges: arena.buckets,
             deterministic: recipe.compute.deterministic)
-        collectives = AsyncCollectives()
-        arena.bind(gradients: reducer.gradients)
+        collectives = try AsyncCollectives(over: communicator)
+        arena.bind(gradients: reducer.gradients.baseAddress!, owner: reducer)
         network.graph.parametersChanged(pool)
     }
 
@@ -107,15 +106,21 @@ package final class TrainingStep {
         let start = monotonicSeconds()
         var loss = 0.0
         var metrics: [String: Double] = [:]
-        try reducer.begin()
+        reducer.begin()
         for micro in 0..<count {
-            let outcome = try pass(input(micro), step: step, micro: micro, count: count)
+            let outcome: ObjectiveOutcome
+            do {
+                outcome = try pass(input(micro), step: step, micro: micro, count: count)
+            } catch {
+                reducer.cancel(error)
+                throw error
+            }
             loss += outcome.loss / Double(count)
             for (name, value) in outcome.metrics { metrics[name, default: 0] += value / Double(count) }
         }
-        let wait = try reducer.finish()
+        let timing = try reducer.finish()
 
-        let gradients = reducer.gradients.base.assumingMemoryBound(to: Float.self)
+        let gradients = UnsafePointer(reducer.gradients.baseAddress!)
         let squares = arena.count > 0 ? ak_sum_squares(pool.handle, gradients, arena.count) : 0
         let own = flags()
         var control = [
@@ -137,7 +142,7 @@ package final class TrainingStep {
         apply(gradients, clip: clipFactor(norm), rate: Float(rate))
         return StepReport(
             loss: loss, metrics: metrics, gradientNorm: norm, learningRate: rate,
-            seconds: monotonicSeconds() - start, reduceWait: wait, flags: summed)
+            seconds: monotonicSeconds() - start, reduceWait: timing.waited, flags: summed)
     }
 
     /// Forward, objective, backward of one micro-batch; its buckets go out with the last one.
@@ -146,11 +151,15 @@ package final class TrainingStep {
         let weight = 1 / Float(count)
         // The labels travel while the backbone computes.
         nonisolated(unsafe) let objective = objective
-        nonisolated(unsafe) let labels = input.labels
-        nonisolated(unsafe) let records = input.records
-        let gathered = collectives.submit { try objective.begin(labels: labels, records: records) }
+        let gathered = collectives.submit { channel in
+            try input.labels.withUnsafeBufferPointer { labels in
+                try input.records.withUnsafeBufferPointer { records in
+                    try objective.begin(labels: labels, records: records, over: channel)
+                }
+            }
+        }
         let embeddings = execution.forward(
-            input.images, count: batch, mode: .training,
+            input.images.pointer, count: batch, mode: .training,
             key: .init(
                 seed: seed, step: UInt64(step),
                 firstImage: UInt64((micro * communicator.size + communicator.rank) * batch)))
@@ -169,8 +178,7 @@ package final class TrainingStep {
 
     /// min(1, c / (‖g‖ + 1e-6)).
     private func clipFactor(_ norm: Double) -> Float {
-        guard let limit = optimizer.clipNorm else { return 1 }
-        return Float(min(1, limit / (norm + 1e-6)))
+        optimizer.clipNorm > 0 ? Float(min(1, optimizer.clipNorm / (norm + 1e-6))) : 1
     }
 
     private func apply(_ gradients: UnsafePointer<Float>, clip: Float, rate: Float) {

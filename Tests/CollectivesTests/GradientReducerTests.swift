@@ -1,6 +1,6 @@
 import Collectives
-import TestSupport
 import Tensors
+import TestSupport
 import Testing
 
 @Suite struct GradientReducerTests {

@@ -118,8 +118,10 @@ import Testing
 
     @Test func aWindowBeyondTheLimitIsRefused() throws {
         let made = try InProcessGroup.run(ranks: 2, windowLimit: 1000) { communicator in
-            [try communicator.makeSharedWindow(byteCount: 500) != nil,
-             try communicator.makeSharedWindow(byteCount: 501) != nil]
+            [
+                try communicator.makeSharedWindow(byteCount: 500) != nil,
+                try communicator.makeSharedWindow(byteCount: 501) != nil,
+            ]
         }
         #expect(made == [[true, false], [true, false]])
     }

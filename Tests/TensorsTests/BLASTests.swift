@@ -10,7 +10,8 @@ struct BLASTests {
         var transposeB: Bool
     }
 
-    static let products = [(1, 1, 1), (5, 3, 7), (3, 17, 4), (33, 2, 65), (2, 70, 19), (31, 31, 31)].flatMap { m, n, k in
+    static let products = [(1, 1, 1), (5, 3, 7), (3, 17, 4), (33, 2, 65), (2, 70, 19), (31, 31, 31)].flatMap {
+        m, n, k in
         [(false, false), (false, true), (true, false), (true, true)].map {
             Product(m: m, n: n, k: k, transposeA: $0, transposeB: $1)
         }

@@ -80,7 +80,7 @@ struct NormTests {
         }
     }
 
-    // ------------------------------------------------------------------------------------------------- backward
+    // MARK: Backward
 
     /// Per-channel coefficients of a batch norm and its PReLU.
     private struct Coefficients {
@@ -98,7 +98,7 @@ struct NormTests {
             slope = randomFloats(c, 15, mean: 0.25, std: 0.1)
         }
 
-        /// z of the PReLU; computed in fp32 as the kernel does, since its sign decides.
+        /// What the PReLU is applied to.
         func z(_ x: Double, _ c: Int) -> Double { Double(scale[c]) * x + Double(shift[c]) }
 
         func masked(_ dy: Double, _ x: Double, _ c: Int, prelu: Bool) -> Double {
@@ -141,7 +141,8 @@ struct NormTests {
         var slope: [Double]
     }
 
-    private static func reduce(_ pool: ThreadPool, _ x: TestMap, _ dy: TestMap, _ k: Coefficients, prelu: Bool) -> Sums {
+    private static func reduce(_ pool: ThreadPool, _ x: TestMap, _ dy: TestMap, _ k: Coefficients, prelu: Bool) -> Sums
+    {
         let c = x.shape.c
         let bytes = ak_bn_workspace_bytes(Int32(c), Int32(x.shape.n), Int32(pool.threads))
         let workspace = AlignedBuffer(byteCount: bytes)
@@ -149,7 +150,8 @@ struct NormTests {
         var (gamma, beta) = ([Float](repeating: .nan, count: c), [Float](repeating: .nan, count: c))
         var slope = [Float](repeating: -7, count: c)
         ak_bn_backward_reduce(
-            pool.handle, x.map, dy.map, k.mean, k.invstd, k.scale, k.shift, prelu ? k.slope : nil, &gamma, &beta, &slope,
+            pool.handle, x.map, dy.map, k.mean, k.invstd, k.scale, k.shift, prelu ? k.slope : nil, &gamma, &beta,
+            &slope,
             workspace.base)
         return Sums(gamma: gamma.map { Double($0) }, beta: beta.map { Double($0) }, slope: slope.map { Double($0) })
     }
@@ -208,10 +210,13 @@ struct NormTests {
         let invstd = found.variance.map { 1 / ($0 + 1e-5).squareRoot() }
         let scale = (0..<shape.c).map { k.scale[$0] * invstd[$0] }
         let shift = (0..<shape.c).map { k.shift[$0] - found.mean[$0] * scale[$0] }
-        var (gamma, beta, slope) = ([Float](repeating: 0, count: shape.c), [Float](repeating: 0, count: shape.c), k.slope)
+        var (gamma, beta, slope) = (
+            [Float](repeating: 0, count: shape.c), [Float](repeating: 0, count: shape.c), k.slope
+        )
         let workspace = AlignedBuffer(byteCount: ak_bn_workspace_bytes(Int32(shape.c), Int32(shape.n), 2))
         ak_bn_backward_reduce(
-            pool.handle, x.map, dy.map, found.mean, invstd, scale, shift, k.slope, &gamma, &beta, &slope, workspace.base)
+            pool.handle, x.map, dy.map, found.mean, invstd, scale, shift, k.slope, &gamma, &beta, &slope, workspace.base
+        )
         let b = (0..<shape.c).map { -scale[$0] * invstd[$0] * gamma[$0] / Float(m) }
         let d = (0..<shape.c).map { -scale[$0] * beta[$0] / Float(m) - b[$0] * found.mean[$0] }
         ak_bn_backward_apply(pool.handle, x.map, dy.map, scale, shift, k.slope, scale, b, d, dy.map, false)

@@ -36,7 +36,8 @@ struct VectorsTests {
     @Test func sumOfLargeSquares() {
         let x = Self.vector([Float](repeating: 1e30, count: 50))
         onEachSet { pool, _ in
-            #expect(abs(Vectors.sumSquares(pool, x.floats) / (50 * Double(Float(1e30)) * Double(Float(1e30))) - 1) < 1e-12)
+            #expect(
+                abs(Vectors.sumSquares(pool, x.floats) / (50 * Double(Float(1e30)) * Double(Float(1e30))) - 1) < 1e-12)
         }
     }
 
@@ -47,7 +48,8 @@ struct VectorsTests {
             let (parameters, velocity, gradient) = (Self.vector(p), Self.vector(v), Self.vector(g))
             for _ in 0..<2 {
                 Vectors.sgd(
-                    pool, parameters: parameters.floats, velocity: velocity.floats, gradient: gradient.floats, scale: 0.5,
+                    pool, parameters: parameters.floats, velocity: velocity.floats, gradient: gradient.floats,
+                    scale: 0.5,
                     rate: 0.1, momentum: 0.9, decay: 5e-4)
             }
             var (expectedP, expectedV) = (p.map { Double($0) }, v.map { Double($0) })
@@ -101,7 +103,9 @@ struct VectorsTests {
         ]
         values += randomFloats(1001, 8, std: 100)
         // The first five are worth spelling out: ties go to the even neighbour, and the largest values to infinity.
-        #expect(bfloat16Bits(values[8]) == 0x3F80 && bfloat16Bits(values[9]) == 0x3F82 && bfloat16Bits(values[10]) == 0x3F81)
+        #expect(
+            bfloat16Bits(values[8]) == 0x3F80 && bfloat16Bits(values[9]) == 0x3F82 && bfloat16Bits(values[10]) == 0x3F81
+        )
         #expect(bfloat16Bits(values[12]) == 0x7F80)
         onEachSet { pool, setting in
             let x = Self.vector(values)
@@ -121,7 +125,7 @@ struct VectorsTests {
         }
     }
 
-    // ------------------------------------------------------------------------------------------------------ rows
+    // MARK: Rows
 
     struct Matrix: Sendable {
         var rows: Int
@@ -150,7 +154,8 @@ struct VectorsTests {
             }
             if matrix.columns == 0 { maxima.fill(0) }
             Rows.expSum(
-                pool, x.pointer, rows: matrix.rows, columns: matrix.columns, stride: matrix.stride, minus: maxima.floats,
+                pool, x.pointer, rows: matrix.rows, columns: matrix.columns, stride: matrix.stride,
+                minus: maxima.floats,
                 into: sums.floats)
             for i in 0..<matrix.rows {
                 var total = 0.0
@@ -171,12 +176,14 @@ struct VectorsTests {
 
     /// All of exp's range, in units in the last place of the exact value.
     @Test func exponentialIsWithinTwoUlps() {
-        let inputs = stride(from: -104.5, to: 88.72, by: 0.0037).map { Float($0) } + [0, -0.0, 1, -1, 88.722, 0.34657359]
+        let inputs =
+            stride(from: -104.5, to: 88.72, by: 0.0037).map { Float($0) } + [0, -0.0, 1, -1, 88.722, 0.34657359]
         onEachSet(threads: [2]) { pool, setting in
             let x = Tensor([inputs.count], inputs)
             let (zero, sum) = (Tensor([1]), Tensor([1]))
             Rows.expSum(
-                pool, x.pointer, rows: 1, columns: inputs.count, stride: inputs.count, minus: zero.floats, into: sum.floats)
+                pool, x.pointer, rows: 1, columns: inputs.count, stride: inputs.count, minus: zero.floats,
+                into: sum.floats)
             var worst = 0.0
             for (input, result) in zip(inputs, x.floats) {
                 let exact = exp(Double(input))
@@ -196,7 +203,8 @@ struct VectorsTests {
                 let x = Tensor([all.count], all)
                 let (zero, sum) = (Tensor([1]), Tensor([1]))
                 Rows.expSum(
-                    pool, x.pointer, rows: 1, columns: all.count, stride: all.count, minus: zero.floats, into: sum.floats)
+                    pool, x.pointer, rows: 1, columns: all.count, stride: all.count, minus: zero.floats,
+                    into: sum.floats)
                 for i in all.indices {
                     let result = x.floats[i]
                     switch i % inputs.count {
@@ -219,7 +227,8 @@ struct VectorsTests {
             let x = Tensor([values.count], values)
             let inverses = Tensor([matrix.rows])
             Rows.inverseNorm(
-                pool, x.pointer, rows: matrix.rows, columns: matrix.columns, stride: matrix.stride, into: inverses.floats)
+                pool, x.pointer, rows: matrix.rows, columns: matrix.columns, stride: matrix.stride,
+                into: inverses.floats)
             for i in 0..<matrix.rows {
                 let row = values[i * matrix.stride..<i * matrix.stride + matrix.columns]
                 let norm = row.reduce(0) { $0 + Double($1) * Double($1) }.squareRoot()

@@ -182,7 +182,7 @@ package final class ReferenceExecution {
         for c in 0..<layer.channels {
             let m = used(layer, x[0], c)
             if mode == .training, updateStatistics {
-                let rate = Double(layer.momentum)
+                let rate = layer.momentum
                 let unbiased = m.variance * m.samples / (m.samples - 1)
                 statistics[layer.runningMean.name]![c] += rate * (m.mean - statistics[layer.runningMean.name]![c])
                 statistics[layer.runningVariance.name]![c] += rate * (unbiased - statistics[layer.runningVariance.name]![c])
@@ -190,7 +190,7 @@ package final class ReferenceExecution {
             let gamma = layer.scale.map { parameters[$0.name]![c] } ?? 1
             let beta = layer.shift.map { parameters[$0.name]![c] } ?? 0
             let slope = layer.slope.map { parameters[$0.name]![c] }
-            let inverse = 1 / (m.variance + Double(layer.epsilon)).squareRoot()
+            let inverse = 1 / (m.variance + layer.epsilon).squareRoot()
             x[0].forEach(channel: c) { i in
                 var value = (x[0].values[i] - m.mean) * inverse * gamma + beta
                 if let slope, value <= 0 { value *= slope }
@@ -210,7 +210,7 @@ package final class ReferenceExecution {
             let gamma = layer.scale.map { parameters[$0.name]![c] } ?? 1
             let beta = layer.shift.map { parameters[$0.name]![c] } ?? 0
             let slope = layer.slope.map { parameters[$0.name]![c] }
-            let inverse = 1 / (m.variance + Double(layer.epsilon)).squareRoot()
+            let inverse = 1 / (m.variance + layer.epsilon).squareRoot()
             var g: [Int: Double] = [:]
             x[0].forEach(channel: c) { i in
                 let hat = (x[0].values[i] - m.mean) * inverse

@@ -122,8 +122,8 @@ void ak_stem_backward_weights(ak_pool *pool, const ak_conv *conv, const float *i
 
 // ------------------------------------------------------------------------------------- batch norm, PReLU, additions
 
-/// Batch statistics over n, h, w: mean[c], variance[c] (biased). Accurate: per-row partial sums in fp32 shifted by the
-/// row's first value or combined in double; two runs on the same number of threads give the same bits.
+/// Batch statistics over n, h, w: mean[c], variance[c] (biased). Accurate for any mean: short fp32 sums, shifted by the
+/// mean of what came before, are merged in double; two runs on the same number of threads give the same bits.
 void ak_bn_statistics(ak_pool *pool, ak_map x, float *mean, float *variance, void *workspace);
 size_t ak_bn_workspace_bytes(int c, int n, int threads);
 

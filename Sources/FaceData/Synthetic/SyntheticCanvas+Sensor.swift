@@ -117,6 +117,8 @@ extension SyntheticCanvas {
 
     private func quantiseBlock(_ block: UnsafeMutablePointer<Float>, step: Float, _ basis: [Lanes]) {
         let n = Self.side
+        // Adding and subtracting 1.5 * 2^23 rounds to an integer.
+        let shift: Float = 12_582_912
         withUnsafeTemporaryAllocation(of: Lanes.self, capacity: 16) { rows in
             // Vertical transform: coefficient k of all eight columns at once.
             for k in 0..<8 {
@@ -130,7 +132,7 @@ extension SyntheticCanvas {
                 for j in 0..<8 {
                     let coefficient = (rows[k] * basis[j]).sum()
                     let width = step * (0.25 + 0.16 * Float(k + j))
-                    let rounded = (coefficient / width).rounded() * width
+                    let rounded = ((coefficient / width + shift) - shift) * width
                     line += basis[j] * rounded
                 }
                 rows[8 + k] = line

@@ -158,4 +158,7 @@ struct SyntheticPatch {
     @inline(__always) func meetsPair(_ x: Float, _ y: Float, _ rx: Float, _ ry: Float) -> Bool {
         meets(x, y, rx, ry) || meets(-x, y, rx, ry)
     }
+
+    /// Whether all of these pixels lie below the eyes and within `half` of the midline.
+    @inline(__always) func isCentral(_ half: Float) -> Bool { low.y > 6 && high.x < half && low.x > -half }
 }

@@ -8,9 +8,9 @@ package import Tensors
 /// any order. Identity lives in shape, proportion, colour and texture of the parts of a face; everything else varies
 /// from image to image as strongly as `Options` says.
 package struct SyntheticFaces: Sendable {
-    /// Strengths of what varies within one identity. At 1 (the default) raw pixels hardly tell identities apart; at 0 the
-    /// kind of variation is absent. Every strength scales amplitudes and probabilities, and never moves another draw, so
-    /// the same image at a larger strength is the same picture, varied more.
+    /// Strengths of what varies within one identity. At 1 (the default) raw pixels hardly tell identities apart; at 0
+    /// the kind of variation is absent. Every strength scales amplitudes and probabilities, and never moves another
+    /// draw, so the same image at a larger strength is the same picture, varied more.
     package struct Options: Sendable, Equatable {
         /// Yaw, pitch and residual roll of the head.
         package var pose: Float = 1
@@ -87,8 +87,7 @@ package struct SyntheticFaces: Sendable {
         return (canvas.image(moment.camera), attributes)
     }
 
-    /// What `image` reports, but without the occluded fraction's effect: no pixel is drawn.
-    func person(_ identity: Int) -> SyntheticIdentity {
+    private func person(_ identity: Int) -> SyntheticIdentity {
         precondition(identity >= 0 && identity < 1 << 32, "identity \(identity) is not in 0..<2^32")
         var stream = RandomStream(seed: seed, purpose: .syntheticIdentity, index: UInt64(identity))
         return SyntheticIdentity(&stream)

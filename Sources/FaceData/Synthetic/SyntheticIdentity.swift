@@ -68,7 +68,7 @@ struct SyntheticIdentity {
 
     /// Draws a person. The order of the draws is part of every identity.
     init(_ stream: inout RandomStream) {
-        // Latent traits make parts go together as they do in people: heavy brows with broad jaws, fair hair with fair skin.
+        // Latent traits make parts go together as they do in people: heavy brows with broad jaws.
         let heavy = stream.spread(0, 1)
         let age = stream.uniform()
         let tone = stream.uniform()
@@ -99,10 +99,10 @@ struct SyntheticIdentity {
     ) -> Eye {
         let narrow = lid < 0.3 ? 1 as Float : 0
         var eye = Eye(
-            distance: s.spread(17.4, 1.15), halfWidth: s.spread(8.6, 0.8), upper: s.spread(3.9, 0.65) - 0.7 * narrow,
-            lower: s.spread(2.1, 0.45), tilt: s.spread(0.03, 0.07) + 0.05 * narrow, skew: s.spread(0.1, 0.28),
+            distance: s.spread(17.4, 1.15), halfWidth: s.spread(9.2, 0.8), upper: s.spread(4.4, 0.65) - 0.8 * narrow,
+            lower: s.spread(2.4, 0.45), tilt: s.spread(0.03, 0.07) + 0.05 * narrow, skew: s.spread(0.1, 0.28),
             crease: s.spread(2.6, 0.8) - 0.8 * narrow, creaseDepth: max(0, s.spread(0.5, 0.22) - 0.35 * narrow),
-            iris: s.spread(4.4, 0.35), lash: s.spread(0.75, 0.28) - 0.2 * heavy,
+            iris: s.spread(4.6, 0.35), lash: s.spread(0.75, 0.28) - 0.2 * heavy,
             bag: max(0, s.spread(0.1, 0.13) + 0.25 * age), sizeAsymmetry: s.spread(0, 0.035), colour: .zero)
         let kinds: [SIMD3<Float>] = [
             SIMD3(0.050, 0.022, 0.010), SIMD3(0.11, 0.05, 0.02), SIMD3(0.16, 0.11, 0.035), SIMD3(0.12, 0.17, 0.08),
@@ -124,8 +124,8 @@ struct SyntheticIdentity {
         let red = s.between(0.85, 1.15) - 0.05 * heavy
         return Mouth(
             y: s.spread(40.6, 1.7), half: s.spread(14.6, 1.5), upper: s.spread(3.4, 0.95) - 0.4 * heavy,
-            lower: s.spread(4.7, 1.1) - 0.3 * heavy, bow: s.spread(0.4, 0.22), corner: s.spread(0, 0.9),
-            philtrum: s.spread(0.8, 0.4), skew: s.spread(0, 0.5), fold: max(0, s.spread(0.05, 0.1) + 0.35 * age),
+            lower: s.spread(4.7, 1.1) - 0.3 * heavy, bow: s.spread(0.4, 0.22), corner: s.spread(1.1, 0.9),
+            philtrum: s.spread(0.8, 0.4), skew: s.spread(0, 0.5), fold: max(0, s.spread(0.0, 0.1) + 0.3 * age),
             colour: SIMD3(red, 0.56 + 0.14 * tone, 0.58 + 0.14 * tone))
     }
 
@@ -138,13 +138,13 @@ struct SyntheticIdentity {
         let colour = anchors[low] + (anchors[low + 1] - anchors[low]) * (place - Float(low))
         let beard = s.uniform(), moustache = s.uniform(), growth = s.between(0.25, 0.85)
         var moles: [SIMD4<Float>] = []
-        for _ in 0..<s.below(5) {
+        for _ in 0..<s.below(4) {
             moles.append(SIMD4(s.between(-32, 32), s.between(-34, 56), s.between(0.8, 1.7), s.between(0.35, 0.85)))
         }
         return Skin(
             tone: tone, colour: colour * s.between(0.92, 1.08), blush: max(0, s.spread(0.35, 0.25)),
             freckles: tone < 0.5 && s.uniform() < 0.28 ? s.between(0.3, 1) : 0, blotch: s.between(0.3, 1),
-            wrinkle: max(0, age * 1.3 - 0.4), oil: s.between(0.25, 1),
+            wrinkle: max(0, age * 1.6 - 0.9), oil: s.between(0.25, 1),
             beard: heavy > 0.1 && beard < 0.55 ? growth : 0, moustache: heavy > 0.1 && moustache < 0.5 ? growth : 0,
             moles: moles, origin: SIMD2(s.between(0, 256), s.between(0, 256)))
     }

@@ -82,8 +82,8 @@ struct ColourLanes {
     }
 }
 
-/// A 256 x 256 table of smooth noise that repeats, zero mean and unit variance, the same for every population. Skin, hair,
-/// cloth and walls look it up at their own scale and place.
+/// A 256 x 256 table of smooth noise that repeats, zero mean and unit variance, the same for every population. Skin,
+/// hair, cloth and walls look it up at their own scale and place.
 struct SyntheticNoise: Sendable {
     private static let size = 256
     private static let shared = makeTable()
@@ -117,6 +117,16 @@ struct SyntheticNoise: Sendable {
             }
         }
         return out
+    }
+
+    /// The table at (x, y), interpolated between entries: for looking at it closely.
+    @inline(__always) func smooth(_ x: Lanes, _ y: Lanes) -> Lanes {
+        let left = x.rounded(.down), top = y.rounded(.down)
+        let u = x - left, v = y - top
+        let a = self(left, top), b = self(left + 1, top)
+        let c = self(left, top + 1), d = self(left + 1, top + 1)
+        let above = a + (b - a) * u, below = c + (d - c) * u
+        return above + (below - above) * v
     }
 
     /// The table at (x, y), nearest entry; |x|, |y| < 2^21.

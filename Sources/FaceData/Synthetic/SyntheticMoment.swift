@@ -18,7 +18,7 @@ struct SyntheticMoment {
         var keyColour: SIMD3<Float>, ambientColour: SIMD3<Float>
         /// Direction of a weaker second light and its strength.
         var fill: SIMD3<Float>, fillStrength: Float
-        /// Where the edge of a shadow that falls on the scene runs (a line's normal and offset, pixels) and how dark it is.
+        /// A shadow that falls on the scene: its edge (a line's normal and offset, pixels) and how dark it is.
         var shadowNormal: SIMD2<Float>, shadowOffset: Float, shadowDepth: Float, shadowSoftness: Float
     }
     struct Surroundings {

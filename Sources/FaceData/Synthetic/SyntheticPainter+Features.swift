@@ -29,7 +29,8 @@ extension SyntheticPainter {
             // The corner nearest the nose is pink.
             ball.lay(person.skin.colour * SIMD3(1, 0.6, 0.6), ((u + 0.82) * -6).unit * 0.8)
             albedo.lay(ball, alpha)
-            gloss += (Lanes(0.9) - gloss) * alpha * 0.5
+            // The reflection is drawn; the skin's broad highlight would whiten the ball.
+            gloss -= gloss * alpha * 0.8
         }
         let along = ((Lanes(1.1) - u.magnitude) * 6).unit
         let dark = SIMD3<Float>(0.018, 0.012, 0.01)

@@ -1,10 +1,10 @@
 extension SyntheticPainter {
-    /// Where the hair begins above the eyes at x of the head's frame (y, negative is up): high over the forehead, down the
-    /// temples to the sideburns.
+    /// Where the hair begins above the eyes at x of the head's frame (y, negative is up): high over the forehead, down
+    /// the temples to the sideburns.
     @inline(__always) private func hairline(_ x: Lanes) -> Lanes {
         let hair = person.hair
         let u = x * (1 / person.head.width)
-        let u2 = u * u
+        let u2 = lower(u * u, Lanes(1.04))
         let u4 = u2 * u2
         var line = u4 * u2 * (hair.line + hair.sideburn + moment.hairDrop) - hair.line
         line += bump(x, 12) * hair.widow - bump(x.magnitude - 17, 14) * (0.4 * hair.widow + 1)
@@ -55,8 +55,8 @@ extension SyntheticPainter {
         case .bald, .cropped, .short, .parted, .fringe, .curly:
             return
         }
-        let flow = noise(x * 1.6 + moment.hairWave.x, Lanes(y * 0.12 + moment.hairWave.y))
-        let wavy = noise(Lanes(y * 0.25) + x.sign * 40, Lanes(moment.hairWave.x)) * (1 + 2 * hair.wave)
+        let flow = noise.smooth(x * 1.6 + moment.hairWave.x, Lanes(y * 0.12 + moment.hairWave.y))
+        let wavy = noise.smooth(Lanes(y * 0.25) + x.sign * 40, Lanes(moment.hairWave.x)) * (1 + 2 * hair.wave)
         let inside = Lanes(half) + wavy - x.magnitude
         let l = moment.light.key * 0.45 + moment.light.ambient
         let side = x * (moment.light.direction.x * 0.012) + 1
@@ -68,6 +68,8 @@ extension SyntheticPainter {
     /// Hair on the head: a shell over the skull, cut off at the hairline.
     @inline(__always) func hair(_ patch: SyntheticPatch, _ colour: inout ColourLanes) {
         let hair = person.hair
+        // Cheeks and nose lie well below the lowest fringe.
+        if patch.alpha.min() == 1 && patch.isCentral(0.7 * person.head.width) { return }
         let ray = scene.ray(patch.columns, patch.row)
         let hit = scene.meet(ray, growth: thickness)
         let d = scene.view
@@ -77,18 +79,25 @@ extension SyntheticPainter {
         let rough = noise(patch.columns * 0.9 + moment.hairWave.x, Lanes(patch.row * 0.9 + moment.hairWave.y))
         let silhouette = (edge + rough * curls * 0.7).coverage(1.6)
         if silhouette.max() == 0 { return }
-        let x = (ray.x + hit.t * d.x) * (1 / grow), y = (ray.y + hit.t * d.y) * (1 / grow)
+        // The width is not scaled back, so that beside the head's outline the shell is hair down to the sideburns.
+        let x = ray.x + hit.t * d.x, y = (ray.y + hit.t * d.y) * (1 / grow)
         let z = ray.z + hit.t * d.z
         if y.min() > 40 { return }
         // Strands run down the head, away from the parting, and end raggedly at the hairline.
         let fan = (x - 22 * hair.part) / (y * -0.02 + 1.6)
-        let strand = noise(fan * 1.8 + moment.hairWave.x, y * 0.16 + moment.hairWave.y)
-        let curl = noise(x * 0.55 + moment.hairWave.y, y * 0.55 + moment.hairWave.x)
-        let texture = hair.style == .curly ? curl : strand
-        var above = hairline(x) - y + texture * (hair.style == .curly ? 1.8 : 1.3)
-        // Behind the ears everything down to the nape is hair.
+        let texture: Lanes
+        if hair.style == .curly {
+            texture = noise.smooth(x * 0.55 + moment.hairWave.y, y * 0.55 + moment.hairWave.x)
+        } else {
+            texture = noise.smooth(fan * 1.8 + moment.hairWave.x, y * 0.16 + moment.hairWave.y)
+        }
+        // Beyond the head's outline hair goes as far down as at the outline, or a strand would hang in the air.
+        let across = x.replacing(with: patch.x, where: patch.alpha .< Lanes(0.5))
+        var above = hairline(across) - y + texture * (hair.style == .curly ? 1.8 : 1.3)
+        // Behind the ears hair reaches further down, to the nape where it is long.
+        let isLong = hair.style == .long || hair.style == .longFringe
         let behind = (Lanes(-6) - z) * 1.2
-        let nape = lower(behind, Lanes(34) - y)
+        let nape = lower(behind, Lanes(isLong ? 34 : 8) - y)
         above = higher(above, nape)
         var alpha = above.coverage(hair.style == .cropped ? 4 : 2.2) * silhouette
         if hair.style == .bald || hair.style == .cropped { alpha *= 0.88 }

@@ -43,8 +43,8 @@ extension SyntheticPainter {
         let skin = person.skin
         if skin.freckles > 0 && patch.meets(0, 14, 36, 26) {
             let spots = noise(x * 2.6 + skin.origin.y, y * 2.6 - skin.origin.x)
-            let where_ = bump(x, y - 14, 36, 26)
-            let strength = ((spots - 0.9) * 1.6).unit * where_ * (0.5 * skin.freckles)
+            let cheeks = bump(x, y - 14, 36, 26)
+            let strength = ((spots - 0.9) * 1.6).unit * cheeks * (0.5 * skin.freckles)
             albedo.lay(skin.colour * SIMD3(0.55, 0.38, 0.3), strength)
         }
         for mole in skin.moles where patch.meets(mole.x, mole.y, mole.z + 1, mole.z + 1) {
@@ -133,7 +133,7 @@ extension SyntheticPainter {
         var line = u * brow.slope - (Lanes(1) - (u - 0.62).squared * 2.6) * brow.arch
         line += inner * (3 * moment.frown) + side * brow.asymmetry + (brow.y + lift)
         let taper = lower((u + 0.12) * 5, (Lanes(1.04) - u) * (1 / (0.2 + 0.6 * brow.taper))).unit
-        let strand = noise(patch.x * 1.1 - patch.y * side * 0.9, patch.y * 2.4 + person.skin.origin.x) * 0.2 + 0.85
+        let strand = noise(patch.x * 1.1 - patch.y * side * 0.9, patch.y * 2.4 + person.skin.origin.x) * 0.12 + 0.9
         let inside = taper * (brow.thickness + 0.3) - (patch.y - line).magnitude
         let alpha = inside.coverage(1.7) * (taper * 3).unit * strand * brow.density
         albedo.lay(brow.colour * (0.5 + 0.5 * moment.hairShade), alpha.unit)

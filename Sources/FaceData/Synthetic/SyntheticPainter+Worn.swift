@@ -125,7 +125,9 @@ extension SyntheticPainter {
                 let w = (v - k * step).magnitude
                 let long = shape.half.y + 14 - (k - 0.5).squared * 1.4
                 let across = Lanes(step * 0.52) - w
-                let finger = lower(lower(across, long - u.magnitude), Lanes(step * 2) - v.magnitude)
+                let end = higher(u.magnitude - long + step * 0.5, .zero)
+                let rounded = Lanes(step * 0.52) - (w * w + end * end).squareRoot()
+                let finger = lower(rounded, Lanes(step * 2) - v.magnitude)
                 on = finger.coverage(1.1)
                 shade *= (across * 0.35).unit * 0.5 + 0.5
             }

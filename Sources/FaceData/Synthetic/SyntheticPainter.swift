@@ -53,9 +53,12 @@ struct SyntheticPainter {
     @inline(__always) func paint(
         _ patch: SyntheticPatch, hidden: inout Lanes, depthAt: (Int, Int) -> Lanes
     ) -> ColourLanes {
-        var colour = background(patch)
-        body(patch, &colour)
-        hairBehind(patch, &colour)
+        var colour = ColourLanes(.zero)
+        if patch.alpha.min() < 1 {
+            colour = background(patch)
+            body(patch, &colour)
+            hairBehind(patch, &colour)
+        }
         for ear in ears where !ear.near { self.ear(ear, patch, &colour) }
         if patch.alpha.max() > 0 {
             let shadow = castShadow(patch, depthAt)
@@ -121,9 +124,9 @@ struct SyntheticPainter {
         var colour = ColourLanes(s.colours[0])
         colour.lay(s.colours[1], ramp.eased)
         if s.texture > 0 {
-            let broad = noise(x * 0.35 + s.origin.x, y * 0.35 + s.origin.y)
+            let broad = noise.smooth(x * 0.35 + s.origin.x, y * 0.35 + s.origin.y)
             colour.lay(s.colours[2], (broad * s.mix - 0.4).eased * s.texture)
-            let fine = noise(x * s.grain.x - s.origin.y, y * s.grain.y + s.origin.x)
+            let fine = noise.smooth(x * s.grain.x - s.origin.y, y * s.grain.y + s.origin.x)
             colour.lay(s.colours[3], (fine * 0.5 + 0.1).unit * (0.6 * s.texture))
         }
         return colour

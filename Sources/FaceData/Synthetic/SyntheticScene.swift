@@ -4,8 +4,8 @@
     import Musl
 #endif
 
-/// One image's geometry: the head as an ellipsoid whose width follows a jaw profile, with a relief of nose, sockets, lips
-/// and chin on it, turned, projected orthographically and aligned to the template by its landmarks.
+/// One image's geometry: the head as an ellipsoid whose width follows a jaw profile, with a relief of nose, sockets,
+/// lips and chin on it, turned, projected orthographically and aligned to the template by its landmarks.
 struct SyntheticScene {
     let person: SyntheticIdentity
     let moment: SyntheticMoment
@@ -132,9 +132,10 @@ struct SyntheticScene {
             let a = wide * (d.x * d.x) + high * (d.y * d.y) + depth * d.z * d.z
             let b = wide * ray.x * d.x + high * oy * d.y + ray.z * (depth * d.z)
             let c = wide * ray.x.squared + high * oy.squared + ray.z.squared * depth - 1
-            hit.discriminant = (b * b - a * c) / a
-            let root = (higher(hit.discriminant, .zero) * a).squareRoot()
-            t = (root - b) / a
+            let discriminant = b * b - a * c, reciprocal = Lanes(1) / a
+            let root = higher(discriminant, .zero).squareRoot()
+            t = (root - b) * reciprocal
+            hit.discriminant = discriminant * reciprocal
             hit.grazing = root
         }
         hit.t = t

@@ -1,4 +1,4 @@
-internal import Collectives
+package import Collectives
 package import Tensors
 
 #if canImport(Glibc)
@@ -14,8 +14,12 @@ extension ShardedClassifier {
     ///   - labels: global class index of this rank's B rows.
     ///   - samples: global record index of the same rows, the key of random margins; the row's place in the global
     ///     batch if nil.
+    ///   - channel: the communicator to gather over, where the gather runs beside others; the head's own if nil.
     /// - Throws: `CollectiveError`; `ClassificationError` on every rank when any rank's label is no class.
-    package func begin(labels: UnsafeBufferPointer<Int64>, samples: UnsafeBufferPointer<Int64>? = nil) throws {
+    package func begin(
+        labels: UnsafeBufferPointer<Int64>, samples: UnsafeBufferPointer<Int64>? = nil,
+        over channel: (any Communicator)? = nil
+    ) throws {
         precondition(labels.count == batch, "\(labels.count) labels for a batch of \(batch)")
         precondition(samples == nil || samples!.count == batch, "\(samples!.count) records for a batch of \(batch)")
         let own = work.ownKeys
@@ -23,7 +27,7 @@ extension ShardedClassifier {
             own[row] = labels[row]
             own[batch + row] = samples?[row] ?? Int64(ownRows.lowerBound + row)
         }
-        try communicator.allGather(
+        try (channel ?? communicator).allGather(
             UnsafeRawBufferPointer(own), into: UnsafeMutableRawBufferPointer(work.gatheredKeys), "head labels")
         for row in 0..<globalBatch {
             let (rank, place) = row.quotientAndRemainder(dividingBy: batch)
