@@ -44,7 +44,7 @@ extension HeadCase {
             derivative: .straightThrough),
     ]
 
-    /// Without published vectors; held against the definition only.
+    /// Without reference vectors; held against the definition only.
     static let untabled: [HeadCase] = [
         HeadCase(
             name: "ArcFace clipped", margin: ArcFace(fallback: .clipped), dense: clippedArcFace, expected: []),

@@ -79,7 +79,7 @@ extension HeadCase {
             expected: [60.8737229891, 23.6884632700, 18.9485958860, -3.0638993167, 1.3080805972, -0.6113365800]),
     ]
 
-    /// With published vectors.
+    /// With reference vectors.
     static let tabled = plainHeads + angularHeads + adaptiveHeads + multiplicativeHeads
     static let all = tabled + untabled
 }

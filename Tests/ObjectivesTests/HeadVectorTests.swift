@@ -12,7 +12,7 @@ import Testing
     }
 
     @Test(arguments: HeadCase.tabled, [1, 5])
-    func matchesPublishedVectorsInDouble(_ head: HeadCase, ranks: Int) throws {
+    func matchesReferenceVectorsInDouble(_ head: HeadCase, ranks: Int) throws {
         let outcome = try HeadProblem.closedForm(scaled: head.scaled).run(Double.self, head.margin, ranks: ranks)
         for (value, expected) in zip(Self.measured(outcome), head.expected) {
             #expect(abs(value - expected) < 1e-9, "\(value) against \(expected)")
@@ -20,7 +20,7 @@ import Testing
     }
 
     @Test(arguments: HeadCase.tabled, [1, 5])
-    func matchesPublishedVectorsInSinglePrecision(_ head: HeadCase, ranks: Int) throws {
+    func matchesReferenceVectorsInSinglePrecision(_ head: HeadCase, ranks: Int) throws {
         let outcome = try HeadProblem.closedForm(scaled: head.scaled).run(Float.self, head.margin, ranks: ranks)
         for (value, expected) in zip(Self.measured(outcome), head.expected) {
             #expect(abs(value - expected) < 1e-4 * max(1, abs(expected)), "\(value) against \(expected)")

@@ -79,43 +79,44 @@ enum HeadLoops {
     }
 
     /// values = scale · clamp(values · rowInverse · columnInverse, −1, 1); returns the extremes of the cosines.
+    ///
+    /// Sixteen running extremes, so that the loop becomes vector code; the SIMD types' own operators do not in generic
+    /// code, even when it is specialised.
     @inline(__always)
     private static func cosines<S: HeadScalar>(
         _ values: UnsafeMutablePointer<S>, _ columnInverse: UnsafePointer<S>, _ count: Int, _ rowInverse: S, _ scale: S
     ) -> (minimum: S, maximum: S) {
-        typealias Lanes = SIMD16<S>
-        let one = Lanes(repeating: 1)
-        var high = Lanes(repeating: -.infinity)
-        var low = Lanes(repeating: .infinity)
-        let whole = count & ~15
-        var i = 0
-        while i < whole {
-            let raw = UnsafeMutableRawPointer(values + i)
-            var c = raw.loadUnaligned(as: Lanes.self)
-            c *= UnsafeRawPointer(columnInverse + i).loadUnaligned(as: Lanes.self)
-            c *= rowInverse
-            c.replace(with: one, where: c .> one)
-            c.replace(with: -one, where: c .< -one)
-            high.replace(with: c, where: c .> high)
-            low.replace(with: c, where: c .< low)
-            raw.storeBytes(of: c * scale, as: Lanes.self)
-            i += 16
+        withUnsafeTemporaryAllocation(of: S.self, capacity: 32) { extremes in
+            let high = extremes.baseAddress!
+            let low = high + 16
+            high.initialize(repeating: -.infinity, count: 16)
+            low.initialize(repeating: .infinity, count: 16)
+            @inline(__always)
+            func step(_ i: Int, _ lane: Int) {
+                var c = values[i] * columnInverse[i] * rowInverse
+                c = c > 1 ? 1 : c
+                c = c < -1 ? -1 : c
+                high[lane] = c > high[lane] ? c : high[lane]
+                low[lane] = c < low[lane] ? c : low[lane]
+                values[i] = c * scale
+            }
+            let whole = count & ~15
+            var i = 0
+            while i < whole {
+                for lane in 0..<16 { step(i + lane, lane) }
+                i += 16
+            }
+            while i < count {
+                step(i, 0)
+                i += 1
+            }
+            var result = (minimum: low[0], maximum: high[0])
+            for lane in 1..<16 {
+                result.maximum = high[lane] > result.maximum ? high[lane] : result.maximum
+                result.minimum = low[lane] < result.minimum ? low[lane] : result.minimum
+            }
+            return result
         }
-        var maximum = -S.infinity
-        var minimum = S.infinity
-        for lane in 0..<16 {
-            maximum = high[lane] > maximum ? high[lane] : maximum
-            minimum = low[lane] < minimum ? low[lane] : minimum
-        }
-        while i < count {
-            var c = values[i] * columnInverse[i] * rowInverse
-            c = c > 1 ? 1 : (c < -1 ? -1 : c)
-            maximum = c > maximum ? c : maximum
-            minimum = c < minimum ? c : minimum
-            values[i] = c * scale
-            i += 1
-        }
-        return (minimum, maximum)
     }
 
     @inline(__always)

@@ -44,7 +44,7 @@ package struct RadialTerm {
 
 /// An element type of the head: fp32 for training, fp64 for oracles. The loops over N x C, N x d and C x d elements are
 /// requirements, so that they are compiled for the concrete type even where the head's generic code is not.
-package protocol HeadScalar: BinaryFloatingPoint, SIMDScalar, Codable, Sendable {
+package protocol HeadScalar: BinaryFloatingPoint, Sendable {
     static var dtype: DType { get }
     static func elements(_ tensor: Tensor) -> UnsafeMutableBufferPointer<Self>
 

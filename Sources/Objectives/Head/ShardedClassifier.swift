@@ -42,9 +42,9 @@ package enum ClassificationError: Error, Equatable, CustomStringConvertible {
 /// are summed: `gradient` is that of the shard's centres, complete as it is; `embeddingGradient` is that of the rank's
 /// own raw embeddings, complete as it is. Neither may be averaged over ranks.
 ///
-/// A step is `begin` (labels; may run beside the backbone's forward pass) and `step` (embeddings). Nothing is allocated
-/// in either. The logits take N x `blockColumns` elements; where a shard has more classes than that, its cosines are
-/// computed twice.
+/// A step is `begin` (labels; may run beside the backbone's forward pass) and `step` (embeddings). All buffers are
+/// allocated at the start. The logits take N x `blockColumns` elements; where a shard has more classes than that, or
+/// a rule for negatives took effect, its cosines are computed twice.
 package final class ShardedClassifier<Scalar: HeadScalar> {
     package let shards: ShardMap
     /// The global class indices of this rank's rows.
