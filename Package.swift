@@ -81,7 +81,7 @@ let package = Package(
             dependencies: ["Collectives", "MPICollectives", "Tensors", "TestSupport"],
             path: "Tests/ParallelTests", exclude: ["run"], swiftSettings: swift),
         tests("TensorsTests", ["Tensors", "CKernels", "TestSupport"]),
-        tests("LayersTests", ["Layers", "Tensors", "CKernels", "TestSupport"]),
+        tests("LayersTests", ["Layers", "Networks", "Tensors", "CKernels", "TestSupport"]),
         tests("NetworksTests", ["Networks", "Layers", "Tensors", "TestSupport"]),
         tests("CollectivesTests", ["Collectives", "Tensors", "TestSupport"]),
         tests("ObjectivesTests", ["Objectives", "Collectives", "Tensors", "TestSupport"]),

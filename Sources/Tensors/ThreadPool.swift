@@ -1,11 +1,5 @@
 import CKernels
 
-#if canImport(Glibc)
-    import Glibc
-#else
-    import Musl
-#endif
-
 /// The process's compute threads: a face of the kernels' pool. Work is split in fixed partitions, so the same number of
 /// threads gives the same bits.
 package final class ThreadPool: @unchecked Sendable {
@@ -23,13 +17,7 @@ package final class ThreadPool: @unchecked Sendable {
     deinit { ak_pool_destroy(handle) }
 
     /// The processors that this process may run on (its affinity mask, as mpirun, Slurm or taskset left it).
-    package static var availableProcessors: Int {
-        var set = cpu_set_t()
-        guard sched_getaffinity(0, MemoryLayout<cpu_set_t>.size, &set) == 0 else {
-            return max(1, Int(sysconf(Int32(_SC_NPROCESSORS_ONLN))))
-        }
-        return withUnsafeBytes(of: &set) { bytes in max(1, bytes.reduce(0) { $0 + $1.nonzeroBitCount }) }
-    }
+    package static var availableProcessors: Int { Int(ak_available_processors()) }
 
     /// Runs `body(part, parts)` once for each part on all threads and returns when all have ended.
     package func run(_ body: (_ part: Int, _ parts: Int) -> Void) {

@@ -1,1 +1,72 @@
-void ac_placeholder(void);
+// JPEG and PNG in memory, through libturbojpeg and libpng, for bytes that nobody vouches for.
+//
+// Every function is reentrant, returns a status and, when it fails, leaves one line of text in `message`. Sizes are
+// checked against limits before anything is allocated for the pixels, and no longjmp of either library crosses this
+// surface. Pixels are 8-bit RGB, rows from the top, three interleaved bytes, no padding between rows.
+#ifndef ACUITY_CODECS_H
+#define ACUITY_CODECS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef enum {
+    AC_OK = 0,
+    AC_UNKNOWN_FORMAT = 1, // neither JPEG nor PNG
+    AC_TOO_LARGE = 2,      // over one of the limits
+    AC_CORRUPT = 3,        // damaged or truncated
+    AC_UNSUPPORTED = 4,    // sound, but of a kind that is not read (CMYK JPEG)
+    AC_FAILED = 5,         // out of memory, or an encoder's failure
+} ac_status;
+
+typedef enum { AC_FORMAT_UNKNOWN = 0, AC_FORMAT_JPEG = 1, AC_FORMAT_PNG = 2 } ac_format;
+
+typedef enum { AC_SUBSAMPLING_444 = 0, AC_SUBSAMPLING_420 = 1 } ac_subsampling;
+
+typedef struct {
+    size_t encoded_bytes; // longest accepted input
+    size_t pixels;        // largest accepted width x height
+} ac_limits;
+
+typedef struct {
+    ac_format format;
+    int width, height;
+    bool grey; // one channel in the file
+} ac_info;
+
+enum { AC_MESSAGE_BYTES = 256 };
+
+/// The format that the first bytes announce.
+ac_format ac_sniff(const uint8_t *bytes, size_t count);
+
+/// Reads the header only.
+ac_status ac_read_info(
+    const uint8_t *bytes, size_t count, const ac_limits *limits, ac_info *info, char message[AC_MESSAGE_BYTES]);
+
+/// Decodes to RGB. `rgb` holds rgb_bytes bytes, which must be 3 x width x height as ac_read_info gave them.
+/// Any warning of the JPEG decoder (truncation, bad codes, stray bytes) is an error. Grey is repeated over the three
+/// channels; an alpha channel is dropped, not blended, as PIL's convert("RGB") and OpenCV do.
+ac_status ac_decode_rgb(
+    const uint8_t *bytes, size_t count, const ac_limits *limits, uint8_t *rgb, size_t rgb_bytes,
+    char message[AC_MESSAGE_BYTES]);
+
+/// Encode; *encoded is to be freed with ac_free. JPEG quality 1...100, accurate integer DCT (what Pillow writes).
+ac_status ac_encode_jpeg(
+    const uint8_t *rgb, int width, int height, int quality, ac_subsampling subsampling, uint8_t **encoded,
+    size_t *encoded_bytes, char message[AC_MESSAGE_BYTES]);
+ac_status ac_encode_png(
+    const uint8_t *rgb, int width, int height, uint8_t **encoded, size_t *encoded_bytes,
+    char message[AC_MESSAGE_BYTES]);
+void ac_free(uint8_t *encoded);
+
+/// The versions of the libraries, for reports.
+const char *ac_png_version(void);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -43,6 +43,8 @@ typedef struct ak_pool ak_pool;
 ak_pool *ak_pool_create(int threads, const int *cpus);
 void ak_pool_destroy(ak_pool *pool);
 int ak_pool_threads(const ak_pool *pool);
+/// Processors that this process may run on: its affinity mask, as mpirun, Slurm or taskset left it.
+int ak_available_processors(void);
 /// Calls body(context, part, parts) once for every part in 0..<parts, parts == ak_pool_threads(pool); returns when
 /// all have ended. Not re-entrant; one caller at a time (a second caller waits).
 void ak_pool_run(ak_pool *pool, void (*body)(void *context, int part, int parts), void *context);
@@ -120,13 +122,14 @@ void ak_stem_backward_weights(ak_pool *pool, const ak_conv *conv, const float *i
 
 // ------------------------------------------------------------------------------------- batch norm, PReLU, additions
 
-/// Batch statistics over n, h, w: mean[c], variance[c] (biased). Accurate: per-row partial sums in fp32 shifted by the
-/// row's first value or combined in double; two runs on the same number of threads give the same bits.
+/// Batch statistics over n, h, w: mean[c], variance[c] (biased). Accurate for any mean: short fp32 sums, shifted by the
+/// mean of what came before, are merged in double; two runs on the same number of threads give the same bits.
 void ak_bn_statistics(ak_pool *pool, ak_map x, float *mean, float *variance, void *workspace);
 size_t ak_bn_workspace_bytes(int c, int n, int threads);
 
 /// y = scale[c]*x + shift[c], then PReLU with slope[c] unless slope is NULL, then + residual unless residual.data is
-/// NULL (the order is: affine, PReLU, add; the residual is added last). y may be x.
+/// NULL (the order is: affine, PReLU, add; the residual is added last). y may be x or the residual. As for all kernels of
+/// this part, the maps have one element type; their halos may differ.
 void ak_affine(ak_pool *pool, ak_map x, const float *scale, const float *shift, const float *slope, ak_map residual, ak_map y);
 
 /// Backward of y = prelu(bn(x)) (slope NULL: no PReLU), given the upstream gradient dy and the BN input x.
@@ -149,9 +152,10 @@ void ak_add(ak_pool *pool, ak_map a, ak_map b, ak_map y);
 void ak_subsample_forward(ak_pool *pool, ak_map x, ak_map y);
 void ak_subsample_backward(ak_pool *pool, ak_map dy, ak_map dx, bool accumulate);
 
-/// Inverted dropout. The mask of element (n, c, y, x) is a pure function of (key, global index
-/// ((first_image + n)*c*h*w + c*h*w...)), PyTorch's flat order), so it does not depend on threads or ranks. y may be x.
-/// Backward is the same call on the gradient.
+/// Inverted dropout. Element (n, c, y, x) has the global index i = (((first_image + n)*C + c)*H + y)*W + x, PyTorch's flat
+/// order; it is kept, times 1/(1 - probability), when u >= probability, where u in [0, 1) is the high 24 bits of the
+/// first word of Philox 4x32-10 at counter (i mod 2^32, i / 2^32, 0, 0) under `key` (low word first). So the mask depends
+/// neither on threads nor on ranks. probability is in [0, 1]; y may be x. Backward is the same call on the gradient.
 void ak_dropout(ak_pool *pool, ak_map x, float probability, uint64_t key, uint64_t first_image, ak_map y);
 
 // -------------------------------------------------------------------------------------------------- flat vectors
@@ -161,14 +165,18 @@ double ak_sum_squares(ak_pool *pool, const float *x, size_t count);
 /// SGD in PyTorch's meaning: g = scale*grad + decay*p; v = momentum*v + g (dampening 0); p -= lr*v.
 void ak_sgd(
     ak_pool *pool, float *p, float *v, const float *grad, size_t count, float scale, float lr, float momentum, float decay);
-/// y += x ; y = x + y over flat vectors.
+/// y += x
 void ak_accumulate(ak_pool *pool, const float *x, float *y, size_t count);
 /// x *= factor
 void ak_scale(ak_pool *pool, float *x, float factor, size_t count);
 /// True when all elements are finite.
 bool ak_all_finite(ak_pool *pool, const float *x, size_t count);
+/// Flat conversions: to bf16 rounds to nearest even and keeps a NaN one; back is exact.
+void ak_bf16_from_f32(ak_pool *pool, const float *x, uint16_t *y, size_t count);
+void ak_f32_from_bf16(ak_pool *pool, const uint16_t *x, float *y, size_t count);
 
-/// Row-wise over an n x c matrix with leading dimension ld: maximum; then x = exp(x - m) in place and row sums.
+/// Row-wise over an n x c matrix with leading dimension ld: maximum (-inf of an empty row; a NaN is passed over); then
+/// x = exp(x - m) in place and row sums (exp within 2 units in the last place, exp(-inf) = 0, a NaN stays one).
 void ak_row_max(ak_pool *pool, const float *x, int n, int c, long ld, float *maximum);
 void ak_row_exp_sum(ak_pool *pool, float *x, int n, int c, long ld, const float *m, float *sum);
 /// inverse[i] = 1 / max(|row i|, 1e-12) of an n x d matrix.

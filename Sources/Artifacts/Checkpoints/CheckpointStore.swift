@@ -1,0 +1,102 @@
+/// The checkpoints of a run: `RUN/checkpoints/`. The format and the order of operations: docs/formats/checkpoint.md.
+///
+/// A checkpoint is written in a hidden temporary folder by all ranks, and becomes one by the rename of that folder:
+/// whatever happens before leaves the previous checkpoint as it was.
+package struct CheckpointStore: Sendable {
+    /// `RUN/checkpoints`
+    package let folder: String
+    let fileSystem: any FileSystem
+
+    private static let latestFile = "latest"
+    private static let bestFile = "best"
+
+    package init(runFolder: String, fileSystem: any FileSystem = POSIXFileSystem()) {
+        folder = joinedPath(runFolder, "checkpoints")
+        self.fileSystem = fileSystem
+    }
+
+    func path(_ name: CheckpointName) -> String { joinedPath(folder, name.description) }
+    func temporaryPath(_ name: CheckpointName) -> String { joinedPath(folder, name.temporary) }
+
+    /// The checkpoints that are there, oldest first, damaged ones included.
+    ///
+    /// - Throws: `ArtifactError.cannotRead`.
+    package func names() throws -> [CheckpointName] {
+        do {
+            guard try fileSystem.kind(of: folder) != nil else { return [] }
+            return try fileSystem.entries(of: folder).compactMap(CheckpointName.init).sorted()
+        } catch let error as FileSystemError {
+            throw ArtifactError.reading(error)
+        }
+    }
+
+    /// One checkpoint with its manifest, its files not verified.
+    ///
+    /// - Throws: `ArtifactError`.
+    package func checkpoint(_ name: CheckpointName) throws -> Checkpoint {
+        try Checkpoint(name, folder: path(name), fileSystem: fileSystem)
+    }
+
+    // MARK: Pointers
+
+    /// What `latest` names; nil where there is no such file.
+    ///
+    /// - Throws: `ArtifactError` `.cannotRead` or `.damaged`.
+    package func latest() throws -> CheckpointName? { try pointer(Self.latestFile) }
+    /// What `best` names; nil where there is no such file.
+    ///
+    /// - Throws: `ArtifactError` `.cannotRead` or `.damaged`.
+    package func best() throws -> CheckpointName? { try pointer(Self.bestFile) }
+
+    func setLatest(_ name: CheckpointName) throws { try setPointer(Self.latestFile, name) }
+
+    /// Makes a committed checkpoint the best one, which retention never deletes. For rank 0.
+    ///
+    /// - Throws: `ArtifactError.cannotWrite`.
+    package func setBest(_ name: CheckpointName) throws {
+        do {
+            try setPointer(Self.bestFile, name)
+        } catch let error as FileSystemError {
+            throw ArtifactError.writing(error)
+        }
+    }
+
+    private func pointer(_ file: String) throws -> CheckpointName? {
+        let path = joinedPath(folder, file)
+        do {
+            guard try fileSystem.kind(of: path) != nil else { return nil }
+            let text = String(decoding: try fileSystem.readFile(path, atMost: 256), as: UTF8.self)
+            guard let name = CheckpointName(text.hasSuffix("\n") ? String(text.dropLast()) : text) else {
+                throw ArtifactError.damaged(path: path, reason: "\(quoted(text)) is not the name of a checkpoint")
+            }
+            return name
+        } catch let error as FileSystemError {
+            throw ArtifactError.reading(error)
+        }
+    }
+
+    private func setPointer(_ file: String, _ name: CheckpointName) throws {
+        try fileSystem.writeAtomically(joinedPath(folder, file), Array("\(name)\n".utf8))
+    }
+
+    // MARK: Cleaning
+
+    /// Removes what interrupted saves left. For rank 0, while no save is under way; `save` begins with it.
+    ///
+    /// - Throws: `FileSystemError`.
+    func removeTemporaries() throws {
+        guard try fileSystem.kind(of: folder) != nil else { return }
+        for entry in try fileSystem.entries(of: folder) where entry.hasPrefix(CheckpointName.temporaryPrefix) {
+            try fileSystem.removeTree(joinedPath(folder, entry))
+        }
+    }
+
+    /// Removes a checkpoint so that a half-removed one is never taken for one.
+    ///
+    /// - Throws: `FileSystemError`.
+    func remove(_ name: CheckpointName) throws {
+        let aside = joinedPath(folder, CheckpointName.temporaryPrefix + "removed-" + name.description)
+        try fileSystem.rename(path(name), to: aside)
+        try fileSystem.removeTree(aside)
+    }
+}

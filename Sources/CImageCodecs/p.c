@@ -1,1 +1,0 @@
-void ac_placeholder(void) {}

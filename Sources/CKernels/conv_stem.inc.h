@@ -1,0 +1,149 @@
+// The first convolution: NCHW fp32 images of a few channels in, blocked maps out. For each output row the image rows that
+// it reads are copied, padded and separated by column parity (stride 2), so that consecutive output positions read
+// consecutive floats; each is broadcast against 16 output channels. Included once per instruction set.
+
+#if AK_LEVEL == 2
+#define TILE 14
+#define PAIR 2
+#define GROUP 9
+#elif AK_REGISTERS == 8
+#define TILE 6
+#define PAIR 1
+#define GROUP 6
+#else
+#define TILE 2
+#define PAIR 1
+#define GROUP 3
+#endif
+
+/// Copies the rows that output row `y` of image n reads; at[tap] is where tap (channel, row, col) of output column 0 lies.
+AK_NOINLINE void AK_FN(stem_lines)(const ak_stem_job *job, int n, int y, float *lines, const float **at) {
+    const ak_conv *conv = job->conv;
+    int s = conv->stride, length = ak_stem_line_floats(conv);
+    for (int c = 0; c < conv->c; c++)
+        for (int a = 0; a < conv->kh; a++) {
+            float *line = lines + (long)(1 + (c * conv->kh + a) * s) * length;
+            int row = y * s - conv->pad + a;
+            for (int b = 0; b < conv->kw; b++)
+                at[(c * conv->kh + a) * conv->kw + b] = line + b % s * length + b / s;
+            memset(line, 0, (size_t)s * length * sizeof(float));
+            if (row < 0 || row >= conv->h) continue;
+            const float *from = job->images + (((long)n * conv->c + c) * conv->h + row) * conv->w;
+            if (s == 1) {
+                memcpy(line + conv->pad, from, (size_t)conv->w * sizeof(float));
+                continue;
+            }
+            // Padded column q = x + pad goes to parity q % 2, place q / 2.
+            float *even = line + (conv->pad ? length : 0), *odd = conv->pad ? line + 1 : line + length;
+            for (int x = 0; x < conv->w / 2; x++) {
+                even[x] = from[2 * x];
+                odd[x] = from[2 * x + 1];
+            }
+            if (conv->w % 2) even[conv->w / 2] = from[conv->w - 1];
+        }
+}
+
+AK_INLINE void AK_FN(stem_tile)(
+    const float *const *at, int taps, long x, const float *w0, const float *w1, float *y0, float *y1, int count,
+    const int pair) {
+    ak_vec a[TILE], b[TILE];
+    AK_UNROLL for (int p = 0; p < TILE; p++) a[p] = b[p] = ak_zero();
+    for (int t = 0; t < taps; t++) {
+        const float *q = at[t] + x;
+        ak_vec u = ak_load(w0 + t * 16), v = pair == 2 ? ak_load(w1 + t * 16) : u;
+        AK_UNROLL for (int p = 0; p < TILE; p++) {
+            ak_vec s = ak_splat(q[p]);
+            a[p] = ak_fma(s, u, a[p]);
+            if (pair == 2) b[p] = ak_fma(s, v, b[p]);
+        }
+    }
+    AK_UNROLL for (int p = 0; p < TILE; p++)
+        if (p < count) {
+            ak_store(y0 + p * 16, a[p]);
+            if (pair == 2) ak_store(y1 + p * 16, b[p]);
+        }
+}
+
+/// One or two output blocks of one output row.
+AK_INLINE void AK_FN(stem_row)(
+    const float *const *at, int taps, const float *w, float *y, long block, int width, const int pair) {
+    const float *w1 = pair == 2 ? w + (long)taps * 16 : w;
+    float *y1 = pair == 2 ? y + block : y;
+    for (int x = 0; x < width; x += TILE)
+        AK_FN(stem_tile)(at, taps, x, w, w1, y + x * 16, y1 + x * 16, ak_min(TILE, width - x), pair);
+}
+
+AK_NOINLINE void AK_FN(stem_row_1)(const float *const *at, int taps, const float *w, float *y, int width) {
+    AK_FN(stem_row)(at, taps, w, y, 0, width, 1);
+}
+
+#if PAIR == 2
+AK_NOINLINE void AK_FN(stem_row_2)(const float *const *at, int taps, const float *w, float *y, long block, int width) {
+    AK_FN(stem_row)(at, taps, w, y, block, width, 2);
+}
+#endif
+
+void AK_FN(ak_stem_forward_part)(void *context, int part, int parts);
+void AK_FN(ak_stem_forward_part)(void *context, int part, int parts) {
+    const ak_stem_job *job = context;
+    const ak_conv *conv = job->conv;
+    int taps = conv->c * conv->kh * conv->kw, blocks = ak_blocks(conv->k), h = job->y.h;
+    float *lines = job->lines + part * ak_stem_thread_floats(conv);
+    const float *at[AK_STEM_TAPS];
+    long rows = (long)job->n * h;
+    for (long row = ak_begin(rows, part, parts); row < ak_begin(rows, part + 1, parts); row++) {
+        int n = (int)(row / h), y = (int)(row % h);
+        AK_FN(stem_lines)(job, n, y, lines, at);
+        for (int k = 0; k < blocks;) {
+            int pair = ak_min(PAIR, blocks - k);
+            float *to = ak_floats(&job->y) + ak_interior(&job->y, n, k) + y * job->y.row;
+            const float *w = job->weights + (long)k * taps * 16;
+#if PAIR == 2
+            if (pair == 2) AK_FN(stem_row_2)(at, taps, w, to, job->y.block, job->y.w);
+            else
+#endif
+                AK_FN(stem_row_1)(at, taps, w, to, job->y.w);
+            for (int i = 0; i < pair; i++) ak_zero_row_border(&job->y, n, k + i, y);
+            k += pair;
+        }
+    }
+}
+
+/// Adds to GROUP taps' sums what one row of dy gives.
+AK_NOINLINE void AK_FN(stem_gradient_row)(const float *const *at, const float *dy, int width, float *sums) {
+    ak_vec sum[GROUP];
+    AK_UNROLL for (int t = 0; t < GROUP; t++) sum[t] = ak_load(sums + t * 16);
+    _Pragma("clang loop unroll_count(2)") for (int p = 0; p < width; p++) {
+        ak_vec g = ak_load(dy + p * 16);
+        AK_UNROLL for (int t = 0; t < GROUP; t++) sum[t] = ak_fma(ak_splat(at[t][p]), g, sum[t]);
+    }
+    AK_UNROLL for (int t = 0; t < GROUP; t++) ak_store(sums + t * 16, sum[t]);
+}
+
+void AK_FN(ak_stem_gradient_part)(void *context, int part, int parts);
+void AK_FN(ak_stem_gradient_part)(void *context, int part, int parts) {
+    const ak_stem_job *job = context;
+    const ak_conv *conv = job->conv;
+    int taps = conv->c * conv->kh * conv->kw, held = taps + AK_STEM_GROUP, blocks = ak_blocks(conv->k), h = job->y.h;
+    float *lines = job->lines + part * ak_stem_thread_floats(conv);
+    float *partial = job->partial + (long)part * blocks * held * 16;
+    memset(partial, 0, (size_t)blocks * held * 16 * sizeof(float));
+    const float *at[AK_STEM_TAPS + AK_STEM_GROUP];
+    // Taps that only fill the last group read the line of zeros.
+    memset(lines, 0, (size_t)ak_stem_line_floats(conv) * sizeof(float));
+    for (int t = taps; t < taps + AK_STEM_GROUP; t++) at[t] = lines;
+    long rows = (long)job->n * h;
+    for (long row = ak_begin(rows, part, parts); row < ak_begin(rows, part + 1, parts); row++) {
+        int n = (int)(row / h), y = (int)(row % h);
+        AK_FN(stem_lines)(job, n, y, lines, at);
+        for (int k = 0; k < blocks; k++) {
+            const float *dy = ak_floats(&job->y) + ak_interior(&job->y, n, k) + y * job->y.row;
+            for (int t = 0; t < taps; t += GROUP)
+                AK_FN(stem_gradient_row)(at + t, dy, job->y.w, partial + ((long)k * held + t) * 16);
+        }
+    }
+}
+
+#undef TILE
+#undef PAIR
+#undef GROUP

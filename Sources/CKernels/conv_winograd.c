@@ -1,0 +1,96 @@
+// 3x3 convolution by Winograd's algorithm: jobs, workspaces, dispatch. The work is in conv_winograd.inc.h.
+#include "conv_winograd.h"
+
+#include "vector.h"
+
+#define AK_KERNELS "conv_winograd.inc.h"
+#include "each_isa.h"
+
+/// Small maps waste most of their tiles, and few channels do not repay the transforms.
+bool ak_winograd_takes(const ak_conv *conv) {
+    return conv->kh == 3 && conv->kw == 3 && conv->stride == 1 && conv->pad == 1 && conv->groups == 1 && conv->c >= 16
+        && conv->k >= 16 && conv->h >= 5 && conv->w >= 5;
+}
+
+static long weight_floats(const ak_conv *conv) { return AK_WINOGRAD_POINTS * ak_winograd_weight_stride(conv->c, conv->k); }
+
+static long tile_count(const ak_conv *conv, int n) { return (long)n * ((conv->h + 3) / 4) * ((conv->w + 3) / 4); }
+
+/// Few channels: as many tiles as keep both panels in the second-level cache. Many: enough tiles to pay for reading
+/// the weights of all points once more.
+static ak_winograd_panel panel_make(int in, int out) {
+    int channels = (ak_blocks(in) + ak_blocks(out)) * 16;
+    int tiles = channels <= 160 ? 28 : channels <= 320 ? 14 : channels <= 640 ? 28 : 70;
+    return (ak_winograd_panel){
+        .tiles = tiles, .in = (long)ak_blocks(in) * tiles * 16 + AK_WINOGRAD_PADDING,
+        .out = (long)ak_blocks(out) * tiles * 16 + AK_WINOGRAD_PADDING};
+}
+
+static long thread_floats(const ak_winograd_panel *panel) { return AK_WINOGRAD_POINTS * (panel->in + panel->out); }
+
+/// Splitting positions costs a partial gradient each; splitting output blocks transforms the inputs again.
+static ak_split gradient_split(const ak_conv *conv, int n, int threads) {
+    enum { LIMIT = 128 << 20 }; // floats of all partial gradients
+    long tiles = tile_count(conv, n);
+    int pairs = (ak_blocks(conv->k) + 1) / 2, most = ak_max(1, (int)(LIMIT / weight_floats(conv)));
+    ak_split best = {1, 1};
+    double least = 1e300, products = 36.0 * ak_blocks(conv->c) * 32; // vector operations per pair of blocks and tile
+    for (int a = ak_min(threads, most); a >= 1; a--) {
+        if (a > 1 && tiles / a < 8) continue;
+        int b = ak_min(threads / a, pairs);
+        double share = (double)((tiles + a - 1) / a), blocks = (pairs + b - 1) / b;
+        double cost = share * (blocks * products + 250.0 * ak_blocks(conv->c) + 500 * blocks)
+            + products * pairs * (1.5 * a + 3) / (a * b);
+        if (cost < least) least = cost, best = (ak_split){a, b};
+    }
+    return best;
+}
+
+size_t ak_winograd_packed_bytes(const ak_conv *conv) { return 2 * (size_t)weight_floats(conv) * sizeof(float); }
+
+size_t ak_winograd_workspace_bytes(const ak_conv *conv, int n, int threads) {
+    ak_winograd_panel forward = panel_make(conv->c, conv->k);
+    ak_split split = gradient_split(conv, n, threads);
+    return ((size_t)threads * (size_t)thread_floats(&forward) + (size_t)split.positions * (size_t)weight_floats(conv))
+        * sizeof(float);
+}
+
+void ak_winograd_pack(ak_pool *pool, const ak_conv *conv, const float *weights, float *packed) {
+    ak_winograd_pack_job job = {conv, weights, packed, packed + weight_floats(conv)};
+    ak_pool_run(pool, AK_DISPATCH(ak_winograd_pack_part), &job);
+}
+
+static void run(ak_pool *pool, const ak_map *in, const ak_map *out, const float *weights, bool accumulate, void *workspace) {
+    ak_winograd_job job = {
+        .in = *in, .out = *out, .weights = weights, .accumulate = accumulate, .workspace = workspace,
+        .panel = panel_make(in->c, out->c)};
+    long tiles = (long)in->n * ((in->h + 3) / 4) * ((in->w + 3) / 4);
+    job.split = ak_split_make(ak_pool_threads(pool), (tiles + 3) / 4, (ak_blocks(out->c) + 1) / 2);
+    job.thread_floats = thread_floats(&job.panel);
+    ak_pool_run(pool, AK_DISPATCH(ak_winograd_part), &job);
+}
+
+void ak_winograd_forward(
+    ak_pool *pool, const ak_conv *conv, const ak_map *x, const float *packed, const ak_map *y, void *workspace) {
+    (void)conv;
+    run(pool, x, y, packed, false, workspace);
+}
+
+/// The same convolution with the taps turned round and the channels exchanged.
+void ak_winograd_backward_data(
+    ak_pool *pool, const ak_conv *conv, const ak_map *dy, const float *packed, const ak_map *dx, bool accumulate,
+    void *workspace) {
+    run(pool, dy, dx, packed + weight_floats(conv), accumulate, workspace);
+}
+
+void ak_winograd_backward_weights(
+    ak_pool *pool, const ak_conv *conv, const ak_map *x, const ak_map *dy, float *dw, bool accumulate, void *workspace) {
+    int threads = ak_pool_threads(pool);
+    ak_winograd_gradient_job job = {
+        .x = *x, .dy = *dy, .split = gradient_split(conv, x->n, threads), .panel = panel_make(conv->c, conv->k),
+        .workspace = workspace, .dw = dw, .accumulate = accumulate};
+    job.thread_floats = thread_floats(&job.panel);
+    job.partial = job.workspace + threads * job.thread_floats;
+    ak_pool_run(pool, AK_DISPATCH(ak_winograd_gradient_part), &job);
+    ak_pool_run(pool, AK_DISPATCH(ak_winograd_gradient_sum_part), &job);
+}

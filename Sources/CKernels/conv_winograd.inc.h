@@ -1,0 +1,487 @@
+// 3x3 convolution with stride 1 and padding 1 by Winograd's F(4x4, 3x3): Lavin and Gray, "Fast Algorithms for
+// Convolutional Neural Networks" (2016), with the interpolation points 0, 1, -1, 2, -2, infinity. Each 4x4 tile of
+// outputs takes 36 multiplications per channel pair in place of 144: Y = A^T [(G g G^T) . (B^T d B)] A.
+// The weights' gradient is the adjoint of the same: dg = G^T [(B^T d B) . (A dY A^T)] G.
+// Included once per instruction set.
+#include "transpose.inc.h"
+
+#if AK_LEVEL == 2
+#define TILE 14
+#define PAIR 2
+#define TILE_C 8
+#elif AK_REGISTERS == 8
+#define TILE 6
+#define PAIR 1
+#define TILE_C 4
+#else
+#define TILE 2
+#define PAIR 1
+#define TILE_C 2
+#endif
+
+// --------------------------------------------------------------------------------------------------- one-dimensional
+
+/// B^T: six inputs to six points.
+AK_INLINE void AK_FN(winograd_bt)(const ak_vec *d, ak_vec *o) {
+    ak_vec four = ak_splat(4), five = ak_splat(5), two = ak_splat(2);
+    ak_vec even = ak_fma(-four, d[2], d[4]), odd = ak_fma(-four, d[1], d[3]);
+    ak_vec even2 = d[4] - d[2], odd2 = d[3] - d[1];
+    o[0] = ak_fma(four, d[0], ak_fma(-five, d[2], d[4]));
+    o[1] = even + odd;
+    o[2] = even - odd;
+    o[3] = ak_fma(two, odd2, even2);
+    o[4] = ak_fma(-two, odd2, even2);
+    o[5] = ak_fma(four, d[1], ak_fma(-five, d[3], d[5]));
+}
+
+/// A^T: six points to four outputs.
+AK_INLINE void AK_FN(winograd_at)(const ak_vec *m, ak_vec *o) {
+    ak_vec s1 = m[1] + m[2], d1 = m[1] - m[2], s2 = m[3] + m[4], d2 = m[3] - m[4];
+    o[0] = m[0] + s1 + s2;
+    o[1] = ak_fma(ak_splat(2), d2, d1);
+    o[2] = ak_fma(ak_splat(4), s2, s1);
+    o[3] = ak_fma(ak_splat(8), d2, d1) + m[5];
+}
+
+/// A: four output gradients to six points.
+AK_INLINE void AK_FN(winograd_a)(const ak_vec *g, ak_vec *o) {
+    ak_vec even = g[0] + g[2], odd = g[1] + g[3];
+    ak_vec even2 = ak_fma(ak_splat(4), g[2], g[0]), odd2 = ak_fma(ak_splat(4), g[3], g[1]);
+    o[0] = g[0];
+    o[1] = even + odd;
+    o[2] = even - odd;
+    o[3] = ak_fma(ak_splat(2), odd2, even2);
+    o[4] = ak_fma(ak_splat(-2), odd2, even2);
+    o[5] = g[3];
+}
+
+/// G: three taps to six points.
+AK_INLINE void AK_FN(winograd_g)(const ak_vec *g, ak_vec *o) {
+    ak_vec sixth = ak_splat(-1.f / 6), small = ak_splat(1.f / 24);
+    ak_vec even = g[0] + g[2], even2 = ak_fma(ak_splat(4), g[2], g[0]), odd2 = g[1] + g[1];
+    o[0] = g[0] * ak_splat(0.25f);
+    o[1] = (even + g[1]) * sixth;
+    o[2] = (even - g[1]) * sixth;
+    o[3] = (even2 + odd2) * small;
+    o[4] = (even2 - odd2) * small;
+    o[5] = g[2];
+}
+
+/// G^T: six points to three taps.
+AK_INLINE void AK_FN(winograd_gt)(const ak_vec *m, ak_vec *o) {
+    ak_vec s1 = (m[1] + m[2]) * ak_splat(-1.f / 6), d1 = (m[1] - m[2]) * ak_splat(-1.f / 6);
+    ak_vec s2 = (m[3] + m[4]) * ak_splat(1.f / 24), d2 = (m[3] - m[4]) * ak_splat(1.f / 12);
+    o[0] = ak_fma(ak_splat(0.25f), m[0], s1) + s2;
+    o[1] = d1 + d2;
+    o[2] = ak_fma(ak_splat(4), s2, s1) + m[5];
+}
+
+// --------------------------------------------------------------------------------------------------- two-dimensional
+
+/// 6x6 inputs (rows `row` floats apart) to 36 points `stride` floats apart.
+AK_NOINLINE void AK_FN(winograd_input)(const float *x, long row, float *v, long stride) {
+    ak_vec t[6][6];
+    AK_UNROLL for (int j = 0; j < 6; j++) {
+        ak_vec d[6], o[6];
+        AK_UNROLL for (int i = 0; i < 6; i++) d[i] = ak_load(x + i * row + j * 16);
+        AK_FN(winograd_bt)(d, o);
+        AK_UNROLL for (int i = 0; i < 6; i++) t[i][j] = o[i];
+    }
+    AK_UNROLL for (int i = 0; i < 6; i++) {
+        ak_vec o[6];
+        AK_FN(winograd_bt)(t[i], o);
+        AK_UNROLL for (int j = 0; j < 6; j++) ak_store(v + (i * 6 + j) * stride, o[j]);
+    }
+}
+
+/// 4x4 output gradients to 36 points.
+AK_NOINLINE void AK_FN(winograd_output_gradient)(const float *dy, long row, float *v, long stride) {
+    ak_vec t[6][4];
+    AK_UNROLL for (int j = 0; j < 4; j++) {
+        ak_vec d[4], o[6];
+        AK_UNROLL for (int i = 0; i < 4; i++) d[i] = ak_load(dy + i * row + j * 16);
+        AK_FN(winograd_a)(d, o);
+        AK_UNROLL for (int i = 0; i < 6; i++) t[i][j] = o[i];
+    }
+    AK_UNROLL for (int i = 0; i < 6; i++) {
+        ak_vec o[6];
+        AK_FN(winograd_a)(t[i], o);
+        AK_UNROLL for (int j = 0; j < 6; j++) ak_store(v + (i * 6 + j) * stride, o[j]);
+    }
+}
+
+/// 36 points to the first `rows` x `cols` of 4x4 outputs.
+AK_INLINE void AK_FN(winograd_output_any)(
+    const float *m, long stride, float *y, long row, int rows, int cols, const bool add) {
+    ak_vec t[4][6];
+    AK_UNROLL for (int j = 0; j < 6; j++) {
+        ak_vec d[6], o[4];
+        AK_UNROLL for (int i = 0; i < 6; i++) d[i] = ak_load(m + (i * 6 + j) * stride);
+        AK_FN(winograd_at)(d, o);
+        AK_UNROLL for (int i = 0; i < 4; i++) t[i][j] = o[i];
+    }
+    AK_UNROLL for (int i = 0; i < 4; i++) {
+        ak_vec o[4];
+        if (i < rows) AK_FN(winograd_at)(t[i], o);
+        AK_UNROLL for (int j = 0; j < 4; j++)
+            if (i < rows && j < cols) {
+                float *to = y + i * row + j * 16;
+                ak_store(to, add ? ak_load(to) + o[j] : o[j]);
+            }
+    }
+}
+
+AK_NOINLINE void AK_FN(winograd_output)(const float *m, long stride, float *y, long row) {
+    AK_FN(winograd_output_any)(m, stride, y, row, 4, 4, false);
+}
+
+AK_NOINLINE void AK_FN(winograd_output_edge)(
+    const float *m, long stride, float *y, long row, int rows, int cols, bool add) {
+    if (add) AK_FN(winograd_output_any)(m, stride, y, row, rows, cols, true);
+    else AK_FN(winograd_output_any)(m, stride, y, row, rows, cols, false);
+}
+
+// ------------------------------------------------------------------------------------------------------------- tiles
+
+/// Tile t of a map: the image and the interior position of its first output.
+typedef struct {
+    int n, y, x;
+} AK_FN(tile_place);
+
+AK_INLINE AK_FN(tile_place) AK_FN(winograd_place)(const ak_map *m, long t) {
+    int across = (m->w + 3) / 4, down = (m->h + 3) / 4;
+    int rest = (int)(t % (across * down));
+    return (AK_FN(tile_place)){(int)(t / (across * down)), rest / across * 4, rest % across * 4};
+}
+
+/// Copies size x size elements from interior position (y, x), which may lie outside, into `patch`.
+AK_NOINLINE void AK_FN(winograd_patch)(const ak_map *m, const float *plane, int y, int x, int size, float *patch) {
+    for (int i = 0; i < size; i++)
+        for (int j = 0; j < size; j++) {
+            bool inside = y + i >= 0 && y + i < m->h && x + j >= 0 && x + j < m->w;
+            ak_store(patch + (i * 6 + j) * 16, inside ? ak_load(plane + (y + i) * m->row + (x + j) * 16) : ak_zero());
+        }
+}
+
+/// Transforms tiles t0..<t0+count of all blocks of a map into v: [point][block][tile][16], `tiles` tiles to a block.
+/// `gradient`: the 4x4 tiles of dy; else the 6x6 tiles that surround them.
+AK_INLINE void AK_FN(winograd_transform)(
+    const ak_map *m, int b0, int b1, long t0, int count, int tiles, float *v, long stride, const bool gradient) {
+    _Alignas(64) float patch[6 * 6 * 16];
+    for (int t = 0; t < count; t++) {
+        AK_FN(tile_place) at = AK_FN(winograd_place)(m, t0 + t);
+        int y = at.y - !gradient, x = at.x - !gradient;
+        for (int b = b0; b < b1; b++) {
+            const float *plane = ak_floats(m) + ak_interior(m, at.n, b), *from = plane + y * m->row + x * 16;
+            long row = m->row;
+            if (!m->halo) {
+                AK_FN(winograd_patch)(m, plane, y, x, gradient ? 4 : 6, patch);
+                from = patch;
+                row = 6 * 16;
+            }
+            float *to = v + ((long)(b - b0) * tiles + t) * 16;
+            if (gradient) AK_FN(winograd_output_gradient)(from, row, to, stride);
+            else AK_FN(winograd_input)(from, row, to, stride);
+        }
+    }
+}
+
+// ---------------------------------------------------------------------------------------------------------- products
+
+/// `width` tiles x `pair` output blocks over all input channels: m = sum of v*u.
+AK_INLINE void AK_FN(winograd_tile)(
+    const float *v, long v_block, int blocks, const float *u0, const float *u1, float *m0, float *m1, const int width,
+    const int pair) {
+    ak_vec a[TILE], b[TILE];
+    AK_UNROLL for (int p = 0; p < width; p++) a[p] = b[p] = ak_zero();
+    for (int block = 0; block < blocks; block++, v += v_block) {
+        _Pragma("clang loop unroll_count(4)") for (int i = 0; i < 16; i++) {
+            ak_vec s = ak_load(u0), t = pair == 2 ? ak_load(u1) : s;
+            u0 += 16;
+            u1 += 16;
+            AK_UNROLL for (int p = 0; p < width; p++) {
+                ak_vec x = ak_splat(v[p * 16 + i]);
+                a[p] = ak_fma(x, s, a[p]);
+                if (pair == 2) b[p] = ak_fma(x, t, b[p]);
+            }
+        }
+    }
+    AK_UNROLL for (int p = 0; p < width; p++) {
+        ak_store(m0 + p * 16, a[p]);
+        if (pair == 2) ak_store(m1 + p * 16, b[p]);
+    }
+}
+
+// One function per width, so that each keeps its accumulators in registers.
+#define WIDTHS_2(X) X(1) X(2)
+#define WIDTHS_6(X) WIDTHS_2(X) X(3) X(4) X(5) X(6)
+#define WIDTHS_14(X) WIDTHS_6(X) X(7) X(8) X(9) X(10) X(11) X(12) X(13) X(14)
+#if TILE == 14
+#define WIDTHS WIDTHS_14
+#elif TILE == 6
+#define WIDTHS WIDTHS_6
+#else
+#define WIDTHS WIDTHS_2
+#endif
+
+#define SINGLE(width) \
+    AK_NOINLINE void AK_FN(winograd_tile_1_##width)( \
+        const float *v, long v_block, int blocks, const float *u, float *m) { \
+        AK_FN(winograd_tile)(v, v_block, blocks, u, u, m, m, width, 1); \
+    }
+WIDTHS(SINGLE)
+#undef SINGLE
+
+#if PAIR == 2
+#define DOUBLE(width) \
+    AK_NOINLINE void AK_FN(winograd_tile_2_##width)( \
+        const float *v, long v_block, int blocks, const float *u0, const float *u1, float *m0, float *m1) { \
+        AK_FN(winograd_tile)(v, v_block, blocks, u0, u1, m0, m1, width, 2); \
+    }
+WIDTHS(DOUBLE)
+#undef DOUBLE
+#endif
+
+/// Output blocks k0..<k1 at one point for `count` tiles, in groups of nearly equal width.
+AK_NOINLINE void AK_FN(winograd_products)(
+    const float *v, int in_blocks, const float *u, int k0, int k1, float *m, int tiles, int count) {
+    int groups = (count + TILE - 1) / TILE;
+    long block = (long)tiles * 16, weights = (long)in_blocks * 256;
+    for (int k = k0; k < k1;) {
+        int pair = ak_min(PAIR, k1 - k);
+        const float *uk = u + k * weights;
+        float *mk = m + (k - k0) * block;
+        for (int i = 0; i < groups; i++) {
+            long first = ak_begin(count, i, groups);
+            int width = (int)(ak_begin(count, i + 1, groups) - first);
+            const float *from = v + first * 16;
+            float *to = mk + first * 16;
+#if PAIR == 2
+            if (pair == 2) {
+#define CASE(w) \
+    case w: AK_FN(winograd_tile_2_##w)(from, block, in_blocks, uk, uk + weights, to, to + block); break;
+                switch (width) { WIDTHS(CASE) }
+#undef CASE
+                continue;
+            }
+#endif
+#define CASE(w) \
+    case w: AK_FN(winograd_tile_1_##w)(from, block, in_blocks, uk, to); break;
+            switch (width) { WIDTHS(CASE) }
+#undef CASE
+        }
+        k += pair;
+    }
+}
+
+void AK_FN(ak_winograd_part)(void *context, int part, int parts);
+void AK_FN(ak_winograd_part)(void *context, int part, int parts) {
+    const ak_winograd_job *job = context;
+    const ak_map *in = &job->in, *out = &job->out;
+    int in_blocks = ak_blocks(in->c), out_blocks = ak_blocks(out->c);
+    if (!job->accumulate) {
+        long planes = (long)out->n * out_blocks;
+        for (long i = ak_begin(planes, part, parts); i < ak_begin(planes, part + 1, parts); i++)
+            ak_zero_border(out, (int)(i / out_blocks), (int)(i % out_blocks));
+    }
+    if (part >= job->split.positions * job->split.blocks) return;
+    int a = part % job->split.positions, b = part / job->split.positions, pairs = (out_blocks + 1) / 2;
+    int k0 = 2 * (int)ak_begin(pairs, b, job->split.blocks);
+    int k1 = ak_min(out_blocks, 2 * (int)ak_begin(pairs, b + 1, job->split.blocks));
+    long all = (long)in->n * ((in->h + 3) / 4) * ((in->w + 3) / 4);
+    long t0 = ak_begin(all, a, job->split.positions), t1 = ak_begin(all, a + 1, job->split.positions);
+    float *v = job->workspace + part * job->thread_floats, *m = v + AK_WINOGRAD_POINTS * job->panel.in;
+    long weights = ak_winograd_weight_stride(in->c, out->c);
+    int tiles = job->panel.tiles, rounds = (int)((t1 - t0 + tiles - 1) / tiles);
+    for (int round = 0; round < rounds; round++) {
+        long first = t0 + ak_begin(t1 - t0, round, rounds);
+        int count = (int)(t0 + ak_begin(t1 - t0, round + 1, rounds) - first);
+        AK_FN(winograd_transform)(in, 0, in_blocks, first, count, tiles, v, job->panel.in, false);
+        for (int point = 0; point < AK_WINOGRAD_POINTS; point++)
+            AK_FN(winograd_products)(
+                v + point * job->panel.in, in_blocks, job->weights + point * weights, k0, k1,
+                m + point * job->panel.out, tiles, count);
+        for (int t = 0; t < count; t++) {
+            AK_FN(tile_place) at = AK_FN(winograd_place)(out, first + t);
+            int rows = ak_min(4, out->h - at.y), cols = ak_min(4, out->w - at.x);
+            for (int k = k0; k < k1; k++) {
+                const float *from = m + ((long)(k - k0) * tiles + t) * 16;
+                float *to = ak_floats(out) + ak_interior(out, at.n, k) + at.y * out->row + at.x * 16;
+                if (rows == 4 && cols == 4 && !job->accumulate)
+                    AK_FN(winograd_output)(from, job->panel.out, to, out->row);
+                else
+                    AK_FN(winograd_output_edge)(from, job->panel.out, to, out->row, rows, cols, job->accumulate);
+            }
+        }
+    }
+}
+
+// ------------------------------------------------------------------------------------------- gradient of the weights
+
+/// TILE_C input channels x `pair` output blocks, summed over `count` tiles.
+AK_INLINE void AK_FN(winograd_gradient_tile)(
+    const float *v, const float *g0, const float *g1, int count, float *d0, float *d1, bool first, const int pair) {
+    ak_vec a[TILE_C], b[TILE_C];
+    AK_UNROLL for (int c = 0; c < TILE_C; c++) {
+        a[c] = first ? ak_zero() : ak_load(d0 + c * 16);
+        b[c] = first || pair == 1 ? ak_zero() : ak_load(d1 + c * 16);
+    }
+    _Pragma("clang loop unroll_count(4)") for (int t = 0; t < count; t++) {
+        ak_vec u = ak_load(g0 + t * 16), w = pair == 2 ? ak_load(g1 + t * 16) : u;
+        AK_UNROLL for (int c = 0; c < TILE_C; c++) {
+            ak_vec s = ak_splat(v[t * 16 + c]);
+            a[c] = ak_fma(s, u, a[c]);
+            if (pair == 2) b[c] = ak_fma(s, w, b[c]);
+        }
+    }
+    AK_UNROLL for (int c = 0; c < TILE_C; c++) {
+        ak_store(d0 + c * 16, a[c]);
+        if (pair == 2) ak_store(d1 + c * 16, b[c]);
+    }
+}
+
+/// All input channels x output blocks k0..<k1 at one point.
+AK_NOINLINE void AK_FN(winograd_gradient_products)(
+    const float *v, int in_blocks, const float *g, int k0, int k1, int tiles, int count, float *d, bool first) {
+    long block = (long)tiles * 16, weights = (long)in_blocks * 256;
+    for (int k = k0; k < k1;) {
+        int pair = ak_min(PAIR, k1 - k);
+        const float *gk = g + (k - k0) * block;
+        for (int c = 0; c < in_blocks * 16; c += TILE_C) {
+            const float *from = v + c / 16 * block + c % 16;
+            float *to = d + k * weights + c * 16;
+            if (pair == 2)
+                AK_FN(winograd_gradient_tile)(from, gk, gk + block, count, to, to + weights, first, 2);
+            else
+                AK_FN(winograd_gradient_tile)(from, gk, gk, count, to, to, first, 1);
+        }
+        k += pair;
+    }
+}
+
+void AK_FN(ak_winograd_gradient_part)(void *context, int part, int parts);
+void AK_FN(ak_winograd_gradient_part)(void *context, int part, int parts) {
+    (void)parts;
+    const ak_winograd_gradient_job *job = context;
+    const ak_map *x = &job->x, *dy = &job->dy;
+    if (part >= job->split.positions * job->split.blocks) return;
+    int in_blocks = ak_blocks(x->c), out_blocks = ak_blocks(dy->c);
+    int a = part % job->split.positions, b = part / job->split.positions, pairs = (out_blocks + 1) / 2;
+    int k0 = 2 * (int)ak_begin(pairs, b, job->split.blocks);
+    int k1 = ak_min(out_blocks, 2 * (int)ak_begin(pairs, b + 1, job->split.blocks));
+    long all = (long)x->n * ((x->h + 3) / 4) * ((x->w + 3) / 4);
+    long t0 = ak_begin(all, a, job->split.positions), t1 = ak_begin(all, a + 1, job->split.positions);
+    long weights = ak_winograd_weight_stride(x->c, dy->c);
+    float *v = job->workspace + part * job->thread_floats, *g = v + AK_WINOGRAD_POINTS * job->panel.in;
+    float *partial = job->partial + a * AK_WINOGRAD_POINTS * weights;
+    int tiles = job->panel.tiles, rounds = ak_max(1, (int)((t1 - t0 + tiles - 1) / tiles));
+    for (int round = 0; round < rounds; round++) {
+        long first = t0 + ak_begin(t1 - t0, round, rounds);
+        int count = (int)(t0 + ak_begin(t1 - t0, round + 1, rounds) - first);
+        AK_FN(winograd_transform)(x, 0, in_blocks, first, count, tiles, v, job->panel.in, false);
+        AK_FN(winograd_transform)(dy, k0, k1, first, count, tiles, g, job->panel.out, true);
+        for (int point = 0; point < AK_WINOGRAD_POINTS; point++)
+            AK_FN(winograd_gradient_products)(
+                v + point * job->panel.in, in_blocks, g + point * job->panel.out, k0, k1, tiles, count,
+                partial + point * weights, round == 0);
+    }
+}
+
+/// Sums the partial gradients in the order of their positions, transforms them back, writes PyTorch's layout.
+void AK_FN(ak_winograd_gradient_sum_part)(void *context, int part, int parts);
+void AK_FN(ak_winograd_gradient_sum_part)(void *context, int part, int parts) {
+    const ak_winograd_gradient_job *job = context;
+    int c_count = job->x.c, k_count = job->dy.c, in_blocks = ak_blocks(c_count), sums = job->split.positions;
+    long weights = ak_winograd_weight_stride(c_count, k_count), units = (long)in_blocks * ak_blocks(k_count);
+    ak_vec taps[16 * 9];
+    for (long unit = ak_begin(units, part, parts); unit < ak_begin(units, part + 1, parts); unit++) {
+        const float *from = job->partial + unit * 256;
+        int k0 = (int)(unit / in_blocks) * 16, c0 = (int)(unit % in_blocks) * 16;
+        for (int c = 0; c < 16; c++) {
+            ak_vec t[3][6];
+            for (int j = 0; j < 6; j++) {
+                ak_vec d[6], o[3];
+                AK_UNROLL for (int i = 0; i < 6; i++) {
+                    const float *q = from + (i * 6 + j) * weights + c * 16;
+                    d[i] = ak_load(q);
+                    for (int s = 1; s < sums; s++) d[i] += ak_load(q + s * AK_WINOGRAD_POINTS * weights);
+                }
+                AK_FN(winograd_gt)(d, o);
+                AK_UNROLL for (int i = 0; i < 3; i++) t[i][j] = o[i];
+            }
+            AK_UNROLL for (int i = 0; i < 3; i++) AK_FN(winograd_gt)(t[i], &taps[c * 9 + i * 3]);
+        }
+        for (int r = 0; r < 9; r++) {
+            AK_FN(transpose16)(taps + r * 16);
+            int valid = ak_min(16, (c_count - c0) * 9 - r * 16);
+            for (int k = 0; k < ak_min(16, k_count - k0); k++) {
+                float *to = job->dw + ((long)(k0 + k) * c_count + c0) * 9 + r * 16;
+                if (valid == 16) {
+                    ak_vec value = taps[r * 16 + k];
+                    ak_store_unaligned(to, job->accumulate ? ak_load_unaligned(to) + value : value);
+                } else {
+                    const float *values = (const float *)&taps[r * 16 + k];
+                    for (int i = 0; i < valid; i++) to[i] = job->accumulate ? to[i] + values[i] : values[i];
+                }
+            }
+        }
+    }
+}
+
+// ------------------------------------------------------------------------------------------------------------ packing
+
+/// 3x3 taps (tap t at g[t * step]) of one channel pair block row to 36 points.
+AK_INLINE void AK_FN(winograd_weights)(const ak_vec *g, int step, float *u, long stride) {
+    ak_vec t[6][3];
+    AK_UNROLL for (int j = 0; j < 3; j++) {
+        ak_vec d[3] = {g[j * step], g[(3 + j) * step], g[(6 + j) * step]}, o[6];
+        AK_FN(winograd_g)(d, o);
+        AK_UNROLL for (int i = 0; i < 6; i++) t[i][j] = o[i];
+    }
+    AK_UNROLL for (int i = 0; i < 6; i++) {
+        ak_vec o[6];
+        AK_FN(winograd_g)(t[i], o);
+        AK_UNROLL for (int j = 0; j < 6; j++) ak_store(u + (i * 6 + j) * stride, o[j]);
+    }
+}
+
+void AK_FN(ak_winograd_pack_part)(void *context, int part, int parts);
+void AK_FN(ak_winograd_pack_part)(void *context, int part, int parts) {
+    const ak_winograd_pack_job *job = context;
+    int c_count = job->conv->c, k_count = job->conv->k, in_blocks = ak_blocks(c_count), out_blocks = ak_blocks(k_count);
+    long stride = ak_winograd_weight_stride(c_count, k_count), units = (long)in_blocks * out_blocks;
+    ak_vec taps[16 * 9], turned[9 * 16];
+    for (long unit = ak_begin(units, part, parts); unit < ak_begin(units, part + 1, parts); unit++) {
+        int kb = (int)(unit / in_blocks), cb = (int)(unit % in_blocks);
+        for (int r = 0; r < 9; r++) {
+            int valid = ak_max(0, ak_min(16, (c_count - cb * 16) * 9 - r * 16));
+            for (int i = 0; i < 16; i++) {
+                taps[r * 16 + i] = ak_zero();
+                if (kb * 16 + i >= k_count) continue;
+                const float *from = job->weights + ((long)(kb * 16 + i) * c_count + cb * 16) * 9 + r * 16;
+                if (valid == 16) taps[r * 16 + i] = ak_load_unaligned(from);
+                else memcpy(&taps[r * 16 + i], from, (size_t)valid * sizeof(float));
+            }
+            AK_FN(transpose16)(taps + r * 16);
+        }
+        // taps: [channel][tap] of 16 output channels. For backward: [flipped tap][output channel] of 16 channels.
+        for (int tap = 0; tap < 9; tap++) {
+            ak_vec *to = turned + (8 - tap) * 16;
+            for (int c = 0; c < 16; c++) to[c] = taps[c * 9 + tap];
+            AK_FN(transpose16)(to);
+        }
+        for (int i = 0; i < 16; i++) {
+            AK_FN(winograd_weights)(taps + i * 9, 1, job->forward + unit * 256 + i * 16, stride);
+            AK_FN(winograd_weights)(
+                turned + i, 16, job->backward + ((long)cb * out_blocks + kb) * 256 + i * 16, stride);
+        }
+    }
+}
+
+#undef TILE
+#undef PAIR
+#undef TILE_C
+#undef WIDTHS
+#undef WIDTHS_2
+#undef WIDTHS_6
+#undef WIDTHS_14

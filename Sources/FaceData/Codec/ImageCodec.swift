@@ -1,0 +1,115 @@
+internal import CImageCodecs
+package import Tensors
+
+/// What an untrusted image may ask for.
+package struct ImageLimits: Sendable, Equatable {
+    /// The longest accepted file, in bytes.
+    package var encodedBytes: Int
+    /// The largest accepted width x height.
+    package var pixels: Int
+
+    package init(encodedBytes: Int = 16 << 20, pixels: Int = 4096 * 4096) {
+        self.encodedBytes = max(0, encodedBytes)
+        self.pixels = max(0, pixels)
+    }
+
+    fileprivate var raw: ac_limits { ac_limits(encoded_bytes: encodedBytes, pixels: pixels) }
+}
+
+/// Why an image was not decoded or encoded. It knows no file: callers add where the bytes came from.
+package struct ImageError: Error, Sendable, Equatable, CustomStringConvertible {
+    package enum Kind: Sendable { case unknownFormat, tooLarge, corrupt, unsupported, failed }
+    package let kind: Kind
+    package let description: String
+}
+
+/// JPEG and PNG in memory to 8-bit RGB and back.
+package enum ImageCodec {
+    package enum Format: Sendable { case jpeg, png }
+    package enum Subsampling: Sendable { case full444, half420 }
+
+    package struct Info: Sendable, Equatable {
+        package let format: Format
+        package let width: Int
+        package let height: Int
+        package let isGrey: Bool
+    }
+
+    /// The format that the first bytes announce; nil when it is neither.
+    package static func format(of bytes: [UInt8]) -> Format? {
+        switch ac_sniff(bytes, bytes.count) {
+        case AC_FORMAT_JPEG: .jpeg
+        case AC_FORMAT_PNG: .png
+        default: nil
+        }
+    }
+
+    /// Reads the header only.
+    package static func info(_ bytes: [UInt8], limits: ImageLimits = ImageLimits()) throws(ImageError) -> Info {
+        var raw = limits.raw
+        var info = ac_info()
+        try check { message in ac_read_info(bytes, bytes.count, &raw, &info, message) }
+        return Info(
+            format: info.format == AC_FORMAT_JPEG ? .jpeg : .png, width: Int(info.width), height: Int(info.height),
+            isGrey: info.grey)
+    }
+
+    /// Decodes to RGB: grey is repeated over the channels, alpha is dropped. A truncated or damaged image is an error.
+    package static func decode(_ bytes: [UInt8], limits: ImageLimits = ImageLimits()) throws(ImageError) -> RGBImage {
+        let size = try info(bytes, limits: limits)
+        var raw = limits.raw
+        var image = RGBImage(width: size.width, height: size.height)
+        let count = image.pixels.count
+        try check { message in ac_decode_rgb(bytes, bytes.count, &raw, &image.pixels, count, message) }
+        return image
+    }
+
+    /// JPEG as Pillow writes it: baseline, accurate integer DCT. Quality 1...100.
+    package static func encodeJPEG(
+        _ image: RGBImage, quality: Int = 95, subsampling: Subsampling = .half420
+    ) throws(ImageError) -> [UInt8] {
+        try encoded { bytes, count, message in
+            ac_encode_jpeg(
+                image.pixels, Int32(clamping: image.width), Int32(clamping: image.height), Int32(clamping: quality),
+                subsampling == .full444 ? AC_SUBSAMPLING_444 : AC_SUBSAMPLING_420, bytes, count, message)
+        }
+    }
+
+    package static func encodePNG(_ image: RGBImage) throws(ImageError) -> [UInt8] {
+        try encoded { bytes, count, message in
+            ac_encode_png(
+                image.pixels, Int32(clamping: image.width), Int32(clamping: image.height), bytes, count, message)
+        }
+    }
+
+    private static func encoded(
+        _ body: (
+            UnsafeMutablePointer<UnsafeMutablePointer<UInt8>?>, UnsafeMutablePointer<Int>, UnsafeMutablePointer<CChar>
+        ) -> ac_status
+    ) throws(ImageError) -> [UInt8] {
+        var pointer: UnsafeMutablePointer<UInt8>?
+        var count = 0
+        try check { message in body(&pointer, &count, message) }
+        defer { ac_free(pointer) }
+        return [UInt8](UnsafeBufferPointer(start: pointer, count: count))
+    }
+
+    private static func check(_ body: (UnsafeMutablePointer<CChar>) -> ac_status) throws(ImageError) {
+        let failure = withUnsafeTemporaryAllocation(of: CChar.self, capacity: Int(AC_MESSAGE_BYTES)) {
+            message -> ImageError? in
+            message.initialize(repeating: 0)
+            let status = body(message.baseAddress!)
+            if status == AC_OK { return nil }
+            let kind: ImageError.Kind =
+                switch status {
+                case AC_UNKNOWN_FORMAT: .unknownFormat
+                case AC_TOO_LARGE: .tooLarge
+                case AC_CORRUPT: .corrupt
+                case AC_UNSUPPORTED: .unsupported
+                default: .failed
+                }
+            return ImageError(kind: kind, description: String(cString: message.baseAddress!))
+        }
+        if let failure { throw failure }
+    }
+}

@@ -1,0 +1,69 @@
+#if canImport(Glibc)
+    internal import Glibc
+#else
+    internal import Musl
+#endif
+
+/// Writes a new file under a temporary name beside it and gives it its name when all is on disk, so that a half-written
+/// file never bears the final name.
+final class FileWriter {
+    let path: String
+    private(set) var position: UInt64 = 0
+    private var descriptor: Int32
+    private var buffer: [UInt8] = []
+    private var temporary: String { path + ".partial" }
+
+    init(_ path: String) throws(FaceDataError) {
+        self.path = path
+        descriptor = open(path + ".partial", O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o644)
+        guard descriptor >= 0 else { throw .writing(path, errno) }
+        buffer.reserveCapacity(1 << 20)
+    }
+
+    deinit {
+        if descriptor >= 0 {
+            close(descriptor)
+            unlink(temporary)
+        }
+    }
+
+    func append(_ bytes: some Collection<UInt8>) throws(FaceDataError) {
+        buffer.append(contentsOf: bytes)
+        position += UInt64(bytes.count)
+        if buffer.count >= 1 << 20 { try flush() }
+    }
+
+    func append(_ text: String) throws(FaceDataError) { try append(text.utf8) }
+
+    private func flush() throws(FaceDataError) {
+        var done = 0
+        while done < buffer.count {
+            let count = buffer.withUnsafeBytes { write(descriptor, $0.baseAddress! + done, $0.count - done) }
+            if count < 0 {
+                if errno == EINTR { continue }
+                throw .writing(path, errno)
+            }
+            done += count
+        }
+        buffer.removeAll(keepingCapacity: true)
+    }
+
+    /// Puts everything on disk and gives the file its name.
+    func finish() throws(FaceDataError) {
+        try flush()
+        guard fsync(descriptor) == 0 else { throw .writing(path, errno) }
+        let status = close(descriptor)
+        descriptor = -1
+        guard status == 0, rename(temporary, path) == 0 else {
+            let code = errno
+            unlink(temporary)
+            throw .writing(path, code)
+        }
+    }
+
+    static func save(_ bytes: some Collection<UInt8>, to path: String) throws(FaceDataError) {
+        let writer = try FileWriter(path)
+        try writer.append(bytes)
+        try writer.finish()
+    }
+}

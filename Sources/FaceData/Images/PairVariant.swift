@@ -1,0 +1,70 @@
+/// A degraded version of a verification set: which degradation each image gets.
+package enum PairVariant: Sendable, Equatable {
+    package enum Sides: String, Sendable { case one, both }
+
+    case original
+    /// `set@P`: reduced to P x P and back. One side: only the second image of each pair.
+    case reduced(side: Int, Sides)
+    /// `set@mixed`: each image as a table says.
+    case mixed(DegradationTable)
+
+    /// What happens to an image.
+    /// - Parameters:
+    ///   - key: the image's key in its `PairSet`.
+    ///   - isSecond: whether it is the second image of its pair.
+    /// - Throws: when a table does not list the image.
+    package func degradation(of key: String, isSecond: Bool) throws(FaceDataError) -> Degradation {
+        switch self {
+        case .original: .none
+        case .reduced(let side, let sides): isSecond || sides == .both ? .reduce(side: side) : .none
+        case .mixed(let table): try table.degradation(of: key)
+        }
+    }
+
+    /// Whether an image is the same on either side of a pair, so that it has to be embedded only once.
+    package var isSideIndependent: Bool {
+        if case .reduced(_, .one) = self { false } else { true }
+    }
+}
+
+/// The degradation of each image of a set, from a file of lines `image<TAB>kind<TAB>value<TAB>seed` with a first line that
+/// begins with `#`. Kinds and values: none; blur, sigma in pixels; reduce, the side in pixels; jpeg, the quality; gamma,
+/// the exponent; noise, sigma in units of 1/255, drawn with the seed.
+package struct DegradationTable: Sendable, Equatable {
+    package let location: String
+    private let entries: [String: Degradation]
+
+    package var count: Int { entries.count }
+
+    /// - Throws: `FaceDataError` with the line's number.
+    package init(_ path: String) throws(FaceDataError) {
+        var entries: [String: Degradation] = [:]
+        try DataFile(path).forEachLine { line, number, _ throws(FaceDataError) in
+            if line.isEmpty || line.first == 0x23 { return }
+            func error(_ reason: String) -> FaceDataError {
+                FaceDataError(.malformed, file: path, at: .line(number), reason)
+            }
+            guard let text = String(validating: line, as: UTF8.self) else { throw error("not UTF-8") }
+            let fields = text.split(separator: "\t", omittingEmptySubsequences: false)
+            guard fields.count == 4, let value = Double(fields[2]), let seed = UInt64(fields[3]) else {
+                throw error("expected image, kind, value and seed, separated by tabs")
+            }
+            guard let degradation = Degradation(kind: String(fields[1]), value: value, seed: seed) else {
+                throw error("no degradation \"\(fields[1])\" with the value \(fields[2])")
+            }
+            guard entries.updateValue(degradation, forKey: String(fields[0])) == nil else {
+                throw error("\(fields[0]) comes twice")
+            }
+        }
+        guard !entries.isEmpty else { throw FaceDataError(.malformed, file: path, "lists no image") }
+        location = path
+        self.entries = entries
+    }
+
+    package func degradation(of key: String) throws(FaceDataError) -> Degradation {
+        guard let degradation = entries[key] else {
+            throw FaceDataError(.malformed, file: location, "does not list \(key)")
+        }
+        return degradation
+    }
+}

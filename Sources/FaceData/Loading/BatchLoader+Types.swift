@@ -1,0 +1,89 @@
+package import Tensors
+
+/// Which image of which epoch a view is made for, and the random numbers that belong to it.
+package struct ViewContext: Sendable, Equatable {
+    package let seed: UInt64
+    package let record: Int
+    package let epoch: Int
+    /// Which of the batch's views, from 0.
+    package let view: Int
+
+    /// Draws that depend on nothing but seed, purpose, record, epoch and view.
+    package func random(_ purpose: RandomPurpose) -> RandomStream {
+        RandomStream(seed: seed, purpose: purpose, index: UInt64(record), step: UInt64(epoch) | UInt64(view) << 32)
+    }
+}
+
+/// One of the images that a batch holds per record.
+package struct View: Sendable {
+    package enum Subject: Sendable {
+        /// The record itself.
+        case record
+        /// Another record of the same identity, drawn per epoch; the record itself when the identity has only one.
+        case partner
+    }
+
+    package var subject: Subject
+    /// Applied to the aligned face before flip and normalisation; must keep its size. nil: untouched.
+    package var transform: (@Sendable (RGBImage, ViewContext) -> RGBImage)?
+
+    package init(_ subject: Subject = .record, transform: (@Sendable (RGBImage, ViewContext) -> RGBImage)? = nil) {
+        self.subject = subject
+        self.transform = transform
+    }
+}
+
+/// A record that could not be decoded and was replaced.
+package struct QuarantinedRecord: Sendable, Equatable {
+    package let record: Int
+    /// What a person calls it.
+    package let key: String
+    package let reason: String
+}
+
+/// What one rank trains on in one step. The images' memory is used again after the next call of `BatchLoader.next`.
+package struct Batch: Sendable {
+    /// (views·B, 3, height, width), all first views, then all second views, ….
+    package let images: Tensor
+    /// B classes, the same for every view.
+    package let labels: [Int]
+    /// views·B: the records that the images are of.
+    package let records: [Int]
+    package let epoch: Int
+    package let stepInEpoch: Int
+    /// Images that all ranks had consumed before this batch, and have after it.
+    package let position: Int
+    package let nextPosition: Int
+    /// Damaged records that this loader met for the first time.
+    package let quarantined: [QuarantinedRecord]
+    /// How long the caller waited for the batch.
+    package let waitSeconds: Double
+}
+
+extension BatchLoader {
+    package struct Options: Sendable {
+        package var preprocessing: Preprocessing
+        package var seed: UInt64
+        /// Of mirroring an image left to right.
+        package var flipProbability: Float
+        package var threads: Int
+        /// Batches prepared ahead.
+        package var prefetch: Int
+        /// Damaged records beyond which `isOverQuarantineLimit` is true.
+        package var quarantineLimit: Int
+        package var views: [View]
+
+        package init(
+            preprocessing: Preprocessing = .arcFace, seed: UInt64, flipProbability: Float = 0.5, threads: Int = 1,
+            prefetch: Int = 2, quarantineLimit: Int = 100, views: [View] = [View()]
+        ) {
+            self.preprocessing = preprocessing
+            self.seed = seed
+            self.flipProbability = flipProbability
+            self.threads = threads
+            self.prefetch = prefetch
+            self.quarantineLimit = quarantineLimit
+            self.views = views
+        }
+    }
+}

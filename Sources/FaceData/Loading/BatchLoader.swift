@@ -1,0 +1,176 @@
+internal import Tensors
+
+/// Prepares one rank's batches ahead of time on threads of its own, in memory that is allocated once.
+///
+/// What a batch holds is a pure function of the source, the sampler, the options and the position: not of the number of
+/// threads, nor of the world size but for which rows a rank takes. A damaged record is replaced by the next intact one of
+/// the source (whose label is used) and reported once. One caller at a time.
+package final class BatchLoader {
+    private let core: Core
+    private let threads: [WorkerThread]
+    private var reported: Set<Int> = []
+    private let quarantineLimit: Int
+
+    /// - Parameters:
+    ///   - position: images that all ranks have consumed so far: where to continue.
+    package init(
+        source: any FaceSource, sampler: EpochSampler, rank: Int = 0, worldSize: Int = 1, position: Int = 0,
+        options: Options
+    ) {
+        precondition(sampler.recordCount == source.count, "the sampler was made for another source")
+        precondition(
+            options.threads > 0 && options.prefetch > 0 && !options.views.isEmpty,
+            "a loader needs a thread, a batch ahead and a view")
+        let core = Core(
+            rows: RowLoader(source: source, sampler: sampler, options: options),
+            range: sampler.rows(rank: rank, worldSize: worldSize), position: position)
+        self.core = core
+        quarantineLimit = options.quarantineLimit
+        threads = (0..<options.threads).map { _ in WorkerThread { core.work() } }
+    }
+
+    deinit {
+        core.stop()
+        for thread in threads { thread.join() }
+    }
+
+    /// Damaged records met so far.
+    package var quarantinedCount: Int { reported.count }
+    /// Whether more records are damaged than the options allow. The decision to stop is the caller's: it must be taken
+    /// by all ranks together.
+    package var isOverQuarantineLimit: Bool { reported.count > quarantineLimit }
+
+    /// The next batch, waiting for it when it is not ready. The images of the previous batch are given up.
+    /// - Throws: `FaceDataError` when the disk fails or no intact record is found.
+    package func next() throws(FaceDataError) -> Batch {
+        let start = monotonicSeconds()
+        let (number, slot) = core.take()
+        let wait = monotonicSeconds() - start
+        if let failure = slot.failure { throw failure }
+        let sampler = core.rows.sampler
+        let position = core.position(of: number)
+        var quarantined: [QuarantinedRecord] = []
+        for row in slot.rows {
+            for (record, error) in row.damaged where reported.insert(record).inserted {
+                quarantined.append(
+                    QuarantinedRecord(
+                        record: record, key: core.rows.source.key(of: record), reason: error.description))
+            }
+        }
+        let views = core.rows.options.views.count
+        return Batch(
+            images: slot.images, labels: slot.rows.map(\.label),
+            records: (0..<views).flatMap { view in slot.rows.map { $0.records[view] } },
+            epoch: sampler.epoch(at: position), stepInEpoch: sampler.stepInEpoch(at: position), position: position,
+            nextPosition: position + sampler.globalBatch, quarantined: quarantined, waitSeconds: wait)
+    }
+}
+
+/// The part that the threads share: a ring of batches in the making. Threads claim rows in order; a row is written by
+/// the thread that claimed it, and everything else is guarded by the monitor.
+private final class Core: @unchecked Sendable {
+    final class Slot {
+        let images: Tensor
+        var rows: [RowLoader.Row]
+        var missing: Int
+        var failure: FaceDataError?
+
+        init(images: Tensor, rows: Int) {
+            self.images = images
+            self.rows = Array(repeating: RowLoader.Row(), count: rows)
+            missing = rows
+        }
+    }
+
+    let rows: RowLoader
+    private let range: Range<Int>
+    private let firstStep: Int
+    private let slots: [Slot]
+    private let monitor = Monitor()
+    private var stopped = false
+    /// Rows claimed so far, over all batches.
+    private var claimed = 0
+    /// Batches handed to the caller, and of these the ones given up again.
+    private var taken = 0
+    private var released = 0
+
+    init(rows: RowLoader, range: Range<Int>, position: Int) {
+        precondition(!range.isEmpty, "more ranks than images in a global batch")
+        precondition(position >= 0, "position \(position)")
+        self.rows = rows
+        self.range = range
+        firstStep = position / rows.sampler.globalBatch
+        let preprocessing = rows.options.preprocessing
+        let views = rows.options.views.count
+        slots = (0...rows.options.prefetch).map { _ in
+            Slot(
+                images: Tensor([views * range.count, 3, preprocessing.height, preprocessing.width]), rows: range.count)
+        }
+    }
+
+    /// Images consumed by all ranks before a batch.
+    func position(of number: Int) -> Int { (firstStep + number) * rows.sampler.globalBatch }
+
+    func stop() {
+        monitor.locked {
+            stopped = true
+            monitor.notifyAll()
+        }
+    }
+
+    /// Waits for the next batch; the one before is given up.
+    func take() -> (number: Int, slot: Slot) {
+        monitor.locked {
+            if released < taken {
+                let slot = slots[released % slots.count]
+                slot.missing = range.count
+                slot.failure = nil
+                released += 1
+                monitor.notifyAll()
+            }
+            let number = taken
+            let slot = slots[number % slots.count]
+            while slot.missing > 0 { monitor.wait() }
+            taken += 1
+            return (number, slot)
+        }
+    }
+
+    /// The next row to load; nil when the loader ends.
+    private func claim() -> (number: Int, row: Int)? {
+        monitor.locked {
+            while !stopped, claimed / range.count >= released + slots.count { monitor.wait() }
+            if stopped { return nil }
+            defer { claimed += 1 }
+            return (claimed / range.count, claimed % range.count)
+        }
+    }
+
+    func work() {
+        let sampler = rows.sampler
+        let values = rows.options.preprocessing.valueCount
+        while let (number, row) = claim() {
+            let slot = slots[number % slots.count]
+            let position = position(of: number)
+            let ordinal = sampler.stepInEpoch(at: position) * sampler.globalBatch + range.lowerBound + row
+            var result: Result<RowLoader.Row, FaceDataError>
+            do throws(FaceDataError) {
+                let loaded = try rows.load(epoch: sampler.epoch(at: position), ordinal: ordinal) { view in
+                    let first = (view * range.count + row) * values
+                    return UnsafeMutableBufferPointer(rebasing: slot.images.floats[first..<first + values])
+                }
+                result = .success(loaded)
+            } catch {
+                result = .failure(error)
+            }
+            monitor.locked {
+                switch result {
+                case .success(let loaded): slot.rows[row] = loaded
+                case .failure(let error): slot.failure = slot.failure ?? error
+                }
+                slot.missing -= 1
+                if slot.missing == 0 { monitor.notifyAll() }
+            }
+        }
+    }
+}

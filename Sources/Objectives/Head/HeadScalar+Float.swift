@@ -1,0 +1,72 @@
+package import Collectives
+package import Tensors
+
+extension Float: HeadScalar {
+    package static var dtype: DType { .float32 }
+    package static func elements(_ tensor: Tensor) -> UnsafeMutableBufferPointer<Float> { tensor.floats }
+
+    package static func gemm(
+        _ pool: ThreadPool, transposeA: Bool, transposeB: Bool, m: Int, n: Int, k: Int, a: UnsafePointer<Float>,
+        b: UnsafePointer<Float>, beta: Float, c: UnsafeMutablePointer<Float>
+    ) {
+        BLAS.gemm(
+            pool, transposeA: transposeA, transposeB: transposeB, m: m, n: n, k: k, a: a, lda: transposeA ? m : k,
+            b: b, ldb: transposeB ? k : n, beta: beta, c: c, ldc: n)
+    }
+
+    package static func inverseNorms(
+        _ pool: ThreadPool, _ x: UnsafePointer<Float>, rows: Int, columns: Int,
+        into inverse: UnsafeMutablePointer<Float>
+    ) {
+        Rows.inverseNorm(
+            pool, UnsafeMutablePointer(mutating: x), rows: rows, columns: columns, stride: columns,
+            into: UnsafeMutableBufferPointer(start: inverse, count: rows))
+    }
+
+    package static func dot(_ a: UnsafePointer<Float>, _ b: UnsafePointer<Float>, count: Int) -> Double {
+        HeadLoops.dot(a, b, count: count)
+    }
+
+    package static func activate(
+        _ pool: ThreadPool, _ block: LogitBlock<Float>, _ rows: UnsafeMutablePointer<RowActivation>
+    ) {
+        HeadLoops.activate(pool, block, rows)
+    }
+
+    package static func exponentials(
+        _ pool: ThreadPool, _ block: LogitBlock<Float>, maximum: UnsafePointer<Float>,
+        sums: UnsafeMutablePointer<Float>
+    ) {
+        Rows.expSum(
+            pool, block.values, rows: block.rows, columns: block.columns, stride: block.columns,
+            minus: UnsafeMutableBufferPointer(start: UnsafeMutablePointer(mutating: maximum), count: block.rows),
+            into: UnsafeMutableBufferPointer(start: sums, count: block.rows))
+    }
+
+    package static func differentiate(
+        _ pool: ThreadPool, _ block: LogitBlock<Float>, coefficient: UnsafePointer<Double>,
+        target: UnsafePointer<Double>
+    ) {
+        HeadLoops.differentiate(pool, block, coefficient: coefficient, target: target)
+    }
+
+    package static func scaleRows(
+        _ pool: ThreadPool, _ x: UnsafeMutablePointer<Float>, factors: UnsafePointer<Float>, rows: Int, columns: Int
+    ) {
+        HeadLoops.scaleRows(pool, x, factors: factors, rows: rows, columns: columns)
+    }
+
+    package static func project(
+        _ pool: ThreadPool, _ gradient: UnsafeMutablePointer<Float>, x: UnsafePointer<Float>,
+        inverse: UnsafePointer<Float>, rows: Int, columns: Int, radial: UnsafePointer<RadialTerm>?
+    ) {
+        HeadLoops.project(pool, gradient, x: x, inverse: inverse, rows: rows, columns: columns, radial: radial)
+    }
+
+    package static func reduceScatter(
+        _ communicator: any Communicator, _ values: UnsafeMutableBufferPointer<Float>,
+        into block: UnsafeMutableBufferPointer<Float>, _ label: String
+    ) throws {
+        try communicator.reduceScatter(UnsafeBufferPointer(values), into: block, label)
+    }
+}

@@ -1,0 +1,56 @@
+package import Tensors
+
+extension ShardedClassifier {
+    /// Draws all centres of the shard; momentum stays as it is.
+    func initialize(_ initializer: CentreInitializer, seed: UInt64) {
+        let values = Scalar.elements(centres)
+        let first = classRange.lowerBound
+        let dimension = dimension
+        pool.forEachRange(classRange.count) { range in
+            for row in range {
+                var stream = RandomStream(seed: seed, purpose: .classCentres, index: UInt64(first + row))
+                let centre = UnsafeMutableBufferPointer(rebasing: values[row * dimension..<(row + 1) * dimension])
+                switch initializer {
+                case .normal(let deviation):
+                    for i in centre.indices { centre[i] = Scalar(deviation * stream.normal()) }
+                case .unitUniform:
+                    var squares = 0.0
+                    for i in centre.indices {
+                        let value = stream.uniform(-1, 1)
+                        centre[i] = Scalar(value)
+                        squares += value * value
+                    }
+                    let factor = Scalar(1 / max(squares.squareRoot(), 1e-12))
+                    for i in centre.indices { centre[i] *= factor }
+                }
+            }
+        }
+    }
+
+    /// Copies into this shard what it shares with a stretch of rows of another sharding.
+    ///
+    /// - Parameters:
+    ///   - range: the global class indices of the given rows.
+    ///   - centres: (range.count x d).
+    ///   - momentum: (range.count x d), or nil to leave the optimizer's state alone.
+    /// - Returns: how many of this shard's rows were set. The rows are all set when the counts over a set of disjoint
+    ///   ranges add up to `classRange.count`.
+    @discardableResult
+    package func load(_ range: Range<Int>, centres: Tensor, momentum: Tensor? = nil) -> Int {
+        let common = range.clamped(to: classRange)
+        copy(common, of: centres, from: range, to: self.centres)
+        if let momentum, !isFrozen { copy(common, of: momentum, from: range, to: self.momentum) }
+        return common.count
+    }
+
+    private func copy(_ common: Range<Int>, of source: Tensor, from range: Range<Int>, to target: Tensor) {
+        precondition(
+            source.shape == [range.count, dimension] && source.dtype == Scalar.dtype,
+            "rows \(source.shape) of \(source.dtype) for classes \(range), d = \(dimension)")
+        guard !common.isEmpty else { return }
+        let start = range.lowerBound
+        let from = source.rows(common.lowerBound - start..<common.upperBound - start)
+        let to = target.rows(common.lowerBound - classRange.lowerBound..<common.upperBound - classRange.lowerBound)
+        to.bytes.copyMemory(from: UnsafeRawBufferPointer(from.bytes))
+    }
+}

@@ -1,0 +1,61 @@
+import CKernels
+package import Collectives
+package import Tensors
+
+/// Softmax cross-entropy with a margin over sharded class centres, as an objective.
+package final class MarginClassification: Objective {
+    package let classifier: ShardedClassifier<Float>
+    private let pool: ThreadPool
+    /// Sums the micro-batches' gradients of the centres; nil until there is a second micro-batch.
+    private var accumulated: Tensor?
+    private var usesAccumulated = false
+
+    package init(_ classifier: ShardedClassifier<Float>, pool: ThreadPool) {
+        self.classifier = classifier
+        self.pool = pool
+    }
+
+    package func begin(
+        labels: UnsafeBufferPointer<Int64>, records: UnsafeBufferPointer<Int64>, over channel: any Communicator
+    ) throws {
+        try classifier.begin(labels: labels, samples: records, over: channel)
+    }
+
+    package func step(_ pass: ObjectivePass, weight: Float, accumulate: Bool) throws -> ObjectiveOutcome {
+        let result = try classifier.step(embeddings: pass.embeddings, step: pass.step)
+        let source = classifier.embeddingGradient.floats
+        let target = pass.embeddingGradient.floats
+        for i in target.indices { target[i] += weight * source[i] }
+        if weight != 1, !classifier.isFrozen { collect(weight: weight, accumulate: accumulate) }
+        return ObjectiveOutcome(
+            loss: result.loss, metrics: ["accuracy": result.accuracy, "target_cosine": result.targetCosine])
+    }
+
+    private func collect(weight: Float, accumulate: Bool) {
+        usesAccumulated = true
+        let gradient = classifier.gradient
+        guard gradient.count > 0 else { return }
+        let sum = accumulated ?? Tensor(gradient.shape)
+        accumulated = sum
+        ak_scale(pool.handle, gradient.pointer, weight, gradient.count)
+        if accumulate {
+            ak_accumulate(pool.handle, gradient.pointer, sum.pointer, gradient.count)
+        } else {
+            sum.bytes.copyMemory(from: UnsafeRawBufferPointer(gradient.bytes))
+        }
+    }
+
+    private var effectiveGradient: Tensor { usesAccumulated ? accumulated ?? classifier.gradient : classifier.gradient }
+
+    package func update(rate: Float, momentum: Float, decay: Float) {
+        guard !classifier.isFrozen, classifier.centres.count > 0 else { return }
+        ak_sgd(
+            pool.handle, classifier.centres.pointer, classifier.momentum.pointer, effectiveGradient.pointer,
+            classifier.centres.count, 1, rate, momentum, decay)
+    }
+
+    package func gradientSquares() -> Double {
+        guard !classifier.isFrozen, classifier.centres.count > 0 else { return 0 }
+        return ak_sum_squares(pool.handle, effectiveGradient.pointer, effectiveGradient.count)
+    }
+}

@@ -1,0 +1,61 @@
+package import Collectives
+package import Tensors
+
+/// What an objective sees of one pass of the backbone over this rank's images.
+package struct ObjectivePass {
+    /// Raw embeddings, (B x d).
+    package let embeddings: Tensor
+    /// Where dL/d(embedding) goes, (B x d): zero at first, objectives add.
+    package let embeddingGradient: Tensor
+    /// Updates completed before this one.
+    package let step: Int
+
+    package init(embeddings: Tensor, embeddingGradient: Tensor, step: Int) {
+        self.embeddings = embeddings
+        self.embeddingGradient = embeddingGradient
+        self.step = step
+    }
+}
+
+/// A loss with what it measures on the way; the same on every rank.
+package struct ObjectiveOutcome: Sendable, Equatable {
+    /// Mean over the global batch.
+    package var loss: Double
+    /// By name, e.g. `accuracy`, `target_cosine`.
+    package var metrics: [String: Double]
+
+    package init(loss: Double, metrics: [String: Double]) {
+        self.loss = loss
+        self.metrics = metrics
+    }
+}
+
+/// A plug-in over one training step: embeddings and labels to a scalar loss with explicit gradients.
+///
+/// Every loss is divided by its global count; the trainer sums gradients over ranks and knows no method.
+package protocol Objective: AnyObject {
+    /// Collectives that need no embeddings; runs before or beside the backbone's forward.
+    ///
+    /// - Parameters:
+    ///   - labels: this rank's B labels.
+    ///   - records: the global record indices of the same images.
+    ///   - channel: the communicator for these collectives, its own so that they may run beside others.
+    /// - Throws: `CollectiveError`, `ClassificationError`.
+    func begin(
+        labels: UnsafeBufferPointer<Int64>, records: UnsafeBufferPointer<Int64>, over channel: any Communicator) throws
+
+    /// Computes the loss and adds its gradient to `pass.embeddingGradient`, all times `weight`; the gradients of the
+    /// objective's own parameters are kept until `update`.
+    ///
+    /// - Parameters:
+    ///   - weight: 1 / micro-batches of the update.
+    ///   - accumulate: add to the own parameters' gradients instead of replacing them.
+    func step(_ pass: ObjectivePass, weight: Float, accumulate: Bool) throws -> ObjectiveOutcome
+
+    /// Updates the objective's own parameters by SGD with the gradients of the last steps.
+    func update(rate: Float, momentum: Float, decay: Float)
+
+    /// Sum of squares of this rank's share of the own parameters' gradients, in any consistent unit, or NaN when one is
+    /// not finite: the trainer's guard against bad updates.
+    func gradientSquares() -> Double
+}

@@ -1,0 +1,155 @@
+/// What the run starts from (`init:`).
+package struct StartSection: Sendable, Equatable, Codable {
+    package enum Match: String, Sendable, Codable, CaseIterable { case strict, partial }
+
+    /// Backbone weights (safetensors); nil for random ones.
+    package var weights: String?
+    /// Class centres of an earlier run's checkpoint.
+    package var head: String?
+    package var match = Match.strict
+    /// Prefixes of parameter names that do not train; `head` freezes the class centres.
+    package var freeze: [String] = []
+    /// Learning-rate factors by prefix of parameter names (`head` for the centres); the longest prefix wins.
+    package var learningRateFactors: [String: Double] = [:]
+
+    package init() {}
+    init(_ section: SectionReader) throws {
+        var reader = section
+        weights = try reader.string("weights")
+        head = try reader.string("head")
+        match = try reader.choice("match", default: match)
+        freeze = try reader.strings("freeze", default: [])
+        learningRateFactors = try reader.numbers("learning_rate_factors")
+        try reader.finish()
+    }
+
+    private enum CodingKeys: String, CodingKey {
+        case weights, head, match, freeze
+        case learningRateFactors = "learning_rate_factors"
+    }
+}
+
+/// One set of pairs to verify on.
+package struct PairSetSection: Sendable, Equatable, Codable {
+    package enum Sides: String, Sendable, Codable, CaseIterable { case one, both }
+
+    package var name = ""
+    /// A `.bin` file, or the image folder of a pairs file, or `synthetic`.
+    package var path = ""
+    /// LFW's `pairs.txt` format, for an image folder.
+    package var pairs: String?
+    /// Synthetic pairs: how many, of which identities.
+    package var synthetic = SyntheticSection()
+    package var pairCount = 3000
+    package var flip = true
+    /// Degradation on the way in: a size in pixels (`16`), or a table like `lfw-mixed.tsv`.
+    package var degrade: String?
+    package var sides = Sides.both
+
+    package init() {}
+    init(_ section: SectionReader) throws {
+        var reader = section
+        path = try reader.string("path", default: "")
+        if path.isEmpty { throw RecipeError.missing(key: reader.full("path"), why: "which pairs to verify on") }
+        let stem = path.split(separator: "/").last.map(String.init) ?? path
+        name = try reader.string("name", default: stem.hasSuffix(".bin") ? String(stem.dropLast(4)) : stem)
+        pairs = try reader.string("pairs")
+        synthetic = try SyntheticSection(reader.section("synthetic"))
+        pairCount = try reader.integer("pair_count", default: pairCount, in: 10...10_000_000)
+        flip = try reader.bool("flip", default: true)
+        degrade = try reader.string("degrade")
+        sides = try reader.choice("sides", default: sides)
+        try reader.finish()
+    }
+
+    private enum CodingKeys: String, CodingKey {
+        case name, path, pairs, synthetic, flip, degrade, sides
+        case pairCount = "pair_count"
+    }
+}
+
+/// Periodic evaluation.
+package struct EvaluationSection: Sendable, Equatable, Codable {
+    /// Updates between evaluations; nil for only the last.
+    package var everySteps: Int?
+    /// Evaluates before the first update too: what chance and the untrained network give.
+    package var atStart = false
+    package var sets: [PairSetSection] = []
+    package var batch = 64
+
+    package init() {}
+    init(_ section: SectionReader) throws {
+        var reader = section
+        everySteps = try reader.integer("every_steps", in: 1...Int.max)
+        atStart = try reader.bool("at_start", default: false)
+        sets = try reader.sections("sets").map { try PairSetSection($0) }
+        batch = try reader.integer("batch", default: batch, in: 1...100_000)
+        try reader.finish()
+    }
+
+    private enum CodingKeys: String, CodingKey {
+        case sets, batch
+        case everySteps = "every_steps"
+        case atStart = "at_start"
+    }
+}
+
+/// When and how many checkpoints.
+package struct CheckpointSection: Sendable, Equatable, Codable {
+    /// Updates between checkpoints; nil for only the last.
+    package var everySteps: Int?
+    /// The newest ones kept.
+    package var keep = 3
+
+    package init() {}
+    init(_ section: SectionReader) throws {
+        var reader = section
+        everySteps = try reader.integer("every_steps", in: 1...Int.max)
+        keep = try reader.integer("keep", default: keep, in: 1...100_000)
+        try reader.finish()
+    }
+
+    private enum CodingKeys: String, CodingKey {
+        case keep
+        case everySteps = "every_steps"
+    }
+}
+
+/// What is written while training.
+package struct LogSection: Sendable, Equatable, Codable {
+    /// Updates between log lines.
+    package var everySteps = 20
+
+    package init() {}
+    init(_ section: SectionReader) throws {
+        var reader = section
+        everySteps = try reader.integer("every_steps", default: everySteps, in: 1...Int.max)
+        try reader.finish()
+    }
+
+    private enum CodingKeys: String, CodingKey { case everySteps = "every_steps" }
+}
+
+/// How the machine is used.
+package struct ComputeSection: Sendable, Equatable, Codable {
+    /// Threads per rank; nil for the affinity mask's processors divided by the ranks that share them.
+    package var threads: Int?
+    /// Sums gradients in rank order everywhere, so that the same world size gives the same bits.
+    package var deterministic = false
+    /// Largest gradient bucket, in MiB.
+    package var bucketMiB = 4.0
+
+    package init() {}
+    init(_ section: SectionReader) throws {
+        var reader = section
+        threads = try reader.integer("threads", in: 1...4096)
+        deterministic = try reader.bool("deterministic", default: false)
+        bucketMiB = try reader.number("bucket_mib", default: bucketMiB, in: 0.01...1024)
+        try reader.finish()
+    }
+
+    private enum CodingKeys: String, CodingKey {
+        case threads, deterministic
+        case bucketMiB = "bucket_mib"
+    }
+}

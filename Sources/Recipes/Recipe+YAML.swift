@@ -1,0 +1,26 @@
+import Yams
+
+extension Recipe {
+    /// The whole recipe with every default written out; reading it back gives the same recipe.
+    package var yaml: String {
+        let encoder = YAMLEncoder()
+        encoder.options.width = 120
+        encoder.options.sortKeys = false
+        guard let text = try? encoder.encode(self) else { preconditionFailure("a recipe has no YAML") }
+        return text
+    }
+
+    /// All keys a recipe knows, as `section.key`, with the origin of those that were set.
+    package static func origins(_ tree: ConfigTree) -> [(key: String, origin: Origin)] {
+        var result: [(String, Origin)] = []
+        func walk(_ value: ConfigTree.Value, _ path: String) {
+            if case .map(let keys, _) = value {
+                for key in keys.keys.sorted() { walk(keys[key]!, "\(path).\(key)") }
+            } else {
+                result.append((path, value.origin))
+            }
+        }
+        for key in tree.root.keys.sorted() { walk(tree.root[key]!, key) }
+        return result
+    }
+}

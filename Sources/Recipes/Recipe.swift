@@ -1,0 +1,300 @@
+/// A training run, typed: what `acuity train` reads from YAML files and overrides.
+///
+/// Derived values (class count, steps per epoch) are not part of it: they are counted and shown.
+package struct Recipe: Sendable, Equatable, Codable {
+    package var run = RunSection()
+    package var data = DataSection()
+    package var network = NetworkSection()
+    package var head = HeadSection()
+    package var optimizer = OptimizerSection()
+    package var schedule = ScheduleSection()
+    package var batch = BatchSection()
+    package var start = StartSection()
+    package var evaluation = EvaluationSection()
+    package var checkpoint = CheckpointSection()
+    package var log = LogSection()
+    package var compute = ComputeSection()
+
+    package init() {}
+
+    /// Merges files, later ones winning, then overrides; checks every key and value.
+    ///
+    /// - Throws: `RecipeError` naming file, line and key.
+    package init(files: [String], overrides: [String]) throws {
+        var tree = ConfigTree()
+        for file in files { try tree.merge(file: file) }
+        for text in overrides { try tree.merge(override: text) }
+        try self.init(tree)
+    }
+
+    package init(_ tree: ConfigTree) throws {
+        var reader = SectionReader(path: "", values: tree.root, origin: .builtIn)
+        run = try RunSection(reader.section("run"))
+        data = try DataSection(reader.section("data"))
+        network = try NetworkSection(reader.section("network"))
+        head = try HeadSection(reader.section("head"))
+        optimizer = try OptimizerSection(reader.section("optimizer"))
+        schedule = try ScheduleSection(reader.section("schedule"))
+        batch = try BatchSection(reader.section("batch"))
+        start = try StartSection(reader.section("init"))
+        evaluation = try EvaluationSection(reader.section("evaluation"))
+        checkpoint = try CheckpointSection(reader.section("checkpoint"))
+        log = try LogSection(reader.section("log"))
+        compute = try ComputeSection(reader.section("compute"))
+        try reader.finish()
+    }
+
+    private enum CodingKeys: String, CodingKey {
+        case run, data, network, head, optimizer, schedule, batch, evaluation, checkpoint, log, compute
+        case start = "init"
+    }
+}
+
+/// Where the run lives and what its random numbers hang on.
+package struct RunSection: Sendable, Equatable, Codable {
+    /// Checkpoints, logs and the resolved recipe go here.
+    package var folder = "runs/acuity"
+    package var seed: UInt64 = 1
+
+    package init() {}
+    init(_ section: SectionReader) throws {
+        var reader = section
+        folder = try reader.string("folder", default: folder)
+        seed = UInt64(try reader.integer("seed", default: 1, in: 0...Int.max))
+        try reader.finish()
+    }
+}
+
+/// The built-in synthetic faces: how many, and which.
+package struct SyntheticSection: Sendable, Equatable, Codable {
+    package var identities = 500
+    package var imagesPerIdentity = 20
+    /// Which universe of identities; two seeds share none.
+    package var seed: UInt64 = 1
+    /// The first identity, so that training and evaluation can take disjoint ones of the same universe.
+    package var firstIdentity = 0
+
+    package init() {}
+    init(_ section: SectionReader) throws {
+        var reader = section
+        identities = try reader.integer("identities", default: identities, in: 1...100_000_000)
+        imagesPerIdentity = try reader.integer("images_per_identity", default: imagesPerIdentity, in: 1...100_000)
+        seed = UInt64(try reader.integer("seed", default: Int(seed), in: 0...Int.max))
+        firstIdentity = try reader.integer("first_identity", default: 0, in: 0...1_000_000_000)
+        try reader.finish()
+    }
+
+    private enum CodingKeys: String, CodingKey {
+        case identities
+        case imagesPerIdentity = "images_per_identity"
+        case seed
+        case firstIdentity = "first_identity"
+    }
+}
+
+/// What is learnt from.
+package struct DataSection: Sendable, Equatable, Codable {
+    package enum ChannelOrder: String, Sendable, Codable, CaseIterable { case rgb, bgr }
+
+    /// A `.rec`, a folder of identity folders, a list, or `synthetic`.
+    package var train = "synthetic"
+    package var synthetic = SyntheticSection()
+    package var flip = true
+    package var channelOrder = ChannelOrder.rgb
+    /// Decoding threads per rank.
+    package var workers = 1
+    /// Records that may be unreadable before the run stops.
+    package var quarantineLimit = 100
+
+    package init() {}
+    init(_ section: SectionReader) throws {
+        var reader = section
+        train = try reader.string("train", default: train)
+        synthetic = try SyntheticSection(reader.section("synthetic"))
+        flip = try reader.bool("flip", default: flip)
+        channelOrder = try reader.choice("channel_order", default: channelOrder)
+        workers = try reader.integer("workers", default: workers, in: 1...256)
+        quarantineLimit = try reader.integer("quarantine_limit", default: quarantineLimit, in: 0...Int.max)
+        try reader.finish(derived: ["num_classes", "classes", "num_images", "num_image", "images"])
+    }
+
+    private enum CodingKeys: String, CodingKey {
+        case train, synthetic, flip, workers
+        case channelOrder = "channel_order"
+        case quarantineLimit = "quarantine_limit"
+    }
+}
+
+/// The backbone.
+package struct NetworkSection: Sendable, Equatable, Codable {
+    package var name = "mobilefacenet"
+    package var embedding = 512
+    /// Height and width.
+    package var input = [112, 112]
+    package var width = 1.0
+    package var dropout: Double?
+
+    package init() {}
+    init(_ section: SectionReader) throws {
+        var reader = section
+        name = try reader.string("name", default: name)
+        embedding = try reader.integer("embedding", default: embedding, in: 16...8192)
+        input = try reader.integers("input", default: input)
+        guard input.count == 2 else { throw reader.error("input", expected: "[height, width]") }
+        width = try reader.number("width", default: 1, in: 0.125...8)
+        dropout = try reader.number("dropout", in: 0...0.95)
+        try reader.finish()
+    }
+}
+
+/// The margin head over the class centres.
+package struct HeadSection: Sendable, Equatable, Codable {
+    package enum Margin: String, Sendable, Codable, CaseIterable { case normface, cosface, arcface, combined }
+    package enum Fallback: String, Sendable, Codable, CaseIterable { case hard, plain, easy, clipped }
+    package enum Gradient: String, Sendable, Codable, CaseIterable {
+        case exact
+        case straightThrough = "straight_through"
+    }
+    package enum Centres: String, Sendable, Codable, CaseIterable {
+        case normal
+        case unitUniform = "unit_uniform"
+    }
+
+    package var margin = Margin.cosface
+    /// s, the logit scale.
+    package var scale = 64.0
+    /// m; by default 0.35 for CosFace, 0.5 for ArcFace.
+    package var m: Double?
+    /// m1, m2, m3 of the combined margin.
+    package var m1 = 1.0
+    package var m2 = 0.3
+    package var m3 = 0.2
+    /// What happens where θ + m > π.
+    package var fallback = Fallback.hard
+    package var gradient = Gradient.exact
+    package var centres = Centres.normal
+
+    package init() {}
+    init(_ section: SectionReader) throws {
+        var reader = section
+        margin = try reader.choice("margin", default: margin)
+        scale = try reader.number("scale", default: scale, in: 1...1000)
+        m = try reader.number("m", in: 0...2)
+        m1 = try reader.number("m1", default: m1, in: 0.1...4)
+        m2 = try reader.number("m2", default: m2, in: 0...2)
+        m3 = try reader.number("m3", default: m3, in: 0...2)
+        fallback = try reader.choice("fallback", default: fallback)
+        gradient = try reader.choice("gradient", default: gradient)
+        centres = try reader.choice("centres", default: centres)
+        if reader.has("m"), margin == .combined || margin == .normface {
+            throw reader.error("m", expected: "no 'm' for \(margin.rawValue)")
+        }
+        try reader.finish(derived: ["num_classes", "classes"])
+    }
+}
+
+/// SGD and what surrounds it.
+package struct OptimizerSection: Sendable, Equatable, Codable {
+    package enum Scaling: String, Sendable, Codable, CaseIterable { case none, linear, sqrt }
+
+    package var learningRate = 0.1
+    /// How the rate follows the global batch relative to `reference_batch`.
+    package var scaling = Scaling.none
+    package var referenceBatch = 512
+    package var momentum = 0.9
+    package var weightDecay = 5e-4
+    /// Parameter roles without weight decay: norm, prelu, bias, head.
+    package var decayExempt: [String] = []
+    /// Largest norm of the backbone's gradient; 0 for no clipping.
+    package var clipNorm = 5.0
+
+    package init() {}
+    init(_ section: SectionReader) throws {
+        var reader = section
+        learningRate = try reader.number("learning_rate", default: learningRate, in: 0...1000)
+        scaling = try reader.choice("scaling", default: scaling)
+        referenceBatch = try reader.integer("reference_batch", default: referenceBatch, in: 1...10_000_000)
+        momentum = try reader.number("momentum", default: momentum, in: 0...0.9999)
+        weightDecay = try reader.number("weight_decay", default: weightDecay, in: 0...1)
+        decayExempt = try reader.strings("decay_exempt", default: [])
+        for role in decayExempt where !["norm", "prelu", "bias", "head"].contains(role) {
+            throw reader.error("decay_exempt", expected: "a list of norm, prelu, bias, head")
+        }
+        clipNorm = try reader.number("clip_norm", default: section.isWrittenNull("clip_norm") ? 0 : 5, in: 0...1e9)
+        try reader.finish()
+    }
+
+    private enum CodingKeys: String, CodingKey {
+        case scaling, momentum
+        case learningRate = "learning_rate"
+        case referenceBatch = "reference_batch"
+        case weightDecay = "weight_decay"
+        case decayExempt = "decay_exempt"
+        case clipNorm = "clip_norm"
+    }
+}
+
+/// The learning rate over time and when the run ends. Steps are optimizer updates.
+package struct ScheduleSection: Sendable, Equatable, Codable {
+    package enum Kind: String, Sendable, Codable, CaseIterable { case polynomial, steps, cosine }
+
+    package var kind = Kind.polynomial
+    package var epochs = 20.0
+    package var warmupSteps: Int?
+    package var warmupEpochs = 0.0
+    /// Epochs at which the `steps` schedule multiplies the rate by `factor`.
+    package var milestones: [Int] = []
+    package var factor = 0.1
+    package var power = 1.0
+    /// The first update of a warm-up uses the full rate, as arcface_torch does.
+    package var reference = false
+    package var maxSteps: Int?
+    /// Seconds.
+    package var maxTime: Double?
+
+    package init() {}
+    init(_ section: SectionReader) throws {
+        var reader = section
+        kind = try reader.choice("kind", default: kind)
+        epochs = try reader.number("epochs", default: epochs, in: 0.001...1_000_000)
+        warmupSteps = try reader.integer("warmup_steps", in: 0...Int.max)
+        warmupEpochs = try reader.number("warmup_epochs", default: 0, in: 0...1_000_000)
+        milestones = try reader.integers("milestones", default: [])
+        factor = try reader.number("factor", default: factor, in: 0...1)
+        power = try reader.number("power", default: power, in: 0...10)
+        reference = try reader.bool("reference", default: false)
+        maxSteps = try reader.integer("max_steps", in: 1...Int.max)
+        maxTime = try reader.duration("max_time")
+        if kind == .steps, milestones.isEmpty {
+            throw RecipeError.missing(key: "schedule.milestones", why: "the 'steps' schedule needs epochs to drop at")
+        }
+        if milestones != milestones.sorted() { throw reader.error("milestones", expected: "epochs in rising order") }
+        try reader.finish(derived: ["total_steps", "total_step", "steps_per_epoch"])
+    }
+
+    private enum CodingKeys: String, CodingKey {
+        case kind, epochs, milestones, factor, power, reference
+        case warmupSteps = "warmup_steps"
+        case warmupEpochs = "warmup_epochs"
+        case maxSteps = "max_steps"
+        case maxTime = "max_time"
+    }
+}
+
+/// Images per update, over all ranks.
+package struct BatchSection: Sendable, Equatable, Codable {
+    package var global = 64
+    /// Passes per update; the loss is divided, so the trajectory is that of the whole batch (but for batch norm).
+    package var accumulation = 1
+
+    package init() {}
+    init(_ section: SectionReader) throws {
+        var reader = section
+        global = try reader.integer("global", default: global, in: 1...1_000_000)
+        accumulation = try reader.integer("accumulation", default: 1, in: 1...100_000)
+        guard global % accumulation == 0 else {
+            throw reader.error("accumulation", expected: "a divisor of batch.global = \(global)")
+        }
+        try reader.finish()
+    }
+}

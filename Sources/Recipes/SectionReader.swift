@@ -1,0 +1,186 @@
+/// Reads one section of a configuration key by key, with defaults and checks, and notices keys nobody asked for.
+struct SectionReader {
+    let path: String
+    private let values: [String: ConfigTree.Value]
+    private let origin: Origin
+    private var known: [String] = []
+
+    init(path: String, values: [String: ConfigTree.Value], origin: Origin) {
+        self.path = path
+        self.values = values
+        self.origin = origin
+    }
+
+    func has(_ key: String) -> Bool { values[key] != nil && !isNull(values[key]!) }
+    /// The key is there, but says null: switch off what has a default.
+    func isWrittenNull(_ key: String) -> Bool { values[key].map(isNull) ?? false }
+    func origin(_ key: String) -> Origin { values[key]?.origin ?? .builtIn }
+    func full(_ key: String) -> String { path.isEmpty ? key : "\(path).\(key)" }
+
+    private func isNull(_ value: ConfigTree.Value) -> Bool {
+        if case .scalar(let text, let quoted, _) = value { return !quoted && ["", "~", "null", "none"].contains(text) }
+        return false
+    }
+
+    func error(_ key: String, expected: String) -> RecipeError {
+        .wrongValue(
+            key: full(key), value: values[key].map(Self.shown) ?? "(missing)", expected: expected, origin: origin(key))
+    }
+
+    private static func shown(_ value: ConfigTree.Value) -> String {
+        switch value {
+        case .scalar(let text, _, _): text
+        case .list(let values, _): "[" + values.map(shown).joined(separator: ", ") + "]"
+        case .map: "{…}"
+        }
+    }
+
+    // MARK: - Values
+
+    mutating func section(_ key: String) throws -> SectionReader {
+        known.append(key)
+        guard has(key) else { return SectionReader(path: full(key), values: [:], origin: .builtIn) }
+        guard case .map(let keys, let origin) = values[key]! else { throw error(key, expected: "keys of its own") }
+        return SectionReader(path: full(key), values: keys, origin: origin)
+    }
+
+    mutating func sections(_ key: String) throws -> [SectionReader] {
+        known.append(key)
+        guard has(key) else { return [] }
+        guard case .list(let items, _) = values[key]! else { throw error(key, expected: "a list ('- key: value')") }
+        return try items.enumerated().map { index, item in
+            guard case .map(let keys, let origin) = item else { throw error(key, expected: "a list of sections") }
+            return SectionReader(path: "\(full(key))[\(index)]", values: keys, origin: origin)
+        }
+    }
+
+    private mutating func scalar(_ key: String, _ expected: String) throws -> (text: String, quoted: Bool)? {
+        known.append(key)
+        guard has(key) else { return nil }
+        guard case .scalar(let text, let quoted, _) = values[key]! else { throw error(key, expected: expected) }
+        return (text, quoted)
+    }
+
+    mutating func string(_ key: String) throws -> String? { try scalar(key, "a text")?.text }
+    mutating func string(_ key: String, default value: String) throws -> String { try string(key) ?? value }
+
+    mutating func integer(_ key: String, in range: ClosedRange<Int>) throws -> Int? {
+        let expected = "a whole number from \(range.lowerBound)"
+            + (range.upperBound == .max ? "" : " to \(range.upperBound)")
+        guard let (text, quoted) = try scalar(key, expected) else { return nil }
+        guard !quoted, let value = Int(text.filter { $0 != "_" }), range.contains(value) else {
+            throw error(key, expected: expected)
+        }
+        return value
+    }
+
+    mutating func integer(_ key: String, default value: Int, in range: ClosedRange<Int>) throws -> Int {
+        try integer(key, in: range) ?? value
+    }
+
+    mutating func number(_ key: String, in range: ClosedRange<Double>) throws -> Double? {
+        let expected = range.upperBound == .greatestFiniteMagnitude
+            ? "a number of at least \(range.lowerBound)" : "a number from \(range.lowerBound) to \(range.upperBound)"
+        guard let (text, quoted) = try scalar(key, expected) else { return nil }
+        guard !quoted, let value = Double(text), value.isFinite, range.contains(value) else {
+            throw error(key, expected: expected)
+        }
+        return value
+    }
+
+    mutating func number(_ key: String, default value: Double, in range: ClosedRange<Double>) throws -> Double {
+        try number(key, in: range) ?? value
+    }
+
+    mutating func bool(_ key: String, default value: Bool) throws -> Bool {
+        guard let (text, quoted) = try scalar(key, "true or false") else { return value }
+        guard !quoted, text == "true" || text == "false" else { throw error(key, expected: "true or false") }
+        return text == "true"
+    }
+
+    mutating func choice<T: RawRepresentable & CaseIterable>(_ key: String, default value: T) throws -> T
+    where T.RawValue == String {
+        let expected = "one of " + T.allCases.map(\.rawValue).joined(separator: ", ")
+        guard let (text, _) = try scalar(key, expected) else { return value }
+        guard let choice = T(rawValue: text) else { throw error(key, expected: expected) }
+        return choice
+    }
+
+    mutating func choice(_ key: String, default value: String, of choices: [String]) throws -> String {
+        let expected = "one of " + choices.joined(separator: ", ")
+        guard let (text, _) = try scalar(key, expected) else { return value }
+        guard choices.contains(text) else { throw error(key, expected: expected) }
+        return text
+    }
+
+    mutating func strings(_ key: String, default value: [String]) throws -> [String] {
+        known.append(key)
+        guard has(key) else { return value }
+        guard case .list(let items, _) = values[key]! else { throw error(key, expected: "a list, such as [a, b]") }
+        return try items.map {
+            guard case .scalar(let text, _, _) = $0 else { throw error(key, expected: "a list of texts") }
+            return text
+        }
+    }
+
+    mutating func integers(_ key: String, default value: [Int]) throws -> [Int] {
+        let texts = try strings(key, default: value.map(String.init))
+        return try texts.map {
+            guard let number = Int($0) else { throw error(key, expected: "a list of whole numbers, such as [10, 18]") }
+            return number
+        }
+    }
+
+    mutating func numbers(_ key: String) throws -> [String: Double] {
+        known.append(key)
+        guard has(key) else { return [:] }
+        guard case .map(let entries, _) = values[key]! else { throw error(key, expected: "names with numbers") }
+        return try entries.mapValues {
+            guard case .scalar(let text, _, _) = $0, let number = Double(text), number >= 0, number.isFinite else {
+                throw error(key, expected: "names with numbers of at least 0")
+            }
+            return number
+        }
+    }
+
+    /// Seconds, or a number with s, m, h or d.
+    mutating func duration(_ key: String) throws -> Double? {
+        let expected = "a duration such as 90s, 10m, 1.5h"
+        guard let (text, _) = try scalar(key, expected) else { return nil }
+        let units: [Character: Double] = ["s": 1, "m": 60, "h": 3600, "d": 86400]
+        let factor = text.last.flatMap { units[$0] }
+        guard let value = Double(factor == nil ? text : String(text.dropLast())), value > 0, value.isFinite else {
+            throw error(key, expected: expected)
+        }
+        return value * (factor ?? 1)
+    }
+
+    // MARK: - Leftovers
+
+    /// - Throws: `unknownKey` for the first key that was never read, with the nearest known one.
+    func finish(derived: [String] = []) throws {
+        for key in values.keys.sorted() where !known.contains(key) {
+            if derived.contains(key) { throw RecipeError.derivedKey(key: full(key), origin: origin(key)) }
+            let nearest = known.map { ($0, Self.distance(key, $0)) }.min { $0.1 < $1.1 }
+            let suggestion = nearest.flatMap { $0.1 <= max(2, key.count / 3) ? full($0.0) : nil }
+            throw RecipeError.unknownKey(key: full(key), origin: origin(key), suggestion: suggestion)
+        }
+    }
+
+    /// Levenshtein's edit distance.
+    static func distance(_ a: String, _ b: String) -> Int {
+        let a = Array(a)
+        let b = Array(b)
+        var row = Array(0...b.count)
+        for i in a.indices {
+            var diagonal = row[0]
+            row[0] = i + 1
+            for j in b.indices {
+                let above = row[j + 1]
+                row[j + 1] = a[i] == b[j] ? diagonal : 1 + min(diagonal, above, row[j])
+                diagonal = above
+            }
+        }
+        return row[b.count]
+    }
+}

@@ -1,0 +1,63 @@
+internal import CKernels
+
+/// Operations over flat fp32 vectors, split over the pool in fixed partitions: the same number of threads gives the
+/// same bits.
+package enum Vectors {
+    /// The sum of x[i]^2, accumulated in double.
+    package static func sumSquares(_ pool: ThreadPool, _ x: UnsafeMutableBufferPointer<Float>) -> Double {
+        guard let base = x.baseAddress else { return 0 }
+        return ak_sum_squares(pool.handle, base, x.count)
+    }
+
+    /// One step of stochastic gradient descent in PyTorch's meaning, dampening 0: g = scale * gradient + decay * p;
+    /// v = momentum * v + g; p -= rate * v. The three vectors have the same count.
+    package static func sgd(
+        _ pool: ThreadPool, parameters: UnsafeMutableBufferPointer<Float>, velocity: UnsafeMutableBufferPointer<Float>,
+        gradient: UnsafeMutableBufferPointer<Float>, scale: Float = 1, rate: Float, momentum: Float, decay: Float
+    ) {
+        precondition(
+            parameters.count == velocity.count && parameters.count == gradient.count,
+            "\(parameters.count) parameters, \(velocity.count) velocities, \(gradient.count) gradients")
+        guard let p = parameters.baseAddress, let v = velocity.baseAddress, let g = gradient.baseAddress else { return }
+        ak_sgd(pool.handle, p, v, g, parameters.count, scale, rate, momentum, decay)
+    }
+
+    /// y += x.
+    package static func accumulate(
+        _ pool: ThreadPool, _ x: UnsafeMutableBufferPointer<Float>, into y: UnsafeMutableBufferPointer<Float>
+    ) {
+        precondition(x.count == y.count, "\(x.count) elements added to \(y.count)")
+        guard let from = x.baseAddress, let to = y.baseAddress else { return }
+        ak_accumulate(pool.handle, from, to, x.count)
+    }
+
+    /// x *= factor.
+    package static func scale(_ pool: ThreadPool, _ x: UnsafeMutableBufferPointer<Float>, by factor: Float) {
+        guard let base = x.baseAddress else { return }
+        ak_scale(pool.handle, base, factor, x.count)
+    }
+
+    /// Whether no element is infinite or NaN.
+    package static func allFinite(_ pool: ThreadPool, _ x: UnsafeMutableBufferPointer<Float>) -> Bool {
+        guard let base = x.baseAddress else { return true }
+        return ak_all_finite(pool.handle, base, x.count)
+    }
+
+    /// The bf16 patterns of x, rounded to nearest even; a NaN stays one.
+    package static func bfloat16(
+        _ pool: ThreadPool, _ x: UnsafeMutableBufferPointer<Float>, into y: UnsafeMutableBufferPointer<UInt16>
+    ) {
+        precondition(x.count == y.count, "\(x.count) elements converted into \(y.count)")
+        guard let from = x.baseAddress, let to = y.baseAddress else { return }
+        ak_bf16_from_f32(pool.handle, from, to, x.count)
+    }
+
+    /// The values of bf16 patterns.
+    package static func float32(
+        _ pool: ThreadPool, _ x: UnsafeMutableBufferPointer<UInt16>, into y: UnsafeMutableBufferPointer<Float>
+    ) {
+        precondition(x.count == y.count, "\(x.count) elements converted into \(y.count)")
+        guard let from = x.baseAddress, let to = y.baseAddress else { return }
+        ak_f32_from_bf16(pool.handle, from, to, x.count)
+    }
+}

@@ -1,0 +1,116 @@
+package import Artifacts
+package import Collectives
+import FaceData
+import Layers
+import Networks
+import Objectives
+import Tensors
+
+/// The scalar state of a run. Everything random is a function of the seed and these counts.
+package struct RunState: Codable, Sendable, Equatable {
+    /// Updates completed.
+    package var step = 0
+    /// Images consumed by all ranks.
+    package var position = 0
+    package var seed: UInt64 = 0
+    package var worldSize = 1
+    package var classes = 0
+    package var images = 0
+    /// Records quarantined by all ranks.
+    package var quarantined = 0
+    /// Best accuracy so far of the first evaluation set.
+    package var bestAccuracy: Double?
+}
+
+/// What a checkpoint holds and how it is put back, whatever the number of ranks.
+package enum CheckpointContents {
+    package static let modelFile = "model.safetensors"
+    static let optimizerFile = "optimizer.safetensors"
+    static let centres = "head/centres"
+    static let momentum = "head/momentum"
+
+    /// Adds this rank's files: rank 0 the model (statistics averaged over ranks), the backbone's momentum and the
+    /// scalars; every rank its head rows and its own running statistics.
+    static func write(
+        _ files: CheckpointFiles, state: RunState, step: TrainingStep, head: MarginClassification,
+        averaged: RunningStatistics, card: ModelFile.Card
+    ) throws {
+        let network = step.network
+        if files.rank == 0 {
+            let own = RunningStatistics(network.buffers)
+            averaged.apply(to: network.buffers)
+            defer { own.apply(to: network.buffers) }
+            try files.addTensors(
+                modelFile, network.state.map { CheckpointTensor($0.name, $0.value) }, metadata: card.metadata)
+            try files.addTensors(
+                optimizerFile,
+                step.arena.parameters.indices.map {
+                    CheckpointTensor(step.arena.parameters[$0].parameter.name, step.arena.momentum(of: $0))
+                })
+            try files.addState(state)
+        }
+        let classifier = head.classifier
+        let rows = ShardRows(classifier.classRange, of: classifier.shards.classes)
+        var shard = [CheckpointTensor(centres, classifier.centres, rows: rows)]
+        if !classifier.isFrozen { shard.append(CheckpointTensor(momentum, classifier.momentum, rows: rows)) }
+        try files.addShard("head", shard)
+        let statistics = RunningStatistics(network.buffers).values
+        try files.addShard(
+            "statistics",
+            [CheckpointTensor("statistics/rank-\(files.rank)", Tensor([statistics.count], statistics))])
+    }
+
+    /// Puts a checkpoint back: exactly on the same number of ranks, with averaged running statistics on another.
+    static func read(_ checkpoint: Checkpoint, into step: TrainingStep, head: MarginClassification) throws {
+        let network = step.network
+        try ModelFile.load(WeightsFile(checkpoint.folder + "/" + modelFile), into: network)
+        let optimizer = try checkpoint.tensors(optimizerFile)
+        for index in step.arena.parameters.indices {
+            let name = step.arena.parameters[index].parameter.name
+            let stored = try optimizer.tensor(name)
+            let target = step.arena.momentum(of: index)
+            guard stored.shape == target.shape else {
+                throw ArtifactError.incompatible(path: checkpoint.folder, reason: "momentum of '\(name)' is \(stored.shape)")
+            }
+            target.bytes.copyMemory(from: UnsafeRawBufferPointer(stored.bytes))
+        }
+        try readHead(checkpoint, into: head)
+        let communicator = step.communicator
+        if checkpoint.manifest.worldSize == communicator.size {
+            let name = CheckpointFiles.shardName("statistics", rank: communicator.rank, worldSize: communicator.size)
+            let values = try checkpoint.tensors(name).tensor("statistics/rank-\(communicator.rank)")
+            RunningStatistics(values: Array(values.floats)).apply(to: network.buffers)
+        }
+        network.graph.parametersChanged(step.pool)
+    }
+
+    static func readHead(_ checkpoint: Checkpoint, into head: MarginClassification) throws {
+        let classifier = head.classifier
+        guard let total = checkpoint.shardedTensors[centres]?.shape.first, total == classifier.shards.classes else {
+            throw ArtifactError.incompatible(
+                path: checkpoint.folder,
+                reason: "its head has \(checkpoint.shardedTensors[centres]?.shape.first ?? 0) classes, the data has "
+                    + "\(classifier.shards.classes)")
+        }
+        let range = classifier.classRange
+        let rows = try checkpoint.readRows(centres, range)
+        let speed = classifier.isFrozen ? nil : try checkpoint.readRows(momentum, range)
+        classifier.load(range, centres: rows, momentum: speed)
+    }
+
+    /// What the store needs from the ranks.
+    package static func coordination(_ communicator: any Communicator) -> CheckpointCoordination {
+        CheckpointCoordination(
+            rank: communicator.rank, worldSize: communicator.size,
+            confirm: { success in
+                var flag: Int64 = success ? 1 : 0
+                try withUnsafeMutablePointer(to: &flag) {
+                    try communicator.allReduce(
+                        UnsafeMutableBufferPointer(start: $0, count: 1), .min, "checkpoint confirmation")
+                }
+                return flag == 1
+            },
+            gather: { try communicator.gather($0, root: 0, "checkpoint files") },
+            broadcast: { try communicator.broadcast($0, "checkpoint name") })
+    }
+}

@@ -1,0 +1,121 @@
+import CKernels
+package import Collectives
+package import Evaluation
+package import FaceData
+import Layers
+package import Networks
+package import Tensors
+
+/// Embeds many images with running statistics, shared out over the ranks.
+package final class Embedder {
+    package let network: Network
+    package let preprocessing: Preprocessing
+    private let execution: Execution
+    private let pool: ThreadPool
+    private let images: Tensor
+    private let batch: Int
+
+    /// - Parameter batch: images per pass.
+    package init(_ network: Network, preprocessing: Preprocessing, batch: Int, pool: ThreadPool) {
+        self.network = network
+        self.preprocessing = preprocessing
+        self.batch = batch
+        self.pool = pool
+        execution = Execution(network.graph, batch: batch, purpose: .inference, pool: pool)
+        images = Tensor([batch, preprocessing.valueCount])
+    }
+
+    package var embeddingSize: Int { network.specification.embeddingSize }
+
+    /// Raw embeddings of images `range`, of the images themselves and, if asked for, of their mirror images.
+    ///
+    /// - Parameters:
+    ///   - image: called from several threads.
+    ///   - progress: called with the number of images done.
+    /// - Returns: (range.count x d) each, row-major.
+    /// - Throws: the first error of `image` in the order of the images.
+    package func embed(
+        _ range: Range<Int>, flip: Bool, image: @Sendable (Int) throws -> RGBImage, progress: (Int) -> Void = { _ in }
+    ) throws -> (plain: [Float], mirrored: [Float]?) {
+        var plain: [Float] = []
+        var mirrored: [Float] = []
+        plain.reserveCapacity(range.count * embeddingSize)
+        for start in stride(from: range.lowerBound, to: range.upperBound, by: batch) {
+            let count = min(batch, range.upperBound - start)
+            let decoded = try decode(start, count, image)
+            plain += run(decoded, mirror: false)
+            if flip { mirrored += run(decoded, mirror: true) }
+            progress(start + count - range.lowerBound)
+        }
+        return (plain, flip ? mirrored : nil)
+    }
+
+    private func decode(_ start: Int, _ count: Int, _ image: @Sendable (Int) throws -> RGBImage) throws -> [RGBImage] {
+        let preprocessing = preprocessing
+        nonisolated(unsafe) var results = [Result<RGBImage, any Error>?](repeating: nil, count: count)
+        results.withUnsafeMutableBufferPointer { slots in
+            nonisolated(unsafe) let slots = slots
+            pool.forEachRange(count) { range in
+                for i in range { slots[i] = Result { preprocessing.fitted(try image(start + i)) } }
+            }
+        }
+        return try results.map { try $0!.get() }
+    }
+
+    private func run(_ decoded: [RGBImage], mirror: Bool) -> [Float] {
+        let table = preprocessing.table()
+        let values = preprocessing.valueCount
+        let target = images.floats
+        pool.forEachRange(decoded.count) { range in
+            for i in range {
+                preprocessing.write(
+                    decoded[i], flipped: mirror, table: table,
+                    to: UnsafeMutableBufferPointer(rebasing: target[i * values..<(i + 1) * values]))
+            }
+        }
+        return Array(execution.forward(images.pointer, count: decoded.count, mode: .evaluation).floats)
+    }
+
+    /// Embeds a pair set on all ranks, scores it on rank 0.
+    ///
+    /// - Returns: the report on rank 0, nil on the others.
+    /// - Throws: `RunFailure`, the same on every rank; `CollectiveError`.
+    package func verify(
+        _ set: PairSet, flip: FlipFusion, communicator: any Communicator, progress: (Int) -> Void = { _ in }
+    ) throws -> VerificationReport? {
+        let usesFlip = flip != .none
+        let fused = try gatherEmbeddings(
+            count: set.imageCount, flip: usesFlip, communicator: communicator, image: set.image, progress: progress)
+        return try communicator.together("verification of \(set.name)") {
+            guard let fused else { return nil }
+            let embeddings = try FusedEmbeddings(
+                raw: Embeddings(fused.plain, dimension: embeddingSize),
+                mirrored: fused.mirrored.map { Embeddings($0, dimension: embeddingSize) }, fusion: flip)
+            let scores = try PairScores(unit: embeddings.unit, pairs: set.pairs)
+            return try VerificationReport(
+                scores,
+                facts: VerificationFacts(dataset: set.name, flip: flip, degradation: set.degradation),
+                folds: set.folds, meanNorm: embeddings.meanNorm)
+        }
+    }
+
+    /// Raw embeddings of images 0..<count, each rank its block, gathered on rank 0.
+    package func gatherEmbeddings(
+        count: Int, flip: Bool, communicator: any Communicator, image: @Sendable (Int) throws -> RGBImage,
+        progress: (Int) -> Void = { _ in }
+    ) throws -> (plain: [Float], mirrored: [Float]?)? {
+        let range = count * communicator.rank / communicator.size..<count * (communicator.rank + 1) / communicator.size
+        let own = try communicator.together("embedding") {
+            try embed(range, flip: flip, image: image, progress: progress)
+        }
+        func gather(_ values: [Float], _ label: String) throws -> [Float]? {
+            let bytes = values.withUnsafeBytes { Array($0) }
+            guard let parts = try communicator.gather(bytes, root: 0, label) else { return nil }
+            return parts.flatMap { part in part.withUnsafeBytes { Array($0.bindMemory(to: Float.self)) } }
+        }
+        let plain = try gather(own.plain, "embeddings")
+        let mirrored = try own.mirrored.map { try gather($0, "mirrored embeddings") }
+        guard let plain else { return nil }
+        return (plain, mirrored ?? nil)
+    }
+}

@@ -1,0 +1,138 @@
+package import Layers
+package import Recipes
+package import Tensors
+
+/// The trained parameters side by side in the order in which backward finishes their gradients, so that gradients are
+/// reduced in contiguous buckets and updated in long runs.
+package final class ParameterArena {
+    /// A stretch of the arena that is updated with the same constants.
+    package struct Run: Equatable {
+        package var range: Range<Int>
+        package var decay: Float
+        package var rateFactor: Float
+    }
+
+    /// In arena order, with their places.
+    package let parameters: [(parameter: Parameter, range: Range<Int>)]
+    package let count: Int
+    package let values: Tensor
+    package let momentum: Tensor
+    /// Contiguous stretches, in the order they become ready.
+    package let buckets: [Range<Int>]
+    /// By step of the graph: the bucket that is complete when backward has passed it.
+    package let bucketAfterStep: [Int: Int]
+    package let runs: [Run]
+
+    /// Every parameter starts on a cache line.
+    private static let alignment = 16
+
+    /// Moves the values of the graph's trained parameters into the arena.
+    ///
+    /// - Parameter bucketBytes: a bucket is closed once it is at least this large.
+    package init(
+        _ graph: Graph, bucketBytes: Int, optimizer: OptimizerSection, start: StartSection
+    ) {
+        var parameters: [(parameter: Parameter, range: Range<Int>)] = []
+        var buckets: [Range<Int>] = []
+        var bucketAfterStep: [Int: Int] = [:]
+        var end = 0
+        var bucketStart = 0
+        for index in graph.steps.indices.reversed() {
+            for parameter in graph.steps[index].layer.parameters where parameter.isTrained {
+                parameters.append((parameter, end..<end + parameter.count))
+                end += (parameter.count + Self.alignment - 1) / Self.alignment * Self.alignment
+            }
+            if end > bucketStart, (end - bucketStart) * 4 >= bucketBytes || index == 0 {
+                bucketAfterStep[index] = buckets.count
+                buckets.append(bucketStart..<end)
+                bucketStart = end
+            }
+        }
+        if end > bucketStart {
+            // The first steps train nothing: the last bucket is complete at the last backward step.
+            bucketAfterStep[0] = buckets.count
+            buckets.append(bucketStart..<end)
+        }
+        self.parameters = parameters
+        self.buckets = buckets
+        self.bucketAfterStep = bucketAfterStep
+        count = end
+        values = Tensor([max(end, 1)])
+        momentum = Tensor([max(end, 1)])
+        runs = Self.runs(parameters, optimizer, start)
+        for (parameter, range) in parameters {
+            let place = Tensor(parameter.shape, buffer: values.buffer, byteOffset: range.lowerBound * 4)
+            place.bytes.copyMemory(from: UnsafeRawBufferPointer(parameter.value.bytes))
+            parameter.value = place
+        }
+    }
+
+    /// Lets backward write into `gradients`, laid out like the arena.
+    package func bind(gradients: UnsafeMutablePointer<Float>, owner: AnyObject) {
+        let buffer = AlignedBuffer(borrowing: gradients, byteCount: max(count, 1) * 4, owner: owner)
+        for (parameter, range) in parameters {
+            parameter.gradient = Tensor(parameter.shape, buffer: buffer, byteOffset: range.lowerBound * 4)
+        }
+    }
+
+    /// The momentum of one parameter, in its shape.
+    package func momentum(of index: Int) -> Tensor {
+        let (parameter, range) = parameters[index]
+        return Tensor(parameter.shape, buffer: momentum.buffer, byteOffset: range.lowerBound * 4)
+    }
+
+    // MARK: - Groups
+
+    private static func runs(
+        _ parameters: [(parameter: Parameter, range: Range<Int>)], _ optimizer: OptimizerSection, _ start: StartSection
+    ) -> [Run] {
+        var runs: [Run] = []
+        for (parameter, range) in parameters {
+            let decay = Float(decays(parameter.role, optimizer) ? optimizer.weightDecay : 0)
+            let factor = Float(rateFactor(parameter.name, start))
+            // Padding between parameters has zero gradient and value and may belong to either neighbour.
+            if let last = runs.last, last.decay == decay, last.rateFactor == factor {
+                runs[runs.count - 1].range = last.range.lowerBound..<range.upperBound
+            } else {
+                runs.append(Run(range: range, decay: decay, rateFactor: factor))
+            }
+        }
+        return runs
+    }
+
+    /// Does weight decay fall on parameters of this role?
+    package static func decays(_ role: ParameterRole, _ optimizer: OptimizerSection) -> Bool {
+        let name =
+            switch role {
+            case .normScale, .normShift: "norm"
+            case .preluSlope: "prelu"
+            case .bias: "bias"
+            case .convolution, .linear: ""
+            }
+        return !optimizer.decayExempt.contains(name)
+    }
+
+    /// The learning-rate factor of the longest prefix that fits.
+    package static func rateFactor(_ name: String, _ start: StartSection) -> Double {
+        start.learningRateFactors.filter { name.hasPrefix($0.key) }.max { $0.key.count < $1.key.count }?.value ?? 1
+    }
+
+    /// One line per group: how many parameters, what decay, what factor.
+    package var groupDescriptions: [String] {
+        struct Group: Hashable {
+            var decay: Float
+            var factor: Float
+        }
+        var counts: [Group: (elements: Int, roles: Set<String>)] = [:]
+        for (parameter, range) in parameters {
+            let run = runs.first { $0.range.contains(range.lowerBound) }!
+            let group = Group(decay: run.decay, factor: run.rateFactor)
+            counts[group, default: (0, [])].elements += parameter.count
+            counts[group]!.roles.insert(parameter.role.rawValue)
+        }
+        return counts.sorted { ($0.key.decay, $0.key.factor) > ($1.key.decay, $1.key.factor) }.map { group, value in
+            "\(value.elements) values, weight decay \(group.decay), rate x\(group.factor): "
+                + value.roles.sorted().joined(separator: ", ")
+        }
+    }
+}

@@ -1,0 +1,58 @@
+package import Collectives
+import FaceData
+
+/// What went wrong on one rank, known to all: rank 0 prints it once, and every rank ends with the same code.
+package struct RunFailure: Error, CustomStringConvertible {
+    package let rank: Int
+    package let message: String
+    package let exitCode: Int32
+
+    package init(rank: Int, message: String, exitCode: Int32) {
+        self.rank = rank
+        self.message = message
+        self.exitCode = exitCode
+    }
+
+    package var description: String { message }
+}
+
+extension Communicator {
+    /// Runs `body` on every rank, then learns whether it succeeded everywhere: no rank goes on alone.
+    ///
+    /// - Throws: `RunFailure` of the lowest rank that failed, on every rank; errors of the collectives.
+    package func together<T>(_ label: String, _ body: () throws -> T) throws -> T {
+        let result = Result { try body() }
+        var failed: Int64 = 0
+        if case .failure(let error) = result {
+            // A lost peer cannot be agreed upon.
+            if error is CollectiveError { throw error }
+            failed = Int64(size - rank)
+        }
+        try withUnsafeMutablePointer(to: &failed) {
+            try allReduce(UnsafeMutableBufferPointer(start: $0, count: 1), .max, label)
+        }
+        if failed == 0 { return try result.get() }
+        let culprit = size - Int(failed)
+        var code: Int32 = 0
+        var text: [UInt8] = []
+        if culprit == rank, case .failure(let error) = result {
+            code = ExitCode.of(error)
+            text = Array("\(error)".utf8)
+        }
+        var header = [Int64(code), Int64(text.count)]
+        try header.withUnsafeMutableBytes { try broadcast($0, root: culprit, label) }
+        text += [UInt8](repeating: 0, count: Int(header[1]) - text.count)
+        try text.withUnsafeMutableBytes { try broadcast($0, root: culprit, label) }
+        throw RunFailure(
+            rank: culprit, message: String(decoding: text, as: UTF8.self), exitCode: Int32(header[0]))
+    }
+
+    /// `bytes` of rank 0 on every rank.
+    package func broadcast(_ bytes: [UInt8], _ label: String) throws -> [UInt8] {
+        var count = Int64(bytes.count)
+        try withUnsafeMutableBytes(of: &count) { try broadcast($0, root: 0, label) }
+        var result = rank == 0 ? bytes : [UInt8](repeating: 0, count: Int(count))
+        try result.withUnsafeMutableBytes { try broadcast($0, root: 0, label) }
+        return result
+    }
+}

@@ -1,0 +1,47 @@
+import Collectives
+package import Evaluation
+package import FaceData
+package import Networks
+package import Recipes
+import Telemetry
+
+/// The verification sets of a recipe, ready to be evaluated again and again.
+package final class RunEvaluator {
+    package struct Entry {
+        package let set: PairSet
+        package let flip: FlipFusion
+    }
+
+    package let sets: [Entry]
+    private let embedder: Embedder?
+    private let environment: RunEnvironment
+
+    /// - Throws: what is wrong with a set's files.
+    package init(
+        _ recipe: Recipe, network: Network, preprocessing: Preprocessing, _ environment: RunEnvironment
+    ) throws {
+        sets = try recipe.evaluation.sets.map {
+            Entry(set: try PairSets.open($0), flip: $0.flip ? .sum : .none)
+        }
+        self.environment = environment
+        embedder =
+            sets.isEmpty
+            ? nil
+            : Embedder(network, preprocessing: preprocessing, batch: recipe.evaluation.batch, pool: environment.pool)
+    }
+
+    /// All sets in turn; the reports are on rank 0.
+    package func run() throws -> [(PairSet, VerificationReport?)] {
+        guard let embedder else { return [] }
+        return try sets.map { entry in
+            let ranks = environment.communicator.size
+            let progress = ProgressDisplay(
+                total: entry.set.imageCount, style: environment.isRoot ? environment.progress : .never)
+            let report = try embedder.verify(entry.set, flip: entry.flip, communicator: environment.communicator) {
+                progress.update(min($0 * ranks, entry.set.imageCount), "evaluating \(entry.set.name)")
+            }
+            progress.finish()
+            return (entry.set, report)
+        }
+    }
+}

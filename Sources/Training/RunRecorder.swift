@@ -1,0 +1,179 @@
+import Artifacts
+import Collectives
+import Evaluation
+import FaceData
+import Figures
+import Foundation
+import Logging
+import Recipes
+import Telemetry
+import Tensors
+
+/// What a run writes beside its checkpoints, and what its user sees: log lines, progress, `log.jsonl`, `recipe.yaml`,
+/// `quarantine.jsonl`, the first batch as a picture. Rank 0 writes all but the quarantine.
+final class RunRecorder {
+    private let folder: String
+    private let environment: RunEnvironment
+    private let log: RunLog?
+    private var quarantineLog: RunLog?
+    private var progress: ProgressDisplay
+    private var window = Window()
+    private var every = 20
+    private var imagesPerStep = 0
+
+    /// Sums since the last log line.
+    private struct Window {
+        var steps = 0
+        var loss = 0.0
+        var metrics: [String: Double] = [:]
+        var dataWait = 0.0
+        var reduceWait = 0.0
+        var start = monotonicSeconds()
+    }
+
+    init(folder: String, _ environment: RunEnvironment) throws {
+        self.folder = folder
+        self.environment = environment
+        log = environment.isRoot ? try RunLog(path: folder + "/log.jsonl") : nil
+        progress = ProgressDisplay(total: 0, style: .never)
+    }
+
+    func start(every: Int, total: Int, first: Int, images: Int) {
+        self.every = every
+        imagesPerStep = images
+        progress = ProgressDisplay(total: total, first: first, style: environment.isRoot ? environment.progress : .never)
+        window = Window()
+    }
+
+    func finish() { progress.finish() }
+
+    func event(_ name: String, step: Int, _ fields: [(String, LogValue)]) throws {
+        try log?.write(name, step: step, fields)
+    }
+
+    // MARK: - Steps
+
+    func record(_ report: StepReport, state: RunState, ranks: Int) throws {
+        guard environment.isRoot else { return }
+        window.steps += 1
+        window.loss += report.loss
+        for (name, value) in report.metrics { window.metrics[name, default: 0] += value }
+        window.dataWait += report.flags.dataWait / Double(ranks)
+        window.reduceWait += report.reduceWait
+        let seconds = max(1e-9, monotonicSeconds() - window.start)
+        let rate = Double(window.steps * imagesPerStep) / seconds
+        progress.update(state.step, "loss \(fixed(report.loss, 3))  \(fixed(rate, 1)) images/s")
+        guard state.step % every == 0 || state.step == 1 else { return }
+        try line(report, state, seconds: seconds, rate: rate)
+        window = Window()
+    }
+
+    private func line(_ report: StepReport, _ state: RunState, seconds: Double, rate: Double) throws {
+        let steps = Double(window.steps)
+        let metrics = window.metrics.mapValues { $0 / steps }
+        let shown = metrics.sorted { $0.key < $1.key }.map { "\($0.key) \(fixed($0.value, 4))" }
+        progress.line(
+            (["step \(state.step)", "loss \(fixed(window.loss / steps, 4))"] + shown + [
+                "grad \(fixed(report.gradientNorm, 2))", "lr \(fixed(report.learningRate, 5))",
+                "\(fixed(rate, 1)) images/s", "data wait \(fixed(100 * window.dataWait / seconds, 1)) %",
+                progress.remaining(state.step),
+            ]).joined(separator: "  "))
+        try event(
+            "step", step: state.step,
+            [("loss", .number(window.loss / steps))] + metrics.sorted { $0.key < $1.key }.map { ($0.key, .number($0.value)) }
+                + [
+                    ("gradient_norm", .number(report.gradientNorm)), ("learning_rate", .number(report.learningRate)),
+                    ("images_per_second", .number(rate)), ("step_seconds", .number(seconds / steps)),
+                    ("data_wait_share", .number(window.dataWait / seconds)),
+                    ("reduce_wait_seconds", .number(window.reduceWait / steps)), ("images", .integer(state.position)),
+                ])
+    }
+
+    func quarantine(_ records: [QuarantinedRecord]) throws {
+        for record in records {
+            if quarantineLog == nil { quarantineLog = try RunLog(path: folder + "/quarantine.jsonl") }
+            environment.logger.warning("left out \(record.key): \(record.reason)")
+            try quarantineLog?.write(
+                "quarantined", step: 0,
+                [
+                    ("rank", .integer(environment.communicator.rank)), ("record", .integer(record.record)),
+                    ("key", .text(record.key)), ("reason", .text(record.reason)),
+                ])
+        }
+    }
+
+    // MARK: - Milestones
+
+    func evaluated(_ report: VerificationReport, step: Int) throws {
+        let tar = report.tar.map { "TAR@\(scientific($0.targetFAR)) \(percent($0.rate))" }
+        progress.line(
+            (["step \(step)", "\(report.facts.dataset): accuracy \(percent(report.accuracy.mean)) ± "
+                + percent(report.accuracy.deviation)] + tar + ["EER \(percent(report.equalErrorRate))"])
+                .joined(separator: "  "))
+        try event(
+            "evaluation", step: step,
+            [
+                ("set", .text(report.facts.dataset)), ("accuracy", .number(report.accuracy.mean)),
+                ("accuracy_deviation", .number(report.accuracy.deviation)),
+                ("equal_error_rate", .number(report.equalErrorRate)), ("auc", .number(report.areaUnderCurve)),
+                ("degradation", .text(report.facts.degradation)), ("pairs", .integer(report.pairs)),
+            ] + report.tar.map { ("tar_at_\(scientific($0.targetFAR))", .number($0.rate)) })
+    }
+
+    func saved(_ committed: CommittedCheckpoint, step: Int, seconds: Double) throws {
+        guard environment.isRoot else { return }
+        progress.line(
+            "step \(step)  saved \(committed.name), \(fixed(Double(committed.byteCount) / 1_048_576, 1)) MiB in "
+                + "\(fixed(seconds, 2)) s")
+        try event(
+            "checkpoint", step: step,
+            [
+                ("name", .text(committed.name.description)), ("bytes", .integer(committed.byteCount)),
+                ("seconds", .number(seconds)),
+            ])
+    }
+
+    func saveRecipe(_ recipe: Recipe) throws {
+        let path = folder + "/recipe.yaml"
+        do {
+            try Data(recipe.yaml.utf8).write(to: URL(filePath: path), options: .atomic)
+        } catch {
+            throw RunLogError(path: path, reason: error.localizedDescription)
+        }
+    }
+
+    /// The images of the first step as the network sees them, with their labels.
+    func saveFirstBatch(_ batch: Batch, _ recipe: Recipe) throws {
+        let preprocessing = RunSetup.preprocessing(recipe)
+        let area = preprocessing.width * preprocessing.height
+        let values = batch.images.floats
+        let items = batch.labels.prefix(64).indices.map { index in
+            var image = RGBImage(width: preprocessing.width, height: preprocessing.height)
+            for channel in 0..<3 {
+                let plane = preprocessing.channelOrder == .rgb ? channel : 2 - channel
+                for pixel in 0..<area {
+                    let value = values[(3 * index + plane) * area + pixel] * preprocessing.scale + preprocessing.mean
+                    image.pixels[3 * pixel + channel] = UInt8(min(255, max(0, value.rounded())))
+                }
+            }
+            return ContactSheet.Item(image, caption: ["\(batch.labels[index])"])
+        }
+        let path = folder + "/first-batch.png"
+        let sheet = ContactSheet(items, columns: 8, title: "first batch, captions are labels")
+        do {
+            try Data(sheet.png()).write(to: URL(filePath: path), options: .atomic)
+        } catch {
+            throw RunLogError(path: path, reason: "\(error)")
+        }
+    }
+
+    /// FNV-1a of the resolved recipe.
+    func recipeHash(_ recipe: Recipe) -> String {
+        let hash = recipe.yaml.utf8.reduce(0xcbf2_9ce4_8422_2325 as UInt64) { ($0 ^ UInt64($1)) &* 0x100_0000_01b3 }
+        return String(hash, radix: 16)
+    }
+
+    private func fixed(_ value: Double, _ digits: Int) -> String { String(format: "%.\(digits)f", value) }
+    private func percent(_ value: Double) -> String { fixed(100 * value, 2) + " %" }
+    private func scientific(_ value: Double) -> String { String(format: "%.0e", value).replacing("e-0", with: "e-") }
+}

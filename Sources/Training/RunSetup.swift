@@ -1,0 +1,91 @@
+import Artifacts
+package import Collectives
+package import FaceData
+package import Logging
+package import Networks
+package import Objectives
+package import Recipes
+package import Telemetry
+package import Tensors
+
+#if canImport(Glibc)
+    import Glibc
+#else
+    import Musl
+#endif
+
+/// Where and how a command runs.
+package struct RunEnvironment {
+    package let communicator: any Communicator
+    package let pool: ThreadPool
+    /// Prints on rank 0 only.
+    package let logger: Logger
+    package let progress: ProgressStyle
+    /// Set by signal handlers; read at step boundaries.
+    package let stopRequested: @Sendable () -> Bool
+
+    package init(
+        communicator: any Communicator, pool: ThreadPool, logger: Logger, progress: ProgressStyle,
+        stopRequested: @escaping @Sendable () -> Bool = { false }
+    ) {
+        self.communicator = communicator
+        self.pool = pool
+        self.logger = logger
+        self.progress = progress
+        self.stopRequested = stopRequested
+    }
+
+    package var isRoot: Bool { communicator.rank == 0 }
+}
+
+/// What a recipe's sections mean in terms of the engine.
+package enum RunSetup {
+    package static func preprocessing(_ recipe: Recipe) -> Preprocessing {
+        let width = recipe.network.input[1]
+        let crop = Preprocessing.Crop(x: (112 - width) / 2, y: 0, width: width, height: recipe.network.input[0])
+        return Preprocessing(channelOrder: recipe.data.channelOrder == .rgb ? .rgb : .bgr, crop: crop)
+    }
+
+    package static func specification(_ network: NetworkSection) -> NetworkSpecification {
+        NetworkSpecification(
+            network.name, embeddingSize: network.embedding, inputHeight: network.input[0], inputWidth: network.input[1],
+            width: network.width, dropout: network.dropout)
+    }
+
+    package static func source(_ path: String, _ synthetic: SyntheticSection) throws -> any FaceSource {
+        if path == "synthetic" {
+            return SyntheticSource(
+                SyntheticFaces(seed: synthetic.seed),
+                identities: synthetic.firstIdentity..<synthetic.firstIdentity + synthetic.identities,
+                imagesPerIdentity: synthetic.imagesPerIdentity)
+        }
+        return try FaceSources.open(path)
+    }
+
+    package static func margin(_ head: HeadSection) -> any MarginFunction {
+        let fallback: ArcFace.Fallback =
+            switch head.fallback {
+            case .hard: .hard
+            case .plain: .plain
+            case .easy: .easy
+            case .clipped: .clipped
+            }
+        let gradient: MarginGradient = head.gradient == .exact ? .exact : .straightThrough
+        return switch head.margin {
+        case .normface: NormFace(scale: head.scale)
+        case .cosface: CosFace(margin: head.m ?? 0.35, scale: head.scale)
+        case .arcface: ArcFace(margin: head.m ?? 0.5, scale: head.scale, fallback: fallback, gradient: gradient)
+        case .combined:
+            CombinedMargin(
+                multiplier: head.m1, angle: head.m2, offset: head.m3, scale: head.scale, gradient: gradient)
+        }
+    }
+
+    /// The smallest s at which `classes` can be told apart with probability 0.9 at the optimum: normalised logits cannot
+    /// give the own class more than 1/(1 + (C − 1)·exp(−s·C/(C − 1))) (Wang et al., CosFace, eq. 6).
+    package static func scaleBound(classes: Int, probability: Double = 0.9) -> Double {
+        guard classes > 1 else { return 0 }
+        let others = Double(classes - 1)
+        return others / Double(classes) * log(others * probability / (1 - probability))
+    }
+}

@@ -1,0 +1,63 @@
+import Collectives
+import FaceData
+import Layers
+import Logging
+import Networks
+import Objectives
+import Recipes
+import Tensors
+
+extension Trainer {
+    /// What a user should know before the first step: everything that was counted or derived.
+    func describe(overfit: Int?) {
+        let communicator = environment.communicator
+        info(
+            "\(communicator.size) rank(s) on \(communicator.topology.hosts) host(s), \(environment.pool.threads) thread(s) each, "
+                + "gradients \(step.reducer.route.rawValue)")
+        info("\(source.location): \(source.count) images of \(source.classCount) identities")
+        for note in source.notes { warning("\(source.location): \(note)") }
+        let millions = Double(network.parameterCount) / 1e6
+        info(
+            "\(recipe.network.name): \((millions * 100).rounded() / 100) M parameters, "
+                + "\(step.execution.byteCount >> 20) MiB of activations and scratch per rank")
+        for group in step.arena.groupDescriptions { info("group: \(group)") }
+        let headDecay = recipe.optimizer.decayExempt.contains("head") ? 0 : recipe.optimizer.weightDecay
+        info(
+            "head: \(recipe.head.margin.rawValue), s \(recipe.head.scale), \(source.classCount) centres, weight decay "
+                + "\(headDecay)" + (head.classifier.isFrozen ? ", frozen" : ""))
+        describeSchedule()
+        if let overfit { warning("--overfit: training on the first \(overfit) images only") }
+        warn()
+    }
+
+    private func info(_ text: String) { environment.logger.info("\(text)") }
+    private func warning(_ text: String) { environment.logger.warning("\(text)") }
+
+    private func describeSchedule() {
+        let schedule = step.schedule
+        let optimizer = recipe.optimizer
+        let rule =
+            optimizer.scaling == .none
+            ? "as stated, whatever the batch"
+            : "\(optimizer.learningRate) per \(optimizer.referenceBatch) images, scaled \(optimizer.scaling.rawValue)ly"
+        info(
+            "global batch \(recipe.batch.global) in \(recipe.batch.accumulation) pass(es), "
+                + "\(max(1, sampler.stepsPerEpoch / recipe.batch.accumulation)) updates per epoch, \(totalSteps) in all; "
+                + "learning rate \(schedule.base) (\(rule)), \(schedule.kind.rawValue), \(schedule.warmupSteps) warm-up updates")
+    }
+
+    private func warn() {
+        let bound = RunSetup.scaleBound(classes: source.classCount)
+        if recipe.head.scale < bound {
+            warning(
+                "head.scale = \(recipe.head.scale) is too small for \(source.classCount) classes: even perfect embeddings "
+                    + "cannot reach a probability of 0.9 below s = \((bound * 10).rounded() / 10)")
+        }
+        var counts = [Int](repeating: 0, count: source.classCount)
+        for index in 0..<source.count { counts[source.label(of: index)] += 1 }
+        let single = counts.filter { $0 < 2 }.count
+        if single > 0 {
+            warning("\(single) of \(counts.count) identities have fewer than two images")
+        }
+    }
+}

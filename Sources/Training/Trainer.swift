@@ -1,0 +1,303 @@
+import Artifacts
+import Collectives
+package import Evaluation
+import FaceData
+import Layers
+import Logging
+package import Networks
+package import Objectives
+package import Recipes
+import Telemetry
+import Tensors
+
+/// A training run from a recipe: data, network, head, the loop, and on rank 0 everything a user sees.
+package final class Trainer {
+    package enum Ending: Equatable {
+        case complete
+        /// A signal, `max_steps` or `max_time` ended it; a checkpoint was saved.
+        case stopped(String)
+        /// Asked to stop by a signal: run again.
+        case interrupted
+    }
+
+    package let recipe: Recipe
+    let environment: RunEnvironment
+    let source: any FaceSource
+    package let network: Network
+    package let head: MarginClassification
+    package let step: TrainingStep
+    let sampler: EpochSampler
+    let evaluator: RunEvaluator
+    let store: CheckpointStore
+    let recorder: RunRecorder
+    package private(set) var state: RunState
+    /// Evaluation reports of rank 0, by set, of the last evaluation.
+    package private(set) var reports: [String: VerificationReport] = [:]
+    private let card: ModelFile.Card
+    private let lock: RunLock?
+
+    package var totalSteps: Int { min(step.schedule.totalSteps, recipe.schedule.maxSteps ?? .max) }
+
+    /// Sets a run up on all ranks; nothing is trained yet.
+    ///
+    /// - Parameters:
+    ///   - resume: continue from the newest checkpoint of `recipe.run.folder`; otherwise the folder must hold no run.
+    ///   - overfit: train on the first N images only.
+    /// - Throws: `RunFailure`, the same on every rank; `CollectiveError`.
+    package init(_ recipe: Recipe, _ environment: RunEnvironment, resume: Bool, overfit: Int? = nil) throws {
+        self.recipe = recipe
+        self.environment = environment
+        let communicator = environment.communicator
+        let ranks = communicator.size
+        let card = ModelFile.Card(
+            specification: RunSetup.specification(recipe.network), preprocessing: RunSetup.preprocessing(recipe))
+        self.card = card
+
+        // What can be wrong with the recipe or the data is found before anything is written.
+        let (network, source) = try communicator.together("set-up") {
+            let network = try card.specification.build()
+            let passes = recipe.batch.accumulation
+            guard recipe.batch.global % (passes * ranks) == 0 else {
+                throw TrainingError.batchNotDivisible(
+                    global: recipe.batch.global, accumulation: passes, ranks: ranks)
+            }
+            return (network, try Self.open(recipe, overfit: overfit))
+        }
+        self.network = network
+        self.source = source
+        let batch = recipe.batch.global / recipe.batch.accumulation / ranks
+        sampler = try communicator.together("sampler") {
+            guard source.count >= recipe.batch.global else {
+                throw TrainingError.tooFewImages(images: source.count, needed: recipe.batch.global)
+            }
+            return try EpochSampler(
+                recordCount: source.count, globalBatch: batch * ranks, seed: recipe.run.seed)
+        }
+        lock = try communicator.together("run folder") {
+            environment.isRoot ? try Self.claim(recipe.run.folder, resume: resume) : nil
+        }
+        store = CheckpointStore(runFolder: recipe.run.folder)
+        let folder = recipe.run.folder
+        recorder = try communicator.together("run log") { try RunRecorder(folder: folder, environment) }
+
+        network.initialize(seed: recipe.run.seed)
+        try communicator.together("initial weights") { try Self.start(network, recipe, environment) }
+        let schedule = LearningRateSchedule(
+            recipe.schedule, recipe.optimizer, globalBatch: recipe.batch.global,
+            stepsPerEpoch: max(1, sampler.stepsPerEpoch / recipe.batch.accumulation))
+        head = MarginClassification(
+            ShardedClassifier<Float>(
+                classes: source.classCount, dimension: recipe.network.embedding, batch: batch,
+                margin: RunSetup.margin(recipe.head), communicator: communicator, pool: environment.pool,
+                seed: recipe.run.seed,
+                initializer: recipe.head.centres == .normal ? .normal(standardDeviation: 0.01) : .unitUniform,
+                frozen: recipe.start.freeze.contains("head")), pool: environment.pool)
+        step = try TrainingStep(
+            network: network, objective: head, communicator: communicator, pool: environment.pool, batch: batch,
+            recipe: recipe, schedule: schedule)
+        state = RunState(
+            seed: recipe.run.seed, worldSize: ranks, classes: source.classCount, images: source.count)
+        evaluator = try communicator.together("evaluation sets") {
+            try RunEvaluator(recipe, network: network, preprocessing: RunSetup.preprocessing(recipe), environment)
+        }
+        if resume { try restore() } else { try loadHead() }
+        try shareParameters()
+        if environment.isRoot { describe(overfit: overfit) }
+    }
+
+    // MARK: - Set-up
+
+    private static func open(_ recipe: Recipe, overfit: Int?) throws -> any FaceSource {
+        let source = try RunSetup.source(recipe.data.train, recipe.data.synthetic)
+        guard let overfit else { return source }
+        return try SubsetSource(source, indices: Array(0..<min(overfit, source.count)))
+    }
+
+    private static func claim(_ folder: String, resume: Bool) throws -> RunLock {
+        let store = CheckpointStore(runFolder: folder)
+        let holdsRun = !((try? store.names()) ?? []).isEmpty
+        if resume, !holdsRun { throw TrainingError.notARun(folder: folder, reason: "it has no checkpoint") }
+        if !resume, holdsRun { throw TrainingError.folderInUse(folder: folder) }
+        return try RunLock.acquire(runFolder: folder)
+    }
+
+    /// `init:` weights and frozen parts.
+    private static func start(_ network: Network, _ recipe: Recipe, _ environment: RunEnvironment) throws {
+        if let path = recipe.start.weights {
+            let file = try WeightsFile(path)
+            let have = try ModelFile.card(of: file).preprocessing
+            let need = RunSetup.preprocessing(recipe)
+            if have != need {
+                throw TrainingError.preprocessing(
+                    file: path, key: "preprocessing", have: "\(have)", need: "\(need)")
+            }
+            let match = try ModelFile.load(file, into: network, recipe.start.match == .strict ? .strict : .partial)
+            environment.logger.info("\(match.loaded.count) tensors from \(path)")
+            if !match.isComplete { environment.logger.warning("\(match.difference)") }
+        }
+        for prefix in recipe.start.freeze where prefix != "head" {
+            let hit = network.parameters.filter { $0.name.hasPrefix(prefix) }
+            guard !hit.isEmpty else {
+                throw TrainingError.incompatible(
+                    "init.freeze: no parameter of \(recipe.network.name) begins with '\(prefix)'")
+            }
+            for parameter in hit { parameter.isTrained = false }
+        }
+    }
+
+    private func loadHead() throws {
+        guard let path = recipe.start.head else { return }
+        try environment.communicator.together("initial centres") {
+            let opened = try CheckpointStore(runFolder: path).open(.latest)
+            try CheckpointContents.readHead(opened.checkpoint, into: head)
+        }
+    }
+
+    private func restore() throws {
+        let communicator = environment.communicator
+        let opened = try store.open(with: CheckpointContents.coordination(communicator))
+        for warning in opened.warnings { environment.logger.warning("\(warning)") }
+        state = try communicator.together("checkpoint") {
+            try CheckpointContents.read(opened.checkpoint, into: step, head: head)
+            return try opened.checkpoint.state(RunState.self)
+        }
+        guard state.classes == source.classCount, state.images == source.count else {
+            throw RunFailure(
+                rank: 0,
+                message: "\(recipe.run.folder) was trained on \(state.images) images of \(state.classes) classes, "
+                    + "\(source.location) has \(source.count) of \(source.classCount); resume needs the same data",
+                exitCode: ExitCode.badData)
+        }
+        if state.worldSize != communicator.size {
+            let change = "the checkpoint is of \(state.worldSize) ranks, going on with \(communicator.size)"
+            environment.logger.notice("\(change): running statistics start from their average")
+            state.worldSize = communicator.size
+        }
+        environment.logger.info("resuming \(recipe.run.folder) at step \(state.step)")
+        try recorder.event("resume", step: state.step, [("ranks", .integer(communicator.size))])
+    }
+
+    /// All ranks start from rank 0's bytes, whatever their own say.
+    private func shareParameters() throws {
+        for entry in network.state {
+            if case .buffer = entry, state.step > 0 { continue }
+            try environment.communicator.broadcast(entry.value.bytes, root: 0, "parameters")
+        }
+        network.graph.parametersChanged(environment.pool)
+    }
+
+    // MARK: - The loop
+
+    /// Trains to the end, to a limit, or until asked to stop; saves and evaluates on the way.
+    package func run() throws -> Ending {
+        defer { try? lock?.release() }
+        let communicator = environment.communicator
+        if state.step == 0 {
+            try communicator.together("recipe") {
+                if environment.isRoot { try recorder.saveRecipe(recipe) }
+            }
+            if recipe.evaluation.atStart { try evaluate() }
+        }
+        let loader = BatchLoader(
+            source: source, sampler: sampler, rank: communicator.rank, worldSize: communicator.size,
+            position: state.position,
+            options: .init(
+                preprocessing: RunSetup.preprocessing(recipe), seed: recipe.run.seed,
+                flipProbability: recipe.data.flip ? 0.5 : 0, threads: recipe.data.workers,
+                quarantineLimit: recipe.data.quarantineLimit))
+        recorder.start(every: recipe.log.everySteps, total: totalSteps, first: state.step, images: recipe.batch.global)
+        let deadline = recipe.schedule.maxTime.map { monotonicSeconds() + $0 }
+        var ending: Ending?
+        var saved = state.step
+        while state.step < totalSteps, ending == nil {
+            let report = try update(loader, deadline: deadline)
+            if report.flags.stop > 0 { ending = .interrupted }
+            if report.flags.timeUp > 0 { ending = .stopped("max_time") }
+            if let every = recipe.evaluation.everySteps, state.step % every == 0, state.step < totalSteps, ending == nil {
+                try evaluate()
+            }
+            if let every = recipe.checkpoint.everySteps, state.step % every == 0, state.step < totalSteps {
+                try save()
+                saved = state.step
+            }
+        }
+        recorder.finish()
+        if ending == nil { try evaluate() }
+        if saved != state.step || ending == nil { try save() }
+        try recorder.event("end", step: state.step, [("ending", .text("\(ending ?? .complete)"))])
+        if let ending { return ending }
+        return totalSteps < step.schedule.totalSteps ? .stopped("max_steps") : .complete
+    }
+
+    private func update(_ loader: BatchLoader, deadline: Double?) throws -> StepReport {
+        var flags = StepFlags()
+        var last: Batch?
+        let report = try step.update(
+            step: state.step, count: recipe.batch.accumulation,
+            flags: {
+                if environment.stopRequested() { flags.stop = 1 }
+                if environment.isRoot, let deadline, monotonicSeconds() > deadline { flags.timeUp = 1 }
+                return flags
+            },
+            input: { _ in
+                let batch = try loader.next()
+                flags.quarantined += batch.quarantined.count
+                flags.dataWait += batch.waitSeconds
+                try recorder.quarantine(batch.quarantined)
+                last = batch
+                return StepInput(
+                    images: batch.images, labels: batch.labels.map(Int64.init), records: batch.records.map(Int64.init))
+            })
+        guard let last else { preconditionFailure("an update without a batch") }
+        if state.step == 0, environment.isRoot { try recorder.saveFirstBatch(last, recipe) }
+        state.step += 1
+        state.position = last.nextPosition
+        state.quarantined += report.flags.quarantined
+        try recorder.record(report, state: state, ranks: environment.communicator.size)
+        if state.quarantined > recipe.data.quarantineLimit {
+            // Known to all ranks from the sum, so all stop here.
+            let error = TrainingError.quarantineLimit(count: state.quarantined, limit: recipe.data.quarantineLimit)
+            throw RunFailure(rank: 0, message: error.description, exitCode: ExitCode.of(error))
+        }
+        return report
+    }
+
+    // MARK: - Saving and evaluating
+
+    private func averagedStatistics() throws -> RunningStatistics {
+        try RunningStatistics(network.buffers).averaged(environment.communicator)
+    }
+
+    /// Writes a checkpoint of the present step on all ranks.
+    package func save() throws {
+        let averaged = try averagedStatistics()
+        let start = monotonicSeconds()
+        let committed = try store.save(
+            step: state.step, configHash: recorder.recipeHash(recipe),
+            retention: RetentionPolicy(keepLast: recipe.checkpoint.keep),
+            with: CheckpointContents.coordination(environment.communicator)
+        ) { files in
+            try CheckpointContents.write(
+                files, state: state, step: step, head: head, averaged: averaged, card: card)
+        }
+        for warning in committed.warnings { environment.logger.warning("\(warning)") }
+        try recorder.saved(committed, step: state.step, seconds: monotonicSeconds() - start)
+    }
+
+    /// Evaluates all sets with averaged statistics.
+    package func evaluate() throws {
+        guard !evaluator.sets.isEmpty else { return }
+        let own = RunningStatistics(network.buffers)
+        try averagedStatistics().apply(to: network.buffers)
+        defer { own.apply(to: network.buffers) }
+        let results = try evaluator.run()
+        for (set, report) in results {
+            guard let report else { continue }
+            reports[set.name] = report
+            try recorder.evaluated(report, step: state.step)
+            if set.name == evaluator.sets[0].set.name {
+                state.bestAccuracy = max(state.bestAccuracy ?? 0, report.accuracy.mean)
+            }
+        }
+    }
+}

@@ -1,0 +1,197 @@
+import CKernels
+package import Collectives
+package import Layers
+package import Networks
+package import Objectives
+package import Recipes
+package import Tensors
+
+/// This rank's share of one micro-batch, as the step takes it.
+package struct StepInput: Sendable {
+    /// (B, 3, height, width), fp32, normalised; unchanged until the pass has ended.
+    package let images: Tensor
+    /// B global class indices and record indices.
+    package let labels: [Int64]
+    package let records: [Int64]
+
+    package init(images: Tensor, labels: [Int64], records: [Int64]) {
+        self.images = images
+        self.labels = labels
+        self.records = records
+    }
+}
+
+/// What one update did; the same on every rank, but for the times.
+package struct StepReport: Sendable {
+    package var loss: Double
+    package var metrics: [String: Double]
+    /// Norm of the backbone's gradient before clipping.
+    package var gradientNorm: Double
+    package var learningRate: Double
+    /// Seconds of the whole update, and of waiting for the other ranks' gradients.
+    package var seconds: Double
+    package var reduceWait: Double
+    /// Sums over ranks of the flags that went in.
+    package var flags: StepFlags
+}
+
+/// What a rank tells the others with every update: counts that are summed.
+package struct StepFlags: Sendable, Equatable {
+    /// Ranks that were asked to stop.
+    package var stop = 0
+    /// Rank 0's clock passed `max_time`.
+    package var timeUp = 0
+    /// Records quarantined by this rank in this update.
+    package var quarantined = 0
+    /// Seconds waited for data.
+    package var dataWait = 0.0
+
+    package init() {}
+}
+
+/// One update of everything that learns: forward, objective, backward with overlapped reduction, one small reduction of
+/// flags and norms, clipping, SGD. It knows no method: that is the objective's.
+package final class TrainingStep {
+    package let network: Network
+    package let execution: Execution
+    package let arena: ParameterArena
+    package let objective: any Objective
+    package let communicator: any Communicator
+    package let reducer: GradientReducer
+    package let pool: ThreadPool
+    package let optimizer: OptimizerSection
+    package let schedule: LearningRateSchedule
+    private let collectives: AsyncCollectives
+    private let headRateFactor: Float
+    private let headDecay: Float
+    private let seed: UInt64
+
+    /// - Parameter batch: images per rank and micro-batch.
+    /// - Throws: `CollectiveError`.
+    package init(
+        network: Network, objective: any Objective, communicator: any Communicator, pool: ThreadPool, batch: Int,
+        recipe: Recipe, schedule: LearningRateSchedule
+    ) throws {
+        self.network = network
+        self.objective = objective
+        self.communicator = communicator
+        self.pool = pool
+        self.schedule = schedule
+        optimizer = recipe.optimizer
+        seed = recipe.run.seed
+        headRateFactor = Float(ParameterArena.rateFactor("head", recipe.start))
+        headDecay = Float(recipe.optimizer.decayExempt.contains("head") ? 0 : recipe.optimizer.weightDecay)
+        arena = ParameterArena(
+            network.graph, bucketBytes: Int(recipe.compute.bucketMiB * 1_048_576), optimizer: recipe.optimizer,
+            start: recipe.start)
+        execution = Execution(network.graph, batch: batch, purpose: .training, pool: pool)
+        reducer = try GradientReducer(
+            communicator: communicator, elementCount: arena.count, bucketRanges: arena.buckets,
+            deterministic: recipe.compute.deterministic)
+        collectives = try AsyncCollectives(over: communicator)
+        arena.bind(gradients: reducer.gradients.baseAddress!, owner: reducer)
+        network.graph.parametersChanged(pool)
+    }
+
+    /// Performs the update that follows `step` completed ones.
+    ///
+    /// - Parameters:
+    ///   - microBatches: at least one; called in turn with the index of the micro-batch.
+    ///   - count: how many there are; each loss counts 1/count.
+    /// - Throws: `TrainingError.nonFinite` on every rank before anything was changed; `CollectiveError`;
+    ///   what `input` throws.
+    package func update(
+        step: Int, count: Int, flags: () -> StepFlags, input: (Int) throws -> StepInput
+    ) throws -> StepReport {
+        let start = monotonicSeconds()
+        var loss = 0.0
+        var metrics: [String: Double] = [:]
+        reducer.begin()
+        for micro in 0..<count {
+            let outcome: ObjectiveOutcome
+            do {
+                outcome = try pass(input(micro), step: step, micro: micro, count: count)
+            } catch {
+                reducer.cancel(error)
+                throw error
+            }
+            loss += outcome.loss / Double(count)
+            for (name, value) in outcome.metrics { metrics[name, default: 0] += value / Double(count) }
+        }
+        let timing = try reducer.finish()
+
+        let gradients = UnsafePointer(reducer.gradients.baseAddress!)
+        let squares = arena.count > 0 ? ak_sum_squares(pool.handle, gradients, arena.count) : 0
+        let own = flags()
+        var control = [
+            objective.gradientSquares(), Double(own.stop), Double(own.timeUp), Double(own.quarantined), own.dataWait,
+        ]
+        try control.withUnsafeMutableBufferPointer { try communicator.allReduce($0, .sum, "step control") }
+        var summed = StepFlags()
+        summed.stop = Int(control[1])
+        summed.timeUp = Int(control[2])
+        summed.quarantined = Int(control[3])
+        summed.dataWait = control[4]
+        guard loss.isFinite, squares.isFinite, control[0].isFinite else {
+            let what =
+                !loss.isFinite ? "the loss" : !squares.isFinite ? "a gradient of the backbone" : "a gradient of the head"
+            throw TrainingError.nonFinite(step: step + 1, what: what)
+        }
+        let norm = squares.squareRoot()
+        let rate = schedule.rate(step: step)
+        apply(gradients, clip: clipFactor(norm), rate: Float(rate))
+        return StepReport(
+            loss: loss, metrics: metrics, gradientNorm: norm, learningRate: rate,
+            seconds: monotonicSeconds() - start, reduceWait: timing.waited, flags: summed)
+    }
+
+    /// Forward, objective, backward of one micro-batch; its buckets go out with the last one.
+    private func pass(_ input: StepInput, step: Int, micro: Int, count: Int) throws -> ObjectiveOutcome {
+        let batch = input.labels.count
+        let weight = 1 / Float(count)
+        // The labels travel while the backbone computes.
+        nonisolated(unsafe) let objective = objective
+        let gathered = collectives.submit { channel in
+            try input.labels.withUnsafeBufferPointer { labels in
+                try input.records.withUnsafeBufferPointer { records in
+                    try objective.begin(labels: labels, records: records, over: channel)
+                }
+            }
+        }
+        let embeddings = execution.forward(
+            input.images.pointer, count: batch, mode: .training,
+            key: .init(
+                seed: seed, step: UInt64(step),
+                firstImage: UInt64((micro * communicator.size + communicator.rank) * batch)))
+        try gathered.wait()
+        let gradient = execution.outputGradient(count: batch)
+        gradient.fill(0)
+        let outcome = try objective.step(
+            ObjectivePass(embeddings: embeddings, embeddingGradient: gradient, step: step), weight: weight,
+            accumulate: micro > 0)
+        let isLast = micro == count - 1
+        execution.backward(accumulate: micro > 0) { index in
+            if isLast, let bucket = arena.bucketAfterStep[index] { reducer.bucketReady(bucket) }
+        }
+        return outcome
+    }
+
+    /// min(1, c / (‖g‖ + 1e-6)).
+    private func clipFactor(_ norm: Double) -> Float {
+        optimizer.clipNorm > 0 ? Float(min(1, optimizer.clipNorm / (norm + 1e-6))) : 1
+    }
+
+    private func apply(_ gradients: UnsafePointer<Float>, clip: Float, rate: Float) {
+        let momentum = Float(optimizer.momentum)
+        let values = arena.values.pointer
+        let velocities = arena.momentum.pointer
+        for run in arena.runs {
+            let first = run.range.lowerBound
+            ak_sgd(
+                pool.handle, values + first, velocities + first, gradients + first, run.range.count, clip,
+                rate * run.rateFactor, momentum, run.decay)
+        }
+        objective.update(rate: rate * headRateFactor, momentum: momentum, decay: headDecay)
+        network.graph.parametersChanged(pool)
+    }
+}
