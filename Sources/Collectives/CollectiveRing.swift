@@ -1,10 +1,8 @@
-import Synchronization
-
 /// The recent collectives of one rank: what it waits for, and what it finished last.
 ///
 /// A watchdog reads it from any thread without MPI. Entries are overwritten oldest first; an operation that is still
 /// running is never overwritten by fewer than `capacity` later ones.
-package final class CollectiveRing: Sendable {
+package final class CollectiveRing: @unchecked Sendable {
     package enum State: String, Sendable { case running, done, failed }
 
     package struct Entry: Sendable, Equatable {
@@ -28,35 +26,30 @@ package final class CollectiveRing: Sendable {
         }
     }
 
-    private struct Contents {
-        var entries: [Entry] = []
-        var next: UInt64 = 0
-        var waited: [String: Double] = [:]
-    }
-
     package let capacity: Int
-    private let contents: Mutex<Contents>
+    private let monitor = Monitor()
+    private var stored: [Entry] = []
+    private var next: UInt64 = 0
+    private var waited: [String: Double] = [:]
 
     package init(capacity: Int = 256) {
         precondition(capacity > 0, "a ring of \(capacity) entries")
         self.capacity = capacity
-        var contents = Contents()
-        contents.entries.reserveCapacity(capacity)
-        self.contents = Mutex(contents)
+        stored.reserveCapacity(capacity)
     }
 
     /// Notes that a collective starts; returns its sequence number for `end`.
     package func begin(channel: String, operation: String, label: String, bytes: Int) -> UInt64 {
-        contents.withLock { contents in
-            let sequence = contents.next
-            contents.next += 1
+        monitor.withLock {
+            let sequence = next
+            next += 1
             let entry = Entry(
                 sequence: sequence, channel: channel, operation: operation, label: label, bytes: bytes,
                 state: .running, start: MonotonicClock.nanoseconds, end: 0)
-            if contents.entries.count < capacity {
-                contents.entries.append(entry)
+            if stored.count < capacity {
+                stored.append(entry)
             } else {
-                contents.entries[Int(sequence % UInt64(capacity))] = entry
+                stored[Int(sequence % UInt64(capacity))] = entry
             }
             return sequence
         }
@@ -64,13 +57,13 @@ package final class CollectiveRing: Sendable {
 
     /// Notes that the collective `sequence` has ended, and adds its duration to the channel's wait.
     package func end(_ sequence: UInt64, _ state: State) {
-        contents.withLock { contents in
+        monitor.withLock {
             let index = Int(sequence % UInt64(capacity))
-            guard contents.entries[index].sequence == sequence else { return }
-            contents.entries[index].state = state
-            contents.entries[index].end = MonotonicClock.nanoseconds
-            let entry = contents.entries[index]
-            contents.waited[entry.channel, default: 0] += entry.seconds()
+            guard stored[index].sequence == sequence else { return }
+            stored[index].state = state
+            stored[index].end = MonotonicClock.nanoseconds
+            let entry = stored[index]
+            waited[entry.channel, default: 0] += entry.seconds()
         }
     }
 
@@ -91,7 +84,7 @@ package final class CollectiveRing: Sendable {
 
     /// The entries, oldest first.
     package var entries: [Entry] {
-        contents.withLock { contents in contents.entries.sorted { $0.sequence < $1.sequence } }
+        monitor.withLock { stored.sorted { $0.sequence < $1.sequence } }
     }
 
     /// The collectives that have not ended, oldest first.
@@ -100,12 +93,12 @@ package final class CollectiveRing: Sendable {
     /// Seconds spent in collectives so far, on one channel or on all. The rank that makes the others wait is the one
     /// that waits least.
     package func waitSeconds(channel: String? = nil) -> Double {
-        contents.withLock { contents in
-            if let channel { return contents.waited[channel] ?? 0 }
-            return contents.waited.values.reduce(0, +)
+        monitor.withLock {
+            if let channel { return waited[channel] ?? 0 }
+            return waited.values.reduce(0, +)
         }
     }
 
     /// How many collectives have started.
-    package var count: UInt64 { contents.withLock { $0.next } }
+    package var count: UInt64 { monitor.withLock { next } }
 }

@@ -28,9 +28,12 @@ enum ParallelTests {
     }
 
     /// Every check, first as it is, then with messages cut into small pieces and compared before each collective.
-    static func runChecks() -> Int32 {
+    static func runChecks(hosts: Int) -> Int32 {
         let world = start()
-        let plain = MultiRankCheck.communicator + MultiRankCheck.reducer + mpiChecks
+        let layout = MultiRankCheck("the ranks run on \(hosts) hosts") {
+            try check($0.topology.hosts == hosts, "MPI tells of \($0.topology.hosts) hosts")
+        }
+        let plain = [layout] + MultiRankCheck.communicator + MultiRankCheck.reducer + mpiChecks
         let cut = MultiRankCheck.communicator + MultiRankCheck.reducer
         let options = MPICommunicator.Options(
             deadline: 60, startDeadline: 60, checksAgreement: true, pieceBytes: 10_000)

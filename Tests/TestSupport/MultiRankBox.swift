@@ -1,12 +1,13 @@
-internal import Synchronization
+internal import Collectives
 
 /// A value that several ranks of a test change.
-package final class Box<Value: Sendable>: Sendable {
-    private let mutex: Mutex<Value>
+package final class Box<Value>: @unchecked Sendable {
+    private let monitor = Monitor()
+    private var stored: Value
 
-    package init(_ value: Value) { mutex = Mutex(value) }
+    package init(_ value: Value) { stored = value }
 
-    package var value: Value { mutex.withLock { $0 } }
+    package var value: Value { monitor.withLock { stored } }
 
-    package func update(_ body: (inout Value) -> Void) { mutex.withLock { body(&$0) } }
+    package func update(_ body: (inout Value) -> Void) { monitor.withLock { body(&stored) } }
 }

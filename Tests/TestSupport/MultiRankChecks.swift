@@ -49,15 +49,16 @@ extension MultiRankCheck {
     private static let sizes = [1, 3, 17, 1001, 70_001]
 
     @Sendable private static func barrierWaits(_ communicator: any Communicator) throws {
+        // Counted from before the first barrier: a rank that is slow to leave it must not seem to wait less.
         let start = MonotonicClock.seconds
         try communicator.barrier("aligned")
-        let aligned = MonotonicClock.seconds
         if communicator.rank == communicator.size - 1 {
-            while MonotonicClock.seconds < aligned + 0.05 {}
+            let end = MonotonicClock.seconds + 0.05
+            while MonotonicClock.seconds < end {}
         }
         try communicator.barrier("delayed")
-        let waited = MonotonicClock.seconds - aligned
-        try check(waited > 0.04, "left the barrier after \(waited) s (entered \(aligned - start) s before)")
+        let waited = MonotonicClock.seconds - start
+        try check(waited >= 0.05, "left the barrier after \(waited) s")
     }
 
     @Sendable private static func broadcastFromEveryRoot(_ communicator: any Communicator) throws {
