@@ -44,7 +44,12 @@ func artifactError(_ body: () throws -> Void) throws -> ArtifactError? {
 }
 
 extension Tensor {
+    // Arrays of the elements: within a getter the tensor, and so its memory, is alive.
     var values: [Float] { Array(floats) }
+    var doubleValues: [Double] { Array(doubles) }
+    var int64Values: [Int64] { Array(int64s) }
+    var byteValues: [UInt8] { Array(bytes) }
+
     /// Values that name their place: row * 1000 + column, plus `base`.
     static func numbered(rows: Range<Int>, columns: Int, base: Float = 0) -> Tensor {
         Tensor(

@@ -54,7 +54,8 @@ package struct Checkpoint: Sendable {
     ///   - share: which of `shares` equal parts of the work to do, so that ranks can divide it.
     /// - Returns: one error per file that is missing, unreadable or different.
     package func verify(share: Int = 0, of shares: Int = 1) -> [ArtifactError] {
-        manifest.files.enumerated().filter { $0.offset % shares == share }.compactMap { problem($0.element, hash: true) }
+        manifest.files.enumerated().filter { $0.offset % shares == share }
+            .compactMap { problem($0.element, hash: true) }
     }
 
     /// As `verify`, but without reading the files' bytes.

@@ -15,7 +15,7 @@ package struct RetentionPolicy: Sendable, Equatable {
     ///
     /// Neither `latest` nor `best` ever is, nor anything newer than `latest`: after a rollback those are still the
     /// user's. An older revision of a step is not counted, and goes.
-    func removable(
+    package func removable(
         _ names: [CheckpointName], latest: CheckpointName, best: CheckpointName?
     ) -> [CheckpointName] {
         let older = names.filter { $0 < latest }.sorted(by: >)

@@ -21,7 +21,10 @@ package enum SafetensorsWriter {
             precondition(
                 tensor.shape == spec.shape && tensor.dtype == spec.dtype,
                 "'\(spec.name)' is \(tensor.dtype) \(tensor.shape), announced as \(spec.dtype) \(spec.shape)")
-            if tensor.count > 0 { try file.write(UnsafeRawBufferPointer(tensor.bytes)) }
+            // The pointer alone does not keep alive what `provide` may have made for this call.
+            try withExtendedLifetime(tensor.buffer) {
+                if tensor.count > 0 { try file.write(UnsafeRawBufferPointer(tensor.bytes)) }
+            }
         }
     }
 

@@ -1,0 +1,229 @@
+import Artifacts
+import Tensors
+import Testing
+
+@Suite struct CheckpointStoreTests {
+    private let disk = SimulatedDisk()
+    private let store: CheckpointStore
+    private let folder = CheckpointFixture.run + "/checkpoints"
+
+    init() { store = CheckpointStore(runFolder: CheckpointFixture.run, fileSystem: disk) }
+
+    @Test func laysOutTheFolderAsDocumented() throws {
+        let disk = disk
+        let results = RankGroup.run(2) { try CheckpointFixture(12_000).save(disk, ranks: $0) }
+        let committed = try results.map { try $0.get() }
+        #expect(committed.map(\.name.description) == ["step-00012000", "step-00012000"])
+        let files = [
+            "head-00000-of-00002.safetensors", "head-00001-of-00002.safetensors", "manifest.json", "model.safetensors",
+            "state.json",
+        ]
+        #expect(disk.tree() == [folder + "/latest"] + files.map { folder + "/step-00012000/" + $0 })
+        let opened = try store.open()
+        #expect(opened.warnings.isEmpty)
+        try CheckpointFixture(12_000).check(opened.checkpoint)
+        #expect(opened.checkpoint.manifest.worldSize == 2)
+        #expect(opened.checkpoint.byteCount == committed[0].byteCount)
+        let head = try opened.checkpoint.tensors("head-00001-of-00002.safetensors")
+        #expect(head.metadata["acuity.rows.head/centres"] == "5,11,11")
+        #expect(
+            opened.checkpoint.shardedTensors == [
+                "head/centres": TensorSpec("head/centres", [11, 3]),
+                "head/momentum": TensorSpec("head/momentum", [11, 1]),
+            ])
+    }
+
+    @Test func theManifestDoesNotDependOnTheTimeOfSaving() throws {
+        try CheckpointFixture(1).save(disk)
+        let first = try disk.openFile(folder + "/step-00000001/manifest.json")
+        let other = SimulatedDisk()
+        try CheckpointFixture(1).save(other)
+        let second = try other.openFile(folder + "/step-00000001/manifest.json")
+        #expect(try contents(first) == contents(second))
+    }
+
+    /// Each world size reads what each other one wrote: whole, by its own shards, and odd ranges.
+    @Test func readsAnyRowsFromAnyNumberOfShards() throws {
+        for written in [1, 2, 3, 4, 7, 13] {
+            let disk = SimulatedDisk()
+            let fixture = CheckpointFixture(written)
+            _ = try RankGroup.run(written) { try fixture.save(disk, ranks: $0) }.map { try $0.get() }
+            let checkpoint = try openLatest(disk).checkpoint
+            for read in [1, 2, 3, 4, 7, 13] {
+                for rank in 0..<read {
+                    let rows = CheckpointFixture.rows(rank, of: read)
+                    let centres = try checkpoint.readRows("head/centres", rows)
+                    #expect(centres.shape == [rows.count, 3])
+                    #expect(centres.values == fixture.centres(rows).values, "\(written) to \(read), rank \(rank)")
+                }
+            }
+            #expect(try checkpoint.readRows("head/momentum", 3..<3).shape == [0, 1])
+        }
+    }
+
+    @Test func saysWhenRowsOrTensorsAreNotThere() throws {
+        try CheckpointFixture(1).save(disk)
+        let checkpoint = try store.open().checkpoint
+        let rows = try #require(try artifactError { _ = try checkpoint.readRows("head/centres", 5..<12) })
+        guard case .incompatible = rows else { throw rows }
+        #expect("\(rows)".contains("11 rows") && "\(rows)".contains("5..<12"))
+        let name = try #require(try artifactError { _ = try checkpoint.readRows("head/center", 0..<1) })
+        #expect("\(name)".contains("'head/center'"))
+        let file = try #require(try artifactError { _ = try checkpoint.tensors("../latest") })
+        guard case .missing = file else { throw file }
+        struct Other: Codable { var epoch: Int }
+        let state = try #require(try artifactError { _ = try checkpoint.state(Other.self) })
+        #expect("\(state)".contains("'epoch' is missing"))
+    }
+
+    @Test func withoutACheckpointThereIsAnErrorThatSaysSo() throws {
+        let error = try #require(try artifactError { _ = try store.open() })
+        #expect(error == .missing(path: folder, reason: "there is no checkpoint"))
+        try CheckpointFixture(1).save(disk)
+        let named = try #require(try artifactError { _ = try store.open(.named(CheckpointName(step: 2))) })
+        #expect(named == .missing(path: folder + "/step-00000002", reason: "there is no such checkpoint folder"))
+    }
+
+    /// Any change of any byte of any file is found, named, and an older checkpoint taken.
+    @Test func everyDamagedByteIsFound() throws {
+        try CheckpointFixture(10).save(disk)
+        try CheckpointFixture(20).save(disk)
+        for path in disk.tree() where path.contains("step-00000020") {
+            let size = try disk.openFile(path).byteCount
+            for place in 0..<size {
+                let damaged = disk.restarted(.nothing)
+                try damaged.damage(path) { $0[place] ^= 1 << UInt8(place % 8) }
+                let opened = try openLatest(damaged)
+                #expect(opened.checkpoint.step == 10, "\(path) \(place)")
+                #expect(opened.warnings.count == 1 && opened.warnings[0].contains(path), "\(opened.warnings)")
+            }
+        }
+    }
+
+    @Test func missingAndShortenedFilesAreFound() throws {
+        let disk = disk
+        _ = try RankGroup.run(3) { try CheckpointFixture(10).save(disk, ranks: $0) }.map { try $0.get() }
+        _ = try RankGroup.run(3) { try CheckpointFixture(20).save(disk, ranks: $0) }.map { try $0.get() }
+        for path in disk.tree() where path.contains("step-00000020") {
+            for change in 0..<3 {
+                let damaged = disk.restarted(.nothing)
+                switch change {
+                case 0: try damaged.removeFile(path)
+                case 1: try damaged.damage(path) { $0 = [] }
+                default: try damaged.damage(path) { $0.append(0) }
+                }
+                for worldSize in [1, 2, 5] {
+                    let opened = try RankGroup.run(worldSize) { ranks in
+                        let store = CheckpointStore(runFolder: CheckpointFixture.run, fileSystem: damaged)
+                        return try store.open(with: ranks)
+                    }.map { try $0.get() }
+                    #expect(opened.allSatisfy { $0.checkpoint.step == 10 })
+                    #expect(opened[0].warnings.contains { $0.contains(path) }, "\(opened[0].warnings)")
+                }
+                let store = CheckpointStore(runFolder: CheckpointFixture.run, fileSystem: damaged)
+                let error = try #require(
+                    try artifactError { _ = try store.open(.named(CheckpointName(step: 20))) })
+                #expect(error.path == path)
+            }
+        }
+    }
+
+    @Test func whenNothingIsSoundTheErrorNamesTheFile() throws {
+        try CheckpointFixture(10).save(disk)
+        try disk.damage(folder + "/step-00000010/state.json") { $0[3] ^= 1 }
+        let error = try #require(try artifactError { _ = try store.open() })
+        #expect(error.path == folder + "/step-00000010/state.json" && "\(error)".contains("SHA-256"))
+    }
+
+    @Test func aDamagedPointerIsReportedAndPassedOver() throws {
+        try CheckpointFixture(10).save(disk)
+        try CheckpointFixture(20).save(disk)
+        try disk.damage(folder + "/latest") { $0 = Array("../../etc\n".utf8) }
+        let opened = try store.open()
+        #expect(opened.checkpoint.step == 20)
+        #expect(opened.warnings.count == 1 && opened.warnings[0].contains("/latest'"))
+    }
+
+    @Test func anotherVersionStopsTheSearch() throws {
+        try CheckpointFixture(10).save(disk)
+        try CheckpointFixture(20).save(disk)
+        try disk.damage(folder + "/step-00000020/manifest.json") { bytes in
+            let body = String(decoding: bytes.dropLast(CheckpointManifest.seal([]).count), as: UTF8.self)
+            let newer = Array(body.replacingFirst("\"version\": 1", with: "\"version\": 2").utf8)
+            bytes = newer + CheckpointManifest.seal(newer)
+        }
+        let error = try #require(try artifactError { _ = try store.open() })
+        guard case .incompatible(folder + "/step-00000020/manifest.json", let reason) = error else { throw error }
+        #expect(reason.contains("format 2"))
+    }
+
+    /// A rollback to step 10, then 20 again: the new one gets a folder of its own, and `latest` tells them apart.
+    @Test func aStepCanBeSavedAgain() throws {
+        try CheckpointFixture(10).save(disk)
+        try CheckpointFixture(20).save(disk)
+        let again = try CheckpointFixture(20).save(disk)
+        #expect(again.name.description == "step-00000020-2")
+        #expect(again.removed.map(\.description) == ["step-00000020"])
+        #expect(try store.names().map(\.description) == ["step-00000010", "step-00000020-2"])
+        try CheckpointFixture(20).check(try store.open().checkpoint)
+    }
+
+    @Test func theOlderCheckpointIsTakenBeforeANewerOneOfAnotherPast() throws {
+        for step in [10, 20, 30] { try CheckpointFixture(step).save(disk, retention: RetentionPolicy(keepLast: 9)) }
+        let rolledBack = try CheckpointFixture(15).save(disk, retention: RetentionPolicy(keepLast: 2))
+        #expect(rolledBack.removed.isEmpty)
+        #expect(try store.open().checkpoint.step == 15)
+        try disk.damage(folder + "/step-00000015/state.json") { $0 = [] }
+        #expect(try store.open().checkpoint.step == 10)
+        try disk.damage(folder + "/step-00000010/state.json") { $0 = [] }
+        #expect(try store.open().checkpoint.step == 30)
+    }
+
+    @Test func temporaryFoldersAreIgnoredAndCleaned() throws {
+        try CheckpointFixture(10).save(disk)
+        for name in [".tmp-step-00000020", ".tmp-removed-step-00000005"] {
+            try disk.makeDirectory(folder + "/" + name)
+            let file = try disk.createFile(folder + "/" + name + "/junk", exclusive: true)
+            try file.close()
+        }
+        #expect(try store.names().map(\.step) == [10])
+        #expect(try store.open().checkpoint.step == 10)
+        try CheckpointFixture(20).save(disk)
+        #expect(!disk.tree().contains { $0.contains(".tmp-") })
+    }
+
+    @Test func bestAndDamagedCheckpointsAreNotDeleted() throws {
+        let one = RetentionPolicy(keepLast: 1)
+        try CheckpointFixture(10).save(disk, retention: one, best: true)
+        try CheckpointFixture(20).save(disk, retention: one)
+        #expect(try store.names().map(\.step) == [10, 20])
+        try disk.damage(folder + "/step-00000020/state.json") { $0 = [] }
+        let third = try CheckpointFixture(30).save(disk, retention: one)
+        #expect(third.removed.isEmpty)
+        #expect(third.warnings.count == 1 && third.warnings[0].contains("step-00000020/state.json"))
+        let fourth = try CheckpointFixture(40).save(disk, retention: one, best: true)
+        #expect(fourth.removed.map(\.step) == [10, 30])
+        #expect(try store.best()?.step == 40 && store.latest()?.step == 40)
+    }
+
+    @Test func ranksThatDoNotFitTogetherAreRefused() throws {
+        let disk = disk
+        try CheckpointFixture(10).save(disk)
+        let results = RankGroup.run(2) { ranks in
+            try CheckpointStore(runFolder: CheckpointFixture.run, fileSystem: disk).save(
+                step: 20, configHash: "", retention: RetentionPolicy(keepLast: 1), with: ranks
+            ) { files in
+                // Rank 1 starts a row late.
+                let rows = files.rank == 0 ? 0..<2 : 3..<4
+                try files.addShard(
+                    "head", [CheckpointTensor("c", .numbered(rows: rows, columns: 1), rows: ShardRows(rows, of: 4))])
+            }
+        }
+        for (rank, result) in results.enumerated() {
+            let error = try #require(try artifactError { _ = try result.get() })
+            guard case .cannotWrite = error else { throw error }
+            #expect("\(error)".contains(rank == 0 ? "rows 2..<3 are in no file" : "another rank"))
+        }
+        #expect(try store.names().map(\.step) == [10])
+    }
+}
