@@ -81,7 +81,7 @@ package final class Embedder {
     /// - Returns: the report on rank 0, nil on the others.
     /// - Throws: `RunFailure`, the same on every rank; `CollectiveError`.
     package func verify(
-        _ set: PairSet, flip: FlipFusion, communicator: any Communicator, progress: (Int) -> Void = { _ in }
+        _ set: VerificationSet, flip: FlipFusion, communicator: any Communicator, progress: (Int) -> Void = { _ in }
     ) throws -> VerificationReport? {
         let usesFlip = flip != .none
         let fused = try gatherEmbeddings(

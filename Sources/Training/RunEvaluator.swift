@@ -8,7 +8,7 @@ import Telemetry
 /// The verification sets of a recipe, ready to be evaluated again and again.
 package final class RunEvaluator {
     package struct Entry {
-        package let set: PairSet
+        package let set: VerificationSet
         package let flip: FlipFusion
     }
 
@@ -21,7 +21,7 @@ package final class RunEvaluator {
         _ recipe: Recipe, network: Network, preprocessing: Preprocessing, _ environment: RunEnvironment
     ) throws {
         sets = try recipe.evaluation.sets.map {
-            Entry(set: try PairSets.open($0), flip: $0.flip ? .sum : .none)
+            Entry(set: try VerificationSets.open($0), flip: $0.flip ? .sum : .none)
         }
         self.environment = environment
         embedder =
@@ -31,7 +31,7 @@ package final class RunEvaluator {
     }
 
     /// All sets in turn; the reports are on rank 0.
-    package func run() throws -> [(PairSet, VerificationReport?)] {
+    package func run() throws -> [(VerificationSet, VerificationReport?)] {
         guard let embedder else { return [] }
         return try sets.map { entry in
             let ranks = environment.communicator.size

@@ -30,6 +30,11 @@ extension Trainer {
         warn()
     }
 
+    /// Says on rank 0 how the run ended.
+    package func conclude(_ ending: String) {
+        if environment.isRoot { info("\(recipe.run.folder): step \(state.step) of \(step.schedule.totalSteps), \(ending)") }
+    }
+
     private func info(_ text: String) { environment.logger.info("\(text)") }
     private func warning(_ text: String) { environment.logger.warning("\(text)") }
 

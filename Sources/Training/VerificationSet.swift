@@ -4,7 +4,7 @@ import Recipes
 package import Tensors
 
 /// Pairs of images to verify, as indices into a list of images that are embedded once each.
-package struct PairSet: Sendable {
+package struct VerificationSet: Sendable {
     package let name: String
     package let imageCount: Int
     package let pairs: [VerificationPair]

@@ -1,0 +1,103 @@
+import Evaluation
+import FaceData
+package import Recipes
+import Tensors
+
+/// Opens the pair sets that recipes and commands name.
+package enum VerificationSets {
+    /// - Throws: `FaceDataError` naming the file and line; `EvaluationError`; `TrainingError`.
+    package static func open(_ section: PairSetSection) throws -> VerificationSet {
+        if section.path == "synthetic" {
+            guard section.degrade == nil else {
+                throw TrainingError.incompatible("evaluation set '\(section.name)': synthetic pairs take no 'degrade'")
+            }
+            return synthetic(section)
+        }
+        let files: PairSet
+        if let pairs = section.pairs {
+            files = try PairSet.lfw(pairs: pairs, folder: section.path)
+        } else if section.path.hasSuffix(".bin") {
+            files = try PairSet.bin(section.path)
+        } else {
+            throw TrainingError.incompatible(
+                "evaluation set '\(section.path)': name a .bin file, or give a 'pairs' file for an image folder")
+        }
+        let folds = files.foldCount == 10 ? try Folds(listed: files.pairs.map(\.fold)) : nil
+        return try degraded(files, section, folds: folds)
+    }
+
+    /// The variant that `degrade` and `sides` name.
+    package static func variant(_ section: PairSetSection) throws -> PairVariant {
+        guard let degrade = section.degrade else { return .original }
+        guard let side = Int(degrade) else { return .mixed(try DegradationTable(degrade)) }
+        guard (1...112).contains(side) else {
+            throw TrainingError.incompatible("degrade = \(side): the side must lie in 1...112 pixels")
+        }
+        return .reduced(side: side, section.sides == .one ? .one : .both)
+    }
+
+    private static func degraded(_ files: PairSet, _ section: PairSetSection, folds: Folds?) throws -> VerificationSet {
+        let variant = try variant(section)
+        let words =
+            switch variant {
+            case .original: "none"
+            case .reduced(let side, .one): "\(side) px, second image"
+            case .reduced(let side, .both): "\(side) px, both images"
+            case .mixed(let table): "as \(table.location) says"
+            }
+        // With one degraded side an image has two appearances: 2i is it on the first side, 2i + 1 on the second.
+        let sides = variant.isSideIndependent ? 1 : 2
+        let pairs = files.pairs.map {
+            VerificationPair($0.first * sides, $0.second * sides + sides - 1, same: $0.isSame)
+        }
+        return compact(section.name, pairs, folds: folds, degradation: words) { index in
+            let place = index / sides
+            let degradation = try variant.degradation(of: files.key(of: place), isSecond: index % sides == 1)
+            return degradation.apply(to: try files.image(at: place))
+        }
+    }
+
+    /// Balanced pairs of synthetic identities: genuine and impostor in turn, images and identities drawn per pair.
+    package static func synthetic(_ section: PairSetSection) -> VerificationSet {
+        let source = SyntheticSource(
+            SyntheticFaces(seed: section.synthetic.seed),
+            identities: section.synthetic.firstIdentity..<section.synthetic.firstIdentity + section.synthetic.identities,
+            imagesPerIdentity: max(2, section.synthetic.imagesPerIdentity))
+        let identities = section.synthetic.identities
+        let images = source.imagesPerIdentity
+        var pairs: [VerificationPair] = []
+        var random = RandomStream(seed: section.synthetic.seed, purpose: .pairs, index: UInt64(section.synthetic.firstIdentity))
+        for index in 0..<section.pairCount {
+            let a = random.below(identities)
+            let first = random.below(images)
+            if index % 2 == 0 || identities == 1 {
+                let second = (first + 1 + random.below(images - 1)) % images
+                pairs.append(VerificationPair(a * images + first, a * images + second, same: true))
+            } else {
+                let b = (a + 1 + random.below(identities - 1)) % identities
+                pairs.append(VerificationPair(a * images + first, b * images + random.below(images), same: false))
+            }
+        }
+        return compact(section.name, pairs, folds: nil, degradation: "none") { source.attributed($0).0 }
+    }
+
+    /// Only the images that occur in pairs, renumbered in the order they occur.
+    static func compact(
+        _ name: String, _ pairs: [VerificationPair], folds: Folds?, degradation: String,
+        image: @escaping @Sendable (Int) throws -> RGBImage
+    ) -> VerificationSet {
+        var places: [Int: Int] = [:]
+        var used: [Int] = []
+        func place(_ index: Int) -> Int {
+            if let known = places[index] { return known }
+            places[index] = used.count
+            used.append(index)
+            return used.count - 1
+        }
+        let renumbered = pairs.map { VerificationPair(place($0.first), place($0.second), same: $0.same) }
+        let order = used
+        return VerificationSet(
+            name: name, imageCount: order.count, pairs: renumbered, folds: folds, degradation: degradation,
+            image: { try image(order[$0]) })
+    }
+}

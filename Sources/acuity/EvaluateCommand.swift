@@ -1,0 +1,229 @@
+import ArgumentParser
+import Collectives
+import Evaluation
+import FaceData
+import Figures
+import Foundation
+import Logging
+import Networks
+import Recipes
+import Telemetry
+import Tensors
+import Training
+
+struct Evaluate: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        abstract: "Verify pairs of faces: accuracy by the 10-fold protocol, TAR at FAR, EER, ROC.",
+        discussion: """
+            acuity evaluate --weights runs/first --set lfw.bin
+            acuity evaluate --weights model.safetensors --set faces/lfw --pairs faces/lfw-protocol/pairs.txt
+            acuity evaluate --weights runs/quickstart --recipe configs/quickstart.yaml --output report
+
+            The sets are those of --recipe, or the one that --set names. Figures are of insightface's protocol: sum of the \
+            embeddings of image and mirror image, ten folds, thresholds in steps of 0.01.
+            """)
+
+    @Option(help: "A weights file, or a run folder (its newest checkpoint).")
+    var weights: String?
+
+    @Option(help: "Instead of weights: a recipe's network with its starting values.")
+    var untrained: String?
+
+    @Flag(help: "Instead of weights: compare images by the correlation of their pixels.")
+    var pixels = false
+
+    @Option(help: "Take the evaluation sets of this recipe.")
+    var recipe: String?
+
+    @Option(help: "A .bin file, the image folder of a pairs file, or 'synthetic'.")
+    var set: String?
+
+    @Option(help: "A pairs file in the format of LFW's pairs.txt.")
+    var pairs: String?
+
+    @Option(help: "Degrade on the way in: a side in pixels (16), or a table such as lfw-mixed.tsv.")
+    var degrade: String?
+
+    @Option(help: "Which images of a pair are degraded: one (the second) or both.")
+    var sides: PairSetSection.Sides = .both
+
+    @Flag(inversion: .prefixedNo, help: "Add the embedding of the mirror image.")
+    var flip = true
+
+    @Option(help: "Images per pass.")
+    var batch = 64
+
+    @Option(help: "A folder for the report: JSON, ROC as SVG, PNG and data.")
+    var output: String?
+
+    @Flag(help: "Print the whole report as JSON.")
+    var json = false
+
+    @OptionGroup var session: SessionOptions
+
+    func validate() throws {
+        guard [weights != nil, untrained != nil, pixels].filter({ $0 }).count == 1 else {
+            throw ValidationError("give one of --weights, --untrained, --pixels")
+        }
+        guard (recipe != nil) != (set != nil) else { throw ValidationError("give --recipe or --set") }
+        if set == nil, pairs != nil || degrade != nil { throw ValidationError("--pairs and --degrade go with --set") }
+        if batch < 1 { throw ValidationError("--batch must be at least 1") }
+    }
+
+    func run() throws {
+        try Session.run(session) { environment in
+            let sections = try environment.communicator.together("evaluation sets") { try self.sections() }
+            let reports = pixels ? try byPixels(sections, environment) : try byNetwork(sections, environment)
+            try environment.communicator.together("report") {
+                if environment.isRoot { try present(reports) }
+            }
+            return Training.ExitCode.success
+        }
+    }
+
+    private func sections() throws -> [PairSetSection] {
+        if let recipe {
+            let sets = try Recipe(files: [recipe], overrides: []).evaluation.sets
+            guard !sets.isEmpty else { throw TrainingError.incompatible("\(recipe) has no evaluation.sets") }
+            return sets
+        }
+        var section = PairSetSection()
+        section.path = set!
+        section.pairs = pairs
+        section.degrade = degrade
+        section.sides = sides
+        section.flip = flip
+        let stem = URL(filePath: set!).deletingPathExtension().lastPathComponent
+        section.name = degrade.map { "\(stem)@\(URL(filePath: $0).deletingPathExtension().lastPathComponent)" } ?? stem
+        return [section]
+    }
+
+    // MARK: - Scores
+
+    private func byNetwork(
+        _ sections: [PairSetSection], _ environment: RunEnvironment
+    ) throws -> [VerificationReport] {
+        let communicator = environment.communicator
+        let (network, preprocessing, sets) = try communicator.together("weights") {
+            let (network, preprocessing) = try model(environment)
+            return (network, preprocessing, try sections.map { try VerificationSets.open($0) })
+        }
+        network.graph.parametersChanged(environment.pool)
+        let embedder = Embedder(network, preprocessing: preprocessing, batch: batch, pool: environment.pool)
+        var reports: [VerificationReport] = []
+        for (section, set) in zip(sections, sets) {
+            let progress = ProgressDisplay(
+                total: set.imageCount, style: environment.isRoot ? environment.progress : .never)
+            let report = try embedder.verify(set, flip: section.flip ? .sum : .none, communicator: communicator) {
+                progress.update(min(set.imageCount, $0 * communicator.size), set.name)
+            }
+            progress.finish()
+            if let report { reports.append(report) }
+        }
+        return reports
+    }
+
+    private func model(_ environment: RunEnvironment) throws -> (Network, Preprocessing) {
+        if let weights {
+            let (network, card, path) = try ModelFile.open(weights)
+            environment.logger.info("\(path): \(card.specification.name), \(card.specification.embeddingSize)-d")
+            return (network, card.preprocessing)
+        }
+        let recipe = try Recipe(files: [untrained!], overrides: [])
+        let network = try RunSetup.specification(recipe.network).build()
+        network.initialize(seed: recipe.run.seed)
+        return (network, RunSetup.preprocessing(recipe))
+    }
+
+    private func byPixels(_ sections: [PairSetSection], _ environment: RunEnvironment) throws -> [VerificationReport] {
+        try environment.communicator.together("pixel correlation") {
+            guard environment.isRoot else { return [] }
+            return try sections.map { section in
+                let set = try VerificationSets.open(section)
+                let images = try (0..<set.imageCount).map { PixelCorrelation(try set.image($0)) }
+                let scores = try PairScores(
+                    similarities: set.pairs.map { try images[$0.first].similarity(to: images[$0.second]) },
+                    same: set.pairs.map(\.same))
+                return try VerificationReport(
+                    scores,
+                    facts: VerificationFacts(
+                        dataset: set.name, flip: .none, degradation: set.degradation, score: "pixel correlation"),
+                    folds: set.folds)
+            }
+        }
+    }
+
+    // MARK: - Results
+
+    private func present(_ reports: [VerificationReport]) throws {
+        let encoder = JSONEncoder()
+        encoder.outputFormatting = [.prettyPrinted, .sortedKeys]
+        if json {
+            print(String(decoding: try encoder.encode(reports), as: UTF8.self))
+        } else {
+            for report in reports { print(Self.summary(report)) }
+        }
+        guard let output else { return }
+        try Output.folder(output)
+        for report in reports {
+            let stem = output + "/" + report.facts.dataset.replacing("/", with: "-")
+            try Output.write(encoder.encode(report), to: stem + ".json")
+            let plot = ROCPlot.plot([
+                ROCPlot.Curve(
+                    report.facts.dataset, falseAcceptRates: report.roc.points.map(\.falsePositiveRate),
+                    trueAcceptRates: report.roc.points.map(\.truePositiveRate))
+            ])
+            try Output.write(Data(plot.svg().utf8), to: stem + "-roc.svg")
+            try Output.write(Data(plot.png()), to: stem + "-roc.png")
+            let rows = report.roc.points.map { "\($0.falsePositiveRate),\($0.truePositiveRate)" }
+            try Output.write(
+                Data((["false_accept_rate,true_accept_rate"] + rows).joined(separator: "\n").utf8 + [10]),
+                to: stem + "-roc.csv")
+        }
+    }
+
+    static func summary(_ report: VerificationReport) -> String {
+        func percent(_ value: Double) -> String { String(format: "%.2f %%", 100 * value) }
+        let interval = report.accuracy.interval
+        var lines = [
+            "\(report.facts.dataset): \(report.pairs) pairs (\(report.genuinePairs) genuine), \(report.folds) folds, "
+                + "score \(report.facts.score), flip \(report.facts.flip.rawValue), degradation \(report.facts.degradation)",
+            "  accuracy       \(percent(report.accuracy.mean)) ± \(percent(report.accuracy.deviation))  "
+                + "(thresholds in steps of 0.01; 95 %: \(percent(interval.lower))–\(percent(interval.upper)))",
+            "  accuracy       \(percent(report.exactAccuracy.mean)) ± \(percent(report.exactAccuracy.deviation))  "
+                + "(any threshold)",
+        ]
+        for tar in report.tar {
+            let spread = tar.interval.map { "  (95 %: \(percent($0.lower))–\(percent($0.upper)))" } ?? ""
+            lines.append(
+                "  TAR at FAR \(String(format: "%.0e", tar.targetFAR).replacing("e-0", with: "e-"))  \(percent(tar.rate))\(spread)")
+        }
+        lines.append("  EER            \(percent(report.equalErrorRate))   AUC \(String(format: "%.5f", report.areaUnderCurve))")
+        if let norm = report.meanNorm { lines.append("  mean norm      \(String(format: "%.3f", norm))") }
+        return lines.joined(separator: "\n")
+    }
+}
+
+extension PairSetSection.Sides: ExpressibleByArgument {}
+
+/// Files that commands write.
+enum Output {
+    static func folder(_ path: String) throws {
+        do {
+            try FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: true)
+        } catch {
+            throw RunFailure(
+                rank: 0, message: "\(path): cannot make the folder: \(error.localizedDescription)",
+                exitCode: Training.ExitCode.cannotWrite)
+        }
+    }
+
+    static func write(_ data: Data, to path: String) throws {
+        do {
+            try data.write(to: URL(filePath: path), options: .atomic)
+        } catch {
+            throw RunFailure(
+                rank: 0, message: "\(path): cannot write: \(error.localizedDescription)", exitCode: Training.ExitCode.cannotWrite)
+        }
+    }
+}

@@ -1,0 +1,109 @@
+import ArgumentParser
+import Collectives
+import Foundation
+import Logging
+import MPICollectives
+import Recipes
+import Telemetry
+import Tensors
+import Training
+
+extension ProgressStyle: ExpressibleByArgument {}
+extension Logger.Level: @retroactive ExpressibleByArgument {}
+
+/// What every command that computes takes.
+struct SessionOptions: ParsableArguments {
+    @Option(help: "How progress is shown: auto, bar, lines, never.")
+    var progress: ProgressStyle = .auto
+
+    @Option(help: "The least severe log lines shown: debug, info, notice, warning, error.")
+    var logLevel: Logger.Level = .info
+
+    @Option(help: "Threads per rank; by default the processors of the affinity mask, shared by the ranks of the host.")
+    var threads: Int?
+
+    @Option(help: "Seconds after which a collective operation counts as lost.")
+    var collectiveTimeout: Double = 600
+
+    func validate() throws {
+        if let threads, !(1...4096).contains(threads) { throw ValidationError("--threads must lie in 1...4096") }
+        if collectiveTimeout <= 0 { throw ValidationError("--collective-timeout must be positive") }
+    }
+}
+
+/// Runs a command on all ranks of the job: joins the ranks, prints the first error once, ends with its exit code.
+enum Session {
+    /// - Parameters:
+    ///   - threads: what a recipe says; `options.threads` wins.
+    ///   - body: the command; its result is the exit code.
+    static func run(
+        _ options: SessionOptions, threads: Int? = nil, _ body: (RunEnvironment) throws -> Int32
+    ) throws -> Never {
+        Signals.install()
+        let mpi: MPICommunicator?
+        do {
+            mpi = try MPIEnvironment.launched ? .initialize(.init(deadline: options.collectiveTimeout)) : nil
+        } catch {
+            complain("\(error)")
+            exit(Training.ExitCode.of(error))
+        }
+        let communicator: any Communicator = mpi ?? SoloCommunicator()
+        let environment = environment(options, communicator, threads: options.threads ?? threads)
+        do {
+            let code = try body(environment)
+            try mpi?.finalize()
+            exit(code)
+        } catch let failure as RunFailure {
+            // Every rank has it; rank 0 speaks for all.
+            if communicator.rank == 0 { complain(prefix(failure.rank, communicator) + failure.message) }
+            try? mpi?.finalize()
+            exit(failure.exitCode)
+        } catch {
+            complain(prefix(communicator.rank, communicator) + "\(error)")
+            if let mpi { mpi.abort(Training.ExitCode.of(error)) }
+            exit(Training.ExitCode.of(error))
+        }
+    }
+
+    private static func prefix(_ rank: Int, _ communicator: any Communicator) -> String {
+        communicator.size > 1 ? "rank \(rank): " : ""
+    }
+
+    static func complain(_ text: String) { FileHandle.standardError.write(Data("error: \(text)\n".utf8)) }
+
+    private static func environment(
+        _ options: SessionOptions, _ communicator: any Communicator, threads: Int?
+    ) -> RunEnvironment {
+        let level = communicator.rank == 0 ? options.logLevel : max(.warning, options.logLevel)
+        let logger = Logger(label: "acuity") { StandardErrorLog(label: $0, level: level) }
+        // Ranks that are bound have processors of their own; ranks that share all of them divide them.
+        let available = ThreadPool.availableProcessors
+        let online = ProcessInfo.processInfo.processorCount
+        let sharers = available >= online ? communicator.topology.localSize : 1
+        let count = threads ?? max(1, available / sharers)
+        if count * communicator.topology.localSize > max(online, available), communicator.rank == 0 {
+            logger.warning(
+                "\(communicator.topology.localSize) ranks with \(count) threads each on \(online) processors: oversubscribed")
+        }
+        return RunEnvironment(
+            communicator: communicator, pool: ThreadPool(threads: count), logger: logger, progress: options.progress,
+            stopRequested: { Signals.stopRequested })
+    }
+}
+
+/// SIGTERM, SIGINT and SIGUSR1 ask for a stop at the next step boundary; a second one leaves at once.
+enum Signals {
+    private nonisolated(unsafe) static var count: sig_atomic_t = 0
+
+    static var stopRequested: Bool { count > 0 }
+
+    static func install() {
+        for number in [SIGTERM, SIGINT, SIGUSR1] {
+            signal(number) { _ in
+                if Signals.count > 0 { _exit(75) }
+                Signals.count = 1
+            }
+        }
+        signal(SIGPIPE, SIG_IGN)
+    }
+}

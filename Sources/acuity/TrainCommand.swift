@@ -1,0 +1,106 @@
+import ArgumentParser
+import Foundation
+import Recipes
+import Training
+
+/// The recipe of a command: files, then overrides.
+struct RecipeArguments: ParsableArguments {
+    @Argument(help: "Recipe files, later ones winning, then overrides as key.path=value.")
+    var recipe: [String] = []
+
+    var files: [String] { recipe.filter { !Self.isOverride($0) } }
+    var overrides: [String] { recipe.filter(Self.isOverride) }
+
+    /// `a.b=c` sets a key; a file whose name holds '=' can be given as ./name.
+    private static func isOverride(_ text: String) -> Bool { text.contains("=") && !text.hasPrefix(".") && !text.hasPrefix("/") }
+
+    /// Reads the recipe, or ends the program with one clear error.
+    func read() -> Recipe {
+        do {
+            return try Recipe(files: files, overrides: overrides)
+        } catch {
+            // Every rank finds the same error before the ranks have met: the launcher's rank 0 speaks.
+            if ProcessInfo.processInfo.environment["OMPI_COMM_WORLD_RANK"] ?? "0" == "0" { Session.complain("\(error)") }
+            exit(Training.ExitCode.of(error))
+        }
+    }
+}
+
+struct Train: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        abstract: "Train from a recipe.",
+        discussion: """
+            acuity train configs/quickstart.yaml
+            mpirun -np 2 acuity train configs/real-faces.yaml data.train=faces/train.tsv run.folder=runs/first
+
+            The run folder receives checkpoints, log.jsonl, the resolved recipe and the first batch as a picture.
+            """)
+
+    @OptionGroup var recipe: RecipeArguments
+    @OptionGroup var session: SessionOptions
+
+    @Option(help: "Train on the first N images only, to see whether the loss goes to zero.")
+    var overfit: Int?
+
+    func validate() throws {
+        if let overfit, overfit < 2 { throw ValidationError("--overfit needs at least two images") }
+    }
+
+    func run() throws {
+        let recipe = recipe.read()
+        try Session.run(session, threads: recipe.compute.threads) { environment in
+            try Conclusion.code(Trainer(recipe, environment, resume: false, overfit: overfit))
+        }
+    }
+}
+
+struct Resume: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        abstract: "Continue a run from its newest checkpoint, on any number of ranks.")
+
+    @Argument(help: "The run folder.")
+    var folder: String
+
+    @Argument(help: "Overrides as key.path=value, e.g. schedule.max_steps=2000.")
+    var overrides: [String] = []
+
+    @OptionGroup var session: SessionOptions
+
+    func run() throws {
+        let stored = folder + "/recipe.yaml"
+        guard FileManager.default.fileExists(atPath: stored) else {
+            Session.complain("\(TrainingError.notARun(folder: folder, reason: "it has no recipe.yaml"))")
+            Foundation.exit(Training.ExitCode.missingInput)
+        }
+        let recipe = Self.read(stored, overrides + ["run.folder=\"\(folder)\""])
+        try Session.run(session, threads: recipe.compute.threads) { environment in
+            try Conclusion.code(Trainer(recipe, environment, resume: true))
+        }
+    }
+
+    private static func read(_ file: String, _ overrides: [String]) -> Recipe {
+        do {
+            return try Recipe(files: [file], overrides: overrides)
+        } catch {
+            Session.complain("\(error)")
+            Foundation.exit(Training.ExitCode.of(error))
+        }
+    }
+}
+
+/// How a run ends in an exit code and a line.
+enum Conclusion {
+    static func code(_ trainer: Trainer) throws -> Int32 {
+        switch try trainer.run() {
+        case .complete:
+            trainer.conclude("complete")
+            return Training.ExitCode.success
+        case .stopped(let limit):
+            trainer.conclude("stopped by \(limit)")
+            return Training.ExitCode.success
+        case .interrupted:
+            trainer.conclude("interrupted, saved; continue with 'acuity resume \(trainer.recipe.run.folder)'")
+            return Training.ExitCode.tryAgain
+        }
+    }
+}
