@@ -75,7 +75,8 @@ import Testing
             try problem.labels[own].map(Int64.init).withUnsafeBufferPointer { labels in
                 try Array(records[own]).withUnsafeBufferPointer { try head.begin(labels: labels, samples: $0) }
             }
-            let embeddings = Tensor([4, 9], problem.embeddings[own.lowerBound * 9..<own.upperBound * 9].map { Float($0) })
+            let values = problem.embeddings[own.lowerBound * 9..<own.upperBound * 9].map { Float($0) }
+            let embeddings = Tensor([4, 9], values)
             _ = try head.step(embeddings: embeddings, step: 6)
             return (head.margin as! ElasticFace).margins
         }

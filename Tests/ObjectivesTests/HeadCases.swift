@@ -2,7 +2,8 @@ import Foundation
 import Objectives
 import Testing
 
-/// One head: the margin function, its definition for the oracle, and the values it must give on the closed-form problem.
+/// One head: the margin function, its definition for the oracle, and the values it must give on the closed-form
+/// problem.
 struct HeadCase: Sendable, CustomTestStringConvertible {
     var name: String
     var margin: any MarginFunction

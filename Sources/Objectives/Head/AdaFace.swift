@@ -7,8 +7,8 @@
 /// The margin that adapts to image quality, read from the embedding's length: φ = cos(θ + g_angle) − g_add with
 /// g_angle = −m·z, g_add = m + m·z and z = clip(h·(n − μ)/(σ + 1e-3), −1, 1) (Kim et al., "AdaFace", CVPR 2022).
 ///
-/// n = clip(‖x‖, 0.001, 100) carries no gradient. μ and σ are moving averages of the lengths' mean and unbiased standard
-/// deviation over the global batch, updated before use; the authors' code takes them over each rank's own batch, so
+/// n = clip(‖x‖, 0.001, 100) carries no gradient. μ and σ are moving averages of the lengths' mean and unbiased
+/// standard deviation over the global batch, updated before use; the authors' code takes them over each rank's own batch, so
 /// that their result depends on the number of ranks. θ + g_angle stays in [1e-3, π − 1e-3] and every cosine within
 /// ±(1 − 1e-3), without gradient where clipped.
 package struct AdaFace: MarginFunction {

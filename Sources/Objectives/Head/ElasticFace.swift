@@ -13,8 +13,8 @@ package struct ElasticFace: MarginFunction {
         case drawn
         /// ElasticFace+: larger margins to smaller target cosines, as the paper intends.
         case ranked
-        /// ElasticFace+ as the authors' code computes it: sample i gets the sorted margin number p(i), where p lists the
-        /// samples by descending target cosine.
+        /// ElasticFace+ as the authors' code computes it: sample i gets the sorted margin number p(i), where p lists
+        /// the samples by descending target cosine.
         case permuted
     }
 

@@ -62,8 +62,8 @@ enum HeadLoops {
         }
         let extremes = cosines(values, columnInverse, count, rowInverse, 1)
         state.pointee.negativeMaximum = max(state.pointee.negativeMaximum, Double(extremes.maximum))
-        let highest = Double(extremes.maximum)
-        if highest > min(rule.threshold, rule.cutoff) || highest > rule.limit || Double(extremes.minimum) < -rule.limit {
+        let bound = min(rule.limit, rule.threshold, rule.cutoff)
+        if Double(extremes.maximum) > bound || Double(extremes.minimum) < -rule.limit {
             state.pointee.ruleApplied = true
             apply(rule, values, slopes, count)
         } else if let slopes {

@@ -63,10 +63,11 @@ package protocol HeadScalar: BinaryFloatingPoint, Sendable {
     /// values = exp(values − maximum[row]) in place, sums[row] = their sum.
     static func exponentials(
         _ pool: ThreadPool, _ block: LogitBlock<Self>, maximum: UnsafePointer<Self>, sums: UnsafeMutablePointer<Self>)
-    /// Exponentials to gradients of the inner products: values = values · slopes · coefficient[row] · columnInverse, the
-    /// target's = target[row] · columnInverse.
+    /// Exponentials to gradients of the inner products: values = values · slopes · coefficient[row] · columnInverse,
+    /// the target's = target[row] · columnInverse.
     static func differentiate(
-        _ pool: ThreadPool, _ block: LogitBlock<Self>, coefficient: UnsafePointer<Double>, target: UnsafePointer<Double>)
+        _ pool: ThreadPool, _ block: LogitBlock<Self>, coefficient: UnsafePointer<Double>,
+        target: UnsafePointer<Double>)
     /// x = x · factors[row] in place.
     static func scaleRows(
         _ pool: ThreadPool, _ x: UnsafeMutablePointer<Self>, factors: UnsafePointer<Self>, rows: Int, columns: Int)

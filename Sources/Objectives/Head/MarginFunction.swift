@@ -71,9 +71,10 @@ package struct MarginTarget: Sendable {
 }
 
 /// What a row does to the cosines of the other classes, as data rather than code, so that the loop over N x C elements
-/// stays with the element type. First c is clamped to ±limit; then, where c > cutoff, it becomes 0, and elsewhere, where
-/// c > threshold, constant + linear·c + quadratic·c². The derivative is that of the polynomial, and 0 where clamped or
-/// cut off.
+/// stays with the element type.
+///
+/// First c is clamped to ±limit. Then, where c > cutoff, it becomes 0; where it is only above threshold, it becomes
+/// constant + linear·c + quadratic·c². The derivative is that of the polynomial, and 0 where clamped or cut off.
 package struct NegativeRule: Sendable, Equatable {
     package var limit: Double
     package var cutoff: Double

@@ -38,9 +38,9 @@ package enum ClassificationError: Error, Equatable, CustomStringConvertible {
 /// Softmax classification against class centres that are sharded over the ranks (An et al., "Partial FC", ICCVW 2021).
 ///
 /// Embeddings travel, centres and logits never do: each rank compares the whole global batch with its own classes, and
-/// three small reductions of N values join the softmax. The loss is divided by the global batch N = B·P, and gradients
-/// are summed: `gradient` is that of the shard's centres, complete as it is; `embeddingGradient` is that of the rank's
-/// own raw embeddings, complete as it is. Neither may be averaged over ranks.
+/// two small reductions, of 2N and 3N values, join the softmax. The loss is divided by the global batch N = B·P, and
+/// gradients are summed: `gradient` is that of the shard's centres, complete as it is; `embeddingGradient` is that of
+/// the rank's own raw embeddings, complete as it is. Neither may be averaged over ranks.
 ///
 /// A step is `begin` (labels; may run beside the backbone's forward pass) and `step` (embeddings). All buffers are
 /// allocated at the start. The logits take N x `blockColumns` elements; where a shard has more classes than that, or
