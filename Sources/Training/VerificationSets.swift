@@ -1,5 +1,5 @@
 import Evaluation
-import FaceData
+package import FaceData
 package import Recipes
 import Tensors
 
