@@ -38,11 +38,11 @@ AK_INLINE const float *AK_FN(rows_get)(AK_FN(row_source) *s, int r) {
 
 /// `width` outputs from three padded rows; w holds nine taps.
 AK_INLINE void AK_FN(depthwise_tile)(
-    const float *r0, const float *r1, const float *r2, const float *w, float *y, bool add, const int stride,
-    const int width) {
+    const float *r0, const float *r1, const float *r2, const float *w, float *y, const ak_finish finish,
+    const int stride, const int width) {
     const float *rows[3] = {r0, r1, r2};
     ak_vec sum[14];
-    AK_UNROLL for (int p = 0; p < width; p++) sum[p] = add ? ak_load(y + p * 16) : ak_zero();
+    AK_UNROLL for (int p = 0; p < width; p++) sum[p] = finish == AK_ADD ? ak_load(y + p * 16) : ak_zero();
     AK_UNROLL for (int r = 0; r < 3; r++) {
         ak_vec w0 = ak_load(w + r * 48), w1 = ak_load(w + r * 48 + 16), w2 = ak_load(w + r * 48 + 32);
         AK_UNROLL for (int p = 0; p < width; p++) {
@@ -52,7 +52,11 @@ AK_INLINE void AK_FN(depthwise_tile)(
             sum[p] = ak_fma(ak_load(x + 32), w2, sum[p]);
         }
     }
-    AK_UNROLL for (int p = 0; p < width; p++) ak_store(y + p * 16, sum[p]);
+    if (finish == AK_STREAM) {
+        AK_UNROLL for (int p = 0; p < width; p++) ak_stream(y + p * 16, sum[p]);
+    } else {
+        AK_UNROLL for (int p = 0; p < width; p++) ak_store(y + p * 16, sum[p]);
+    }
 }
 
 #if AK_LEVEL == 2
@@ -64,12 +68,19 @@ AK_INLINE void AK_FN(depthwise_tile)(
 #endif
 
 AK_INLINE void AK_FN(depthwise_line)(
-    const float *r0, const float *r1, const float *r2, const float *w, float *y, int width, bool add, const int stride) {
+    const float *r0, const float *r1, const float *r2, const float *w, float *y, int width, long ahead,
+    const ak_finish finish, const int stride) {
     int p = 0;
+    // With stride 2 the next output row reads two rows that the hardware has not foreseen.
 #define TILES(count) \
     for (; p + count <= width; p += count) { \
         long at = (long)p * stride * 16; \
-        AK_FN(depthwise_tile)(r0 + at, r1 + at, r2 + at, w, y + p * 16, add, stride, count); \
+        if (stride == 2) \
+            for (int i = 0; i < 2 * count; i++) { \
+                __builtin_prefetch(r2 + at + ahead + i * 16, 0, 2); \
+                __builtin_prefetch(r2 + at + 2 * ahead + i * 16, 0, 2); \
+            } \
+        AK_FN(depthwise_tile)(r0 + at, r1 + at, r2 + at, w, y + p * 16, finish, stride, count); \
     }
     TILES(WIDE)
     TILES(NARROW)
@@ -78,45 +89,82 @@ AK_INLINE void AK_FN(depthwise_line)(
 }
 
 AK_NOINLINE void AK_FN(depthwise_line_1)(
-    const float *r0, const float *r1, const float *r2, const float *w, float *y, int width, bool add) {
-    AK_FN(depthwise_line)(r0, r1, r2, w, y, width, add, 1);
+    const float *r0, const float *r1, const float *r2, const float *w, float *y, int width,
+    ak_finish finish) {
+    if (finish == AK_STREAM) AK_FN(depthwise_line)(r0, r1, r2, w, y, width, 0, AK_STREAM, 1);
+    else if (finish == AK_ADD) AK_FN(depthwise_line)(r0, r1, r2, w, y, width, 0, AK_ADD, 1);
+    else AK_FN(depthwise_line)(r0, r1, r2, w, y, width, 0, AK_STORE, 1);
 }
 
 AK_NOINLINE void AK_FN(depthwise_line_2)(
-    const float *r0, const float *r1, const float *r2, const float *w, float *y, int width) {
-    AK_FN(depthwise_line)(r0, r1, r2, w, y, width, false, 2);
+    const float *r0, const float *r1, const float *r2, const float *w, float *y, int width, long ahead,
+    ak_finish finish) {
+    if (finish == AK_STREAM) AK_FN(depthwise_line)(r0, r1, r2, w, y, width, ahead, AK_STREAM, 2);
+    else AK_FN(depthwise_line)(r0, r1, r2, w, y, width, ahead, AK_STORE, 2);
 }
 
 // ------------------------------------------------------------------------------------- 3x3, stride 2, backward data
 
 /// One row of dx from one row of dy: column 2j meets the middle tap of dy[j]; column 2j+1 the last of dy[j] and the first
 /// of dy[j+1]. dy begins at column -1; w holds the three taps of the row.
-AK_INLINE void AK_FN(depthwise_scatter)(const float *dy, const float *w, float *dx, int width, const bool add) {
+AK_INLINE void AK_FN(depthwise_scatter)(const float *dy, const float *w, float *dx, int width,
+    const ak_finish finish) {
     ak_vec w0 = ak_load(w), w1 = ak_load(w + 16), w2 = ak_load(w + 32);
     ak_vec here = ak_load(dy + 16);
     for (int j = 0; 2 * j < width; j++) {
         float *to = dx + j * 32;
-        ak_store(to, add ? ak_fma(here, w1, ak_load(to)) : here * w1);
-        if (2 * j + 1 >= width) break;
-        ak_vec next = ak_load(dy + (j + 2) * 16);
-        ak_store(to + 16, ak_fma(next, w0, add ? ak_fma(here, w2, ak_load(to + 16)) : here * w2));
+        ak_vec even = here * w1, odd = here * w2, next = ak_load(dy + (j + 2) * 16);
+        odd = ak_fma(next, w0, odd);
+        bool last = 2 * j + 1 >= width;
         here = next;
+        if (finish == AK_STREAM) {
+            ak_stream(to, even);
+            if (!last) ak_stream(to + 16, odd);
+        } else {
+            ak_store(to, finish == AK_ADD ? ak_load(to) + even : even);
+            if (!last) ak_store(to + 16, finish == AK_ADD ? ak_load(to + 16) + odd : odd);
+        }
     }
 }
 
-/// Row y of dx.
-AK_NOINLINE void AK_FN(depthwise_scatter_row)(
-    AK_FN(row_source) *rows, int y, const float *w, float *dx, int width, bool accumulate) {
-    if (y % 2 == 0) {
-        const float *dy = AK_FN(rows_get)(rows, y / 2);
-        if (accumulate) AK_FN(depthwise_scatter)(dy, w + 48, dx, width, true);
-        else AK_FN(depthwise_scatter)(dy, w + 48, dx, width, false);
-        return;
+/// The same from two rows of dy with two rows of taps.
+AK_INLINE void AK_FN(depthwise_scatter_two)(
+    const float *above, const float *below, const float *w, float *dx, int width, const ak_finish finish) {
+    ak_vec a0 = ak_load(w + 96), a1 = ak_load(w + 112), a2 = ak_load(w + 128);
+    ak_vec b0 = ak_load(w), b1 = ak_load(w + 16), b2 = ak_load(w + 32);
+    ak_vec a = ak_load(above + 16), b = ak_load(below + 16);
+    for (int j = 0; 2 * j < width; j++) {
+        float *to = dx + j * 32;
+        ak_vec next_a = ak_load(above + (j + 2) * 16), next_b = ak_load(below + (j + 2) * 16);
+        ak_vec even = ak_fma(b, b1, a * a1), odd = ak_fma(b, b2, a * a2);
+        odd = ak_fma(next_b, b0, ak_fma(next_a, a0, odd));
+        bool last = 2 * j + 1 >= width;
+        a = next_a;
+        b = next_b;
+        if (finish == AK_STREAM) {
+            ak_stream(to, even);
+            if (!last) ak_stream(to + 16, odd);
+        } else {
+            ak_store(to, finish == AK_ADD ? ak_load(to) + even : even);
+            if (!last) ak_store(to + 16, finish == AK_ADD ? ak_load(to + 16) + odd : odd);
+        }
     }
-    const float *above = AK_FN(rows_get)(rows, y / 2), *below = AK_FN(rows_get)(rows, y / 2 + 1);
-    if (accumulate) AK_FN(depthwise_scatter)(above, w + 96, dx, width, true);
-    else AK_FN(depthwise_scatter)(above, w + 96, dx, width, false);
-    AK_FN(depthwise_scatter)(below, w, dx, width, true);
+}
+
+/// Row y of dx: an even one meets the middle row of taps, an odd one the last with the dy above and the first with the
+/// dy below.
+AK_NOINLINE void AK_FN(depthwise_scatter_row)(
+    AK_FN(row_source) *rows, int y, const float *w, float *dx, int width, ak_finish finish) {
+    const float *above = AK_FN(rows_get)(rows, y / 2), *below = y % 2 ? AK_FN(rows_get)(rows, y / 2 + 1) : above;
+#define SCATTER(finish) \
+    do { \
+        if (y % 2) AK_FN(depthwise_scatter_two)(above, below, w, dx, width, finish); \
+        else AK_FN(depthwise_scatter)(above, w + 48, dx, width, finish); \
+    } while (0)
+    if (finish == AK_STREAM) SCATTER(AK_STREAM);
+    else if (finish == AK_ADD) SCATTER(AK_ADD);
+    else SCATTER(AK_STORE);
+#undef SCATTER
 }
 
 // ------------------------------------------------------------------------------------------- 3x3, gradient of weights
@@ -167,6 +215,15 @@ AK_NOINLINE void AK_FN(depthwise_any_back_row)(
     const ak_depthwise_job *job, const float *dy, int y, const float *w, float *out) {
     const ak_conv *conv = job->conv;
     int s = conv->stride;
+    if (job->dy.h == 1 && job->dy.w == 1 && conv->pad == 0) {
+        // The global convolution: each input meets one tap, those that the kernel does not reach none.
+        ak_vec g = ak_load(dy);
+        for (int x = 0; x < conv->w; x++) {
+            ak_vec value = y < conv->kh && x < conv->kw ? g * ak_load(w + (y * conv->kw + x) * 16) : ak_zero();
+            ak_store(out + x * 16, job->accumulate ? ak_load(out + x * 16) + value : value);
+        }
+        return;
+    }
     for (int x = 0; x < conv->w; x++) {
         ak_vec sum = job->accumulate ? ak_load(out + x * 16) : ak_zero();
         for (int a = (y + conv->pad) % s; a < conv->kh; a += s) {
@@ -219,6 +276,7 @@ void AK_FN(ak_depthwise_forward_part)(void *context, int part, int parts) {
     long rows = (long)job->out.n * blocks * h, begin = ak_begin(rows, part, parts), end = ak_begin(rows, part + 1, parts);
     if (begin == end) return;
     bool three = conv->kh == 3 && conv->kw == 3 && conv->pad == 1;
+    ak_finish finish = ak_conv_streams(&job->out) ? AK_STREAM : AK_STORE;
     AK_FN(row_source) source;
     AK_FN(rows_prepare)(&source, &job->x, job->workspace + part * ak_depthwise_thread_floats(conv));
     for (long row = begin; row < end; row++) {
@@ -234,9 +292,10 @@ void AK_FN(ak_depthwise_forward_part)(void *context, int part, int parts) {
         int top = at.y * conv->stride - 1;
         const float *r0 = AK_FN(rows_get)(&source, top), *r1 = AK_FN(rows_get)(&source, top + 1);
         const float *r2 = AK_FN(rows_get)(&source, top + 2);
-        if (conv->stride == 1) AK_FN(depthwise_line_1)(r0, r1, r2, w, out, job->out.w, false);
-        else AK_FN(depthwise_line_2)(r0, r1, r2, w, out, job->out.w);
+        if (conv->stride == 1) AK_FN(depthwise_line_1)(r0, r1, r2, w, out, job->out.w, finish);
+        else AK_FN(depthwise_line_2)(r0, r1, r2, w, out, job->out.w, job->x.halo ? job->x.row : 0, finish);
     }
+    if (finish == AK_STREAM) ak_stream_fence();
 }
 
 void AK_FN(ak_depthwise_backward_part)(void *context, int part, int parts);
@@ -249,6 +308,7 @@ void AK_FN(ak_depthwise_backward_part)(void *context, int part, int parts) {
     bool three = conv->kh == 3 && conv->kw == 3 && conv->pad == 1;
     AK_FN(row_source) source;
     AK_FN(rows_prepare)(&source, &job->dy, job->workspace + part * ak_depthwise_thread_floats(conv));
+    ak_finish finish = job->accumulate ? AK_ADD : ak_conv_streams(&job->out) ? AK_STREAM : AK_STORE;
     _Alignas(64) float flipped[9 * 16];
     for (long row = begin; row < end; row++) {
         AK_FN(row_place) at = AK_FN(row_at)(row, blocks, h);
@@ -262,13 +322,14 @@ void AK_FN(ak_depthwise_backward_part)(void *context, int part, int parts) {
         if (!three) {
             AK_FN(depthwise_any_back_row)(job, source.plane, at.y, w, out);
         } else if (conv->stride == 2) {
-            AK_FN(depthwise_scatter_row)(&source, at.y, w, out, conv->w, job->accumulate);
+            AK_FN(depthwise_scatter_row)(&source, at.y, w, out, conv->w, finish);
         } else {
             const float *r0 = AK_FN(rows_get)(&source, at.y - 1), *r1 = AK_FN(rows_get)(&source, at.y);
             const float *r2 = AK_FN(rows_get)(&source, at.y + 1);
-            AK_FN(depthwise_line_1)(r0, r1, r2, flipped, out, conv->w, job->accumulate);
+            AK_FN(depthwise_line_1)(r0, r1, r2, flipped, out, conv->w, finish);
         }
     }
+    if (finish == AK_STREAM) ak_stream_fence();
 }
 
 void AK_FN(ak_depthwise_gradient_part)(void *context, int part, int parts);

@@ -67,6 +67,7 @@ size_t ak_gemm_workspace_bytes(const ak_conv *conv, int n, int threads) {
 static void run(ak_pool *pool, ak_gemm_job *job) {
     long tiles = ((long)job->gather.in.n * job->gather.rows * job->gather.cols + AK_GEMM_TILE_MAX - 1) / AK_GEMM_TILE_MAX;
     job->split = ak_split_make(ak_pool_threads(pool), tiles, (ak_blocks(job->gather.out.c) + 1) / 2);
+    job->stream = !job->accumulate && ak_conv_streams(&job->gather.out);
     ak_pool_run(pool, AK_DISPATCH(ak_gemm_part), job);
 }
 

@@ -2,6 +2,8 @@
 #ifndef ACUITY_CONV_GEMM_H
 #define ACUITY_CONV_GEMM_H
 
+#include <limits.h>
+
 #include "conv_internal.h"
 
 /// The widest register tile of any instruction set, in output positions.
@@ -37,7 +39,7 @@ typedef struct {
 typedef struct {
     ak_gather gather;
     const float *weights; // [output block][tap][input block of its range][16 in][16 out]
-    bool accumulate, border;
+    bool accumulate, border, stream;
     ak_split split;
     float *workspace; // per thread: panel, then positions
 } ak_gemm_job;

@@ -48,23 +48,27 @@ AK_NOINLINE void AK_FN(gemm_gather)(
     const ak_gather *g, ak_range range, int s0, int s1, const ak_position *at, int count, int width, bool inside,
     float *panel) {
     const float *data = ak_floats(&g->in);
+    long offsets[AK_GEMM_GRADIENT_POSITIONS];
     for (int s = s0; s < s1;) {
         int tap = s / range.count, block = s % range.count, blocks = ak_min(range.count - block, s1 - s);
         int dy = g->row0 + tap / g->taps_cols * g->step, dx = g->col0 + tap % g->taps_cols * g->step;
-        const float *base = data + (range.first + block) * g->in.block + dy * g->in.row + dx * 16;
+        long shift = dy * g->in.row + dx * 16;
+        bool all = true;
         for (int p = 0; p < width; p++) {
             const ak_position *q = &at[p < count ? p : 0];
-            float *to = panel + p * 16;
             bool valid = inside
                 || (q->row + dy >= 0 && q->row + dy < g->in.h && q->col + dx >= 0 && q->col + dx < g->in.w);
-            if (valid) {
-                const float *from = base + q->in;
-                for (int b = 0; b < blocks; b++) ak_store(to + (long)b * width * 16, ak_load(from + b * g->in.block));
-            } else {
-                for (int b = 0; b < blocks; b++) ak_store(to + (long)b * width * 16, ak_zero());
-            }
+            offsets[p] = valid ? q->in + shift : LONG_MIN;
+            all &= valid;
         }
-        panel += (long)blocks * width * 16;
+        for (int b = 0; b < blocks; b++, panel += (long)width * 16) {
+            const float *from = data + (range.first + block + b) * g->in.block;
+            if (all)
+                for (int p = 0; p < width; p++) ak_store(panel + p * 16, ak_load(from + offsets[p]));
+            else
+                for (int p = 0; p < width; p++)
+                    ak_store(panel + p * 16, offsets[p] == LONG_MIN ? ak_zero() : ak_load(from + offsets[p]));
+        }
         s += blocks;
     }
 }
@@ -72,7 +76,7 @@ AK_NOINLINE void AK_FN(gemm_gather)(
 /// TILE positions x `pair` output blocks; `steps` reduction steps of 16.
 AK_INLINE void AK_FN(gemm_tile)(
     const float *panel, const float *w0, const float *w1, int steps, float *y0, float *y1, const ak_position *at,
-    int count, bool add, const int pair) {
+    int count, ak_finish finish, const int pair) {
     ak_vec a[TILE], b[TILE];
     AK_UNROLL for (int p = 0; p < TILE; p++) a[p] = b[p] = ak_zero();
     for (int s = 0; s < steps; s++, panel += TILE * 16) {
@@ -87,27 +91,34 @@ AK_INLINE void AK_FN(gemm_tile)(
             }
         }
     }
-    AK_UNROLL for (int p = 0; p < TILE; p++)
-        if (p < count) {
-            float *q = y0 + at[p].out;
-            ak_store(q, add ? ak_load(q) + a[p] : a[p]);
-            if (pair == 2) {
-                q = y1 + at[p].out;
-                ak_store(q, add ? ak_load(q) + b[p] : b[p]);
-            }
+#define FINISH(operation) \
+    AK_UNROLL for (int p = 0; p < TILE; p++) \
+        if (p < count) { \
+            operation(y0 + at[p].out, a[p]); \
+            if (pair == 2) operation(y1 + at[p].out, b[p]); \
         }
+#define ADD(q, value) ak_store(q, ak_load(q) + (value))
+    if (finish == AK_STREAM) {
+        FINISH(ak_stream)
+    } else if (finish == AK_ADD) {
+        FINISH(ADD)
+    } else {
+        FINISH(ak_store)
+    }
+#undef ADD
+#undef FINISH
 }
 
 AK_NOINLINE void AK_FN(gemm_tile_1)(
-    const float *panel, const float *w, int steps, float *y, const ak_position *at, int count, bool add) {
-    AK_FN(gemm_tile)(panel, w, w, steps, y, y, at, count, add, 1);
+    const float *panel, const float *w, int steps, float *y, const ak_position *at, int count, ak_finish finish) {
+    AK_FN(gemm_tile)(panel, w, w, steps, y, y, at, count, finish, 1);
 }
 
 #if PAIR == 2
 AK_NOINLINE void AK_FN(gemm_tile_2)(
     const float *panel, const float *w0, const float *w1, int steps, float *y0, float *y1, const ak_position *at,
-    int count, bool add) {
-    AK_FN(gemm_tile)(panel, w0, w1, steps, y0, y1, at, count, add, 2);
+    int count, ak_finish finish) {
+    AK_FN(gemm_tile)(panel, w0, w1, steps, y0, y1, at, count, finish, 2);
 }
 #endif
 
@@ -130,7 +141,7 @@ AK_NOINLINE void AK_FN(gemm_run)(const ak_gemm_job *job, ak_range range, int k0,
         int s0 = 0;
         do {
             int s1 = ak_min(s0 + chunk, steps);
-            bool add = job->accumulate || s0 > 0;
+            ak_finish finish = job->accumulate || s0 > 0 ? AK_ADD : steps <= chunk && job->stream ? AK_STREAM : AK_STORE;
             long panel_tile = (long)(s1 - s0) * TILE * 16;
             for (int i = 0; i < held; i++)
                 AK_FN(gemm_gather)(
@@ -145,11 +156,11 @@ AK_NOINLINE void AK_FN(gemm_run)(const ak_gemm_job *job, ak_range range, int k0,
 #if PAIR == 2
                     if (pair == 2) {
                         AK_FN(gemm_tile_2)(
-                            panel + i * panel_tile, w, w + weights_block, s1 - s0, yk, yk + g->out.block, q, valid, add);
+                            panel + i * panel_tile, w, w + weights_block, s1 - s0, yk, yk + g->out.block, q, valid, finish);
                         continue;
                     }
 #endif
-                    AK_FN(gemm_tile_1)(panel + i * panel_tile, w, s1 - s0, yk, q, valid, add);
+                    AK_FN(gemm_tile_1)(panel + i * panel_tile, w, s1 - s0, yk, q, valid, finish);
                 }
                 k += pair;
             }
@@ -193,6 +204,7 @@ void AK_FN(ak_gemm_part)(void *context, int part, int parts) {
         AK_FN(gemm_run)(job, range, k, end, t0, t1, panel);
         k = end;
     }
+    if (job->stream) ak_stream_fence();
 }
 
 // ------------------------------------------------------------------------------------------- gradient of the weights

@@ -22,6 +22,15 @@ ak_range ak_group_range(int block, int out, int in, int groups);
 /// The largest count of any output block.
 int ak_group_range_max(int out, int in, int groups);
 
+/// Whether an output map is so large that it is better written past the caches: what reads it next finds nothing of it
+/// there, and each line need not be read before it is overwritten.
+static inline bool ak_conv_streams(const ak_map *y) {
+    return (size_t)y->n * (size_t)y->image * sizeof(float) >= (size_t)32 << 20;
+}
+
+/// How a tile leaves its sums in the output.
+typedef enum { AK_STORE, AK_ADD, AK_STREAM } ak_finish;
+
 /// Each family: does it take this geometry, bytes of packed weights, bytes of workspace, and the three directions.
 /// conv_gemm takes everything.
 #define AK_CONV_FAMILY(family) \

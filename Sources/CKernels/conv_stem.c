@@ -32,7 +32,8 @@ void ak_stem_forward(
     ak_pool *pool, const ak_conv *conv, const float *images, int n, const float *weights, ak_map y, void *workspace) {
     check(conv, &y, n);
     int taps = tap_count(conv);
-    ak_stem_job job = {.conv = conv, .images = images, .n = n, .y = y, .lines = workspace};
+    ak_stem_job job = {
+        .conv = conv, .images = images, .n = n, .y = y, .stream = ak_conv_streams(&y), .lines = workspace};
     float *packed = job.lines + ak_pool_threads(pool) * ak_stem_thread_floats(conv);
     for (int k = 0; k < ak_blocks(conv->k) * 16; k++)
         for (int t = 0; t < taps; t++)

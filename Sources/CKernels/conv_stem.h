@@ -17,6 +17,7 @@ typedef struct {
     int n;
     const float *weights; // forward: [block][tap][16]
     ak_map y;             // forward: written; backward: dy
+    bool stream;          // y is written past the caches
     float *lines;         // per thread
     float *partial;       // [thread][block][tap, rounded up][16]
 } ak_stem_job;

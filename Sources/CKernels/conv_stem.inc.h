@@ -45,7 +45,7 @@ AK_NOINLINE void AK_FN(stem_lines)(const ak_stem_job *job, int n, int y, float *
 
 AK_INLINE void AK_FN(stem_tile)(
     const float *const *at, int taps, long x, const float *w0, const float *w1, float *y0, float *y1, int count,
-    const int pair) {
+    bool stream, const int pair) {
     ak_vec a[TILE], b[TILE];
     AK_UNROLL for (int p = 0; p < TILE; p++) a[p] = b[p] = ak_zero();
     for (int t = 0; t < taps; t++) {
@@ -57,29 +57,39 @@ AK_INLINE void AK_FN(stem_tile)(
             if (pair == 2) b[p] = ak_fma(s, v, b[p]);
         }
     }
-    AK_UNROLL for (int p = 0; p < TILE; p++)
-        if (p < count) {
-            ak_store(y0 + p * 16, a[p]);
-            if (pair == 2) ak_store(y1 + p * 16, b[p]);
+#define FINISH(operation) \
+    AK_UNROLL for (int p = 0; p < TILE; p++) \
+        if (p < count) { \
+            operation(y0 + p * 16, a[p]); \
+            if (pair == 2) operation(y1 + p * 16, b[p]); \
         }
+    if (stream) {
+        FINISH(ak_stream)
+    } else {
+        FINISH(ak_store)
+    }
+#undef FINISH
 }
 
 /// One or two output blocks of one output row.
 AK_INLINE void AK_FN(stem_row)(
-    const float *const *at, int taps, const float *w, float *y, long block, int width, const int pair) {
+    const float *const *at, int taps, const float *w, float *y, long block, int width, bool stream,
+    const int pair) {
     const float *w1 = pair == 2 ? w + (long)taps * 16 : w;
     float *y1 = pair == 2 ? y + block : y;
     for (int x = 0; x < width; x += TILE)
-        AK_FN(stem_tile)(at, taps, x, w, w1, y + x * 16, y1 + x * 16, ak_min(TILE, width - x), pair);
+        AK_FN(stem_tile)(at, taps, x, w, w1, y + x * 16, y1 + x * 16, ak_min(TILE, width - x), stream, pair);
 }
 
-AK_NOINLINE void AK_FN(stem_row_1)(const float *const *at, int taps, const float *w, float *y, int width) {
-    AK_FN(stem_row)(at, taps, w, y, 0, width, 1);
+AK_NOINLINE void AK_FN(stem_row_1)(
+    const float *const *at, int taps, const float *w, float *y, int width, bool stream) {
+    AK_FN(stem_row)(at, taps, w, y, 0, width, stream, 1);
 }
 
 #if PAIR == 2
-AK_NOINLINE void AK_FN(stem_row_2)(const float *const *at, int taps, const float *w, float *y, long block, int width) {
-    AK_FN(stem_row)(at, taps, w, y, block, width, 2);
+AK_NOINLINE void AK_FN(stem_row_2)(
+    const float *const *at, int taps, const float *w, float *y, long block, int width, bool stream) {
+    AK_FN(stem_row)(at, taps, w, y, block, width, stream, 2);
 }
 #endif
 
@@ -99,26 +109,49 @@ void AK_FN(ak_stem_forward_part)(void *context, int part, int parts) {
             float *to = ak_floats(&job->y) + ak_interior(&job->y, n, k) + y * job->y.row;
             const float *w = job->weights + (long)k * taps * 16;
 #if PAIR == 2
-            if (pair == 2) AK_FN(stem_row_2)(at, taps, w, to, job->y.block, job->y.w);
+            if (pair == 2) AK_FN(stem_row_2)(at, taps, w, to, job->y.block, job->y.w, job->stream);
             else
 #endif
-                AK_FN(stem_row_1)(at, taps, w, to, job->y.w);
+                AK_FN(stem_row_1)(at, taps, w, to, job->y.w, job->stream);
             for (int i = 0; i < pair; i++) ak_zero_row_border(&job->y, n, k + i, y);
             k += pair;
         }
     }
+    if (job->stream) ak_stream_fence();
 }
 
-/// Adds to GROUP taps' sums what one row of dy gives.
-AK_NOINLINE void AK_FN(stem_gradient_row)(const float *const *at, const float *dy, int width, float *sums) {
-    ak_vec sum[GROUP];
-    AK_UNROLL for (int t = 0; t < GROUP; t++) sum[t] = ak_load(sums + t * 16);
-    _Pragma("clang loop unroll_count(2)") for (int p = 0; p < width; p++) {
-        ak_vec g = ak_load(dy + p * 16);
-        AK_UNROLL for (int t = 0; t < GROUP; t++) sum[t] = ak_fma(ak_splat(at[t][p]), g, sum[t]);
+/// Adds to GROUP taps' sums what one row of dy gives, for `pair` output blocks.
+AK_INLINE void AK_FN(stem_gradient_row)(
+    const float *const *at, const float *dy0, const float *dy1, int width, float *sums0, float *sums1, const int pair) {
+    ak_vec a[GROUP], b[GROUP];
+    AK_UNROLL for (int t = 0; t < GROUP; t++) {
+        a[t] = ak_load(sums0 + t * 16);
+        b[t] = ak_load(sums1 + t * 16);
     }
-    AK_UNROLL for (int t = 0; t < GROUP; t++) ak_store(sums + t * 16, sum[t]);
+    _Pragma("clang loop unroll_count(2)") for (int p = 0; p < width; p++) {
+        ak_vec g0 = ak_load(dy0 + p * 16), g1 = ak_load(dy1 + p * 16);
+        AK_UNROLL for (int t = 0; t < GROUP; t++) {
+            ak_vec x = ak_splat(at[t][p]);
+            a[t] = ak_fma(x, g0, a[t]);
+            if (pair == 2) b[t] = ak_fma(x, g1, b[t]);
+        }
+    }
+    AK_UNROLL for (int t = 0; t < GROUP; t++) {
+        ak_store(sums0 + t * 16, a[t]);
+        if (pair == 2) ak_store(sums1 + t * 16, b[t]);
+    }
 }
+
+AK_NOINLINE void AK_FN(stem_gradient_row_1)(const float *const *at, const float *dy, int width, float *sums) {
+    AK_FN(stem_gradient_row)(at, dy, dy, width, sums, sums, 1);
+}
+
+#if PAIR == 2
+AK_NOINLINE void AK_FN(stem_gradient_row_2)(
+    const float *const *at, const float *dy0, const float *dy1, int width, float *sums0, float *sums1) {
+    AK_FN(stem_gradient_row)(at, dy0, dy1, width, sums0, sums1, 2);
+}
+#endif
 
 void AK_FN(ak_stem_gradient_part)(void *context, int part, int parts);
 void AK_FN(ak_stem_gradient_part)(void *context, int part, int parts) {
@@ -136,10 +169,20 @@ void AK_FN(ak_stem_gradient_part)(void *context, int part, int parts) {
     for (long row = ak_begin(rows, part, parts); row < ak_begin(rows, part + 1, parts); row++) {
         int n = (int)(row / h), y = (int)(row % h);
         AK_FN(stem_lines)(job, n, y, lines, at);
-        for (int k = 0; k < blocks; k++) {
+        for (int k = 0; k < blocks;) {
+            int pair = ak_min(PAIR, blocks - k);
             const float *dy = ak_floats(&job->y) + ak_interior(&job->y, n, k) + y * job->y.row;
-            for (int t = 0; t < taps; t += GROUP)
-                AK_FN(stem_gradient_row)(at + t, dy, job->y.w, partial + ((long)k * held + t) * 16);
+            for (int t = 0; t < taps; t += GROUP) {
+                float *sums = partial + ((long)k * held + t) * 16;
+#if PAIR == 2
+                if (pair == 2) {
+                    AK_FN(stem_gradient_row_2)(at + t, dy, dy + job->y.block, job->y.w, sums, sums + (long)held * 16);
+                    continue;
+                }
+#endif
+                AK_FN(stem_gradient_row_1)(at + t, dy, job->y.w, sums);
+            }
+            k += pair;
         }
     }
 }

@@ -62,8 +62,8 @@ void ak_winograd_pack(ak_pool *pool, const ak_conv *conv, const float *weights, 
 
 static void run(ak_pool *pool, const ak_map *in, const ak_map *out, const float *weights, bool accumulate, void *workspace) {
     ak_winograd_job job = {
-        .in = *in, .out = *out, .weights = weights, .accumulate = accumulate, .workspace = workspace,
-        .panel = panel_make(in->c, out->c)};
+        .in = *in, .out = *out, .weights = weights, .accumulate = accumulate, .stream = !accumulate && ak_conv_streams(out),
+        .workspace = workspace, .panel = panel_make(in->c, out->c)};
     long tiles = (long)in->n * ((in->h + 3) / 4) * ((in->w + 3) / 4);
     job.split = ak_split_make(ak_pool_threads(pool), (tiles + 3) / 4, (ak_blocks(out->c) + 1) / 2);
     job.thread_floats = thread_floats(&job.panel);

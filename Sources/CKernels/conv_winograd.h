@@ -18,7 +18,7 @@ typedef struct {
 typedef struct {
     ak_map in, out;
     const float *weights; // [point][out block][in channel][16]
-    bool accumulate;
+    bool accumulate, stream;
     ak_split split;
     ak_winograd_panel panel;
     float *workspace; // per thread: transformed inputs, then products

@@ -112,7 +112,7 @@ AK_NOINLINE void AK_FN(winograd_output_gradient)(const float *dy, long row, floa
 
 /// 36 points to the first `rows` x `cols` of 4x4 outputs.
 AK_INLINE void AK_FN(winograd_output_any)(
-    const float *m, long stride, float *y, long row, int rows, int cols, const bool add) {
+    const float *m, long stride, float *y, long row, int rows, int cols, const ak_finish finish) {
     ak_vec t[4][6];
     AK_UNROLL for (int j = 0; j < 6; j++) {
         ak_vec d[6], o[4];
@@ -126,19 +126,24 @@ AK_INLINE void AK_FN(winograd_output_any)(
         AK_UNROLL for (int j = 0; j < 4; j++)
             if (i < rows && j < cols) {
                 float *to = y + i * row + j * 16;
-                ak_store(to, add ? ak_load(to) + o[j] : o[j]);
+                if (finish == AK_STREAM) ak_stream(to, o[j]);
+                else ak_store(to, finish == AK_ADD ? ak_load(to) + o[j] : o[j]);
             }
     }
 }
 
 AK_NOINLINE void AK_FN(winograd_output)(const float *m, long stride, float *y, long row) {
-    AK_FN(winograd_output_any)(m, stride, y, row, 4, 4, false);
+    AK_FN(winograd_output_any)(m, stride, y, row, 4, 4, AK_STORE);
+}
+
+AK_NOINLINE void AK_FN(winograd_output_stream)(const float *m, long stride, float *y, long row) {
+    AK_FN(winograd_output_any)(m, stride, y, row, 4, 4, AK_STREAM);
 }
 
 AK_NOINLINE void AK_FN(winograd_output_edge)(
     const float *m, long stride, float *y, long row, int rows, int cols, bool add) {
-    if (add) AK_FN(winograd_output_any)(m, stride, y, row, rows, cols, true);
-    else AK_FN(winograd_output_any)(m, stride, y, row, rows, cols, false);
+    if (add) AK_FN(winograd_output_any)(m, stride, y, row, rows, cols, AK_ADD);
+    else AK_FN(winograd_output_any)(m, stride, y, row, rows, cols, AK_STORE);
 }
 
 // ------------------------------------------------------------------------------------------------------------- tiles
@@ -307,13 +312,16 @@ void AK_FN(ak_winograd_part)(void *context, int part, int parts) {
             for (int k = k0; k < k1; k++) {
                 const float *from = m + ((long)(k - k0) * tiles + t) * 16;
                 float *to = ak_floats(out) + ak_interior(out, at.n, k) + at.y * out->row + at.x * 16;
-                if (rows == 4 && cols == 4 && !job->accumulate)
+                if (rows == 4 && cols == 4 && job->stream)
+                    AK_FN(winograd_output_stream)(from, job->panel.out, to, out->row);
+                else if (rows == 4 && cols == 4 && !job->accumulate)
                     AK_FN(winograd_output)(from, job->panel.out, to, out->row);
                 else
                     AK_FN(winograd_output_edge)(from, job->panel.out, to, out->row, rows, cols, job->accumulate);
             }
         }
     }
+    if (job->stream) ak_stream_fence();
 }
 
 // ------------------------------------------------------------------------------------------- gradient of the weights

@@ -45,6 +45,13 @@ typedef struct {
 /// Loads and stores of 64-byte-aligned addresses, and of any float's address.
 #define ak_load(p) (*(const ak_vec *)(p))
 #define ak_store(p, value) (*(ak_vec *)(p) = (value))
+/// A store past the caches; ak_stream_fence() must follow before another thread reads.
+#define ak_stream(p, value) __builtin_nontemporal_store((ak_vec)(value), (ak_vec *)(p))
+#if defined(__x86_64__)
+#define ak_stream_fence() __builtin_ia32_sfence()
+#else
+#define ak_stream_fence() __atomic_thread_fence(__ATOMIC_SEQ_CST)
+#endif
 #define ak_load_unaligned(p) (((const ak_vec_unaligned *)(p))->v)
 #define ak_store_unaligned(p, value) (((ak_vec_unaligned *)(p))->v = (value))
 #define ak_zero() ((ak_vec){0})
