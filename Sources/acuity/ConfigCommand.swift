@@ -1,5 +1,7 @@
 import ArgumentParser
+import FaceData
 import Foundation
+import Networks
 import Recipes
 import Training
 

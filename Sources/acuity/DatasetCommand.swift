@@ -3,6 +3,7 @@ import FaceData
 import Figures
 import Foundation
 import Telemetry
+import Tensors
 import Training
 
 struct Dataset: ParsableCommand {

@@ -4,6 +4,8 @@ import Collectives
 import Evaluation
 import FaceData
 import Foundation
+import Layers
+import Networks
 import Recipes
 import Telemetry
 import Tensors

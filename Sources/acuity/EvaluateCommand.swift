@@ -4,6 +4,7 @@ import Evaluation
 import FaceData
 import Figures
 import Foundation
+import Layers
 import Logging
 import Networks
 import Recipes

@@ -9,7 +9,13 @@ import Tensors
 import Training
 
 extension ProgressStyle: ExpressibleByArgument {}
-extension Logger.Level: @retroactive ExpressibleByArgument {}
+
+/// swift-log's levels, as an option.
+enum LogLevel: String, CaseIterable, ExpressibleByArgument {
+    case debug, info, notice, warning, error
+
+    var level: Logger.Level { Logger.Level(rawValue: rawValue)! }
+}
 
 /// What every command that computes takes.
 struct SessionOptions: ParsableArguments {
@@ -17,7 +23,7 @@ struct SessionOptions: ParsableArguments {
     var progress: ProgressStyle = .auto
 
     @Option(help: "The least severe log lines shown: debug, info, notice, warning, error.")
-    var logLevel: Logger.Level = .info
+    var logLevel: LogLevel = .info
 
     @Option(help: "Threads per rank; by default the processors of the affinity mask, shared by the ranks of the host.")
     var threads: Int?
@@ -74,7 +80,7 @@ enum Session {
     private static func environment(
         _ options: SessionOptions, _ communicator: any Communicator, threads: Int?
     ) -> RunEnvironment {
-        let level = communicator.rank == 0 ? options.logLevel : max(.warning, options.logLevel)
+        let level = communicator.rank == 0 ? options.logLevel.level : max(.warning, options.logLevel.level)
         let logger = Logger(label: "acuity") { StandardErrorLog(label: $0, level: level) }
         // Ranks that are bound have processors of their own; ranks that share all of them divide them.
         let available = ThreadPool.availableProcessors

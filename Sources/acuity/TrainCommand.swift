@@ -21,7 +21,7 @@ struct RecipeArguments: ParsableArguments {
         } catch {
             // Every rank finds the same error before the ranks have met: the launcher's rank 0 speaks.
             if ProcessInfo.processInfo.environment["OMPI_COMM_WORLD_RANK"] ?? "0" == "0" { Session.complain("\(error)") }
-            exit(Training.ExitCode.of(error))
+            Foundation.exit(Training.ExitCode.of(error))
         }
     }
 }
