@@ -28,6 +28,11 @@ package final class ReferenceExecution {
     package var statistics: [String: [Double]] = [:]
     package private(set) var gradients: [String: [Double]] = [:]
     package private(set) var imageGradient: [Double] = []
+    /// What keys the dropouts of the next pass.
+    package var key = Execution.Key(seed: 0, step: 0, firstImage: 0)
+    /// Distance of the last forward from the nearest kink: the least |z| that a PReLU met. Where it is far above the
+    /// rounding of fp32 or the step of a difference quotient, the derivative is the same on both sides of either.
+    package private(set) var kinkDistance = Double.infinity
     private var maps: [ReferenceMap] = []
     private var mode = Mode.training
 
@@ -44,6 +49,7 @@ package final class ReferenceExecution {
 
     package func forward(_ images: [Double], count: Int, mode: Mode, updateStatistics: Bool = true) -> [Double] {
         self.mode = mode
+        kinkDistance = .infinity
         maps = [ReferenceMap(count, graph.inputShape, images)]
         for step in graph.steps {
             let inputs = step.inputs.map { maps[$0] }
@@ -70,6 +76,9 @@ package final class ReferenceExecution {
         imageGradient = upstream[0]?.values ?? []
     }
 
+    /// The last forward's output of a node, (n, c, h, w).
+    package func activation(_ node: Graph.Node) -> [Double] { maps[node.index].values }
+
     // MARK: - Layers
 
     private func run(_ step: Graph.Step, _ x: [ReferenceMap], updateStatistics: Bool) -> ReferenceMap {
@@ -90,6 +99,7 @@ package final class ReferenceExecution {
             y.forEach { i, c, row, column in y[i, c, row, column] = x[0][i, c, 2 * row, 2 * column] }
             return y
         case is Flatten: return ReferenceMap(x[0].n, step.shape, x[0].values)
+        case let layer as Dropout: return drop(layer, x[0])
         case let layer as Linear:
             let weight = parameters[layer.weight.name]!
             let bias = layer.bias.map { parameters[$0.name]! }
@@ -127,9 +137,29 @@ package final class ReferenceExecution {
             dy.forEach { i, c, row, column in dx[i, c, 2 * row, 2 * column] = dy[i, c, row, column] }
             return [dx]
         case is Flatten: return [ReferenceMap(x[0].n, x[0].shape, dy.values)]
+        case let layer as Dropout: return [drop(layer, dy)]
         case let layer as Linear: return [linearBackward(layer, x[0], dy)]
         default: preconditionFailure("no reference for \(step.name)")
         }
+    }
+
+    /// The map times the mask and 1/(1 − p): unit i of the global batch is kept where the 24 high bits of the first word
+    /// of Philox's block at counter i reach p.
+    private func drop(_ layer: Dropout, _ x: ReferenceMap) -> ReferenceMap {
+        guard mode == .training, layer.probability > 0 else { return x }
+        var stream = RandomStream(seed: key.seed, purpose: .dropout, index: layer.index, step: key.step)
+        let word: UInt64 = stream.next()
+        let first = key.firstImage * UInt64(x.shape.count)
+        var y = x
+        for i in y.values.indices {
+            let index = first + UInt64(i)
+            let block = RandomStream.philox(
+                counter: (UInt32(truncatingIfNeeded: index), UInt32(truncatingIfNeeded: index >> 32), 0, 0),
+                key: (UInt32(truncatingIfNeeded: word), UInt32(truncatingIfNeeded: word >> 32)))
+            let kept = Float(block.0 >> 8) * 0x1p-24 >= layer.probability
+            y.values[i] = kept ? y.values[i] / (1 - Double(layer.probability)) : 0
+        }
+        return y
     }
 
     private func linearBackward(_ layer: Linear, _ x: ReferenceMap, _ dy: ReferenceMap) -> ReferenceMap {
@@ -193,7 +223,10 @@ package final class ReferenceExecution {
             let inverse = 1 / (m.variance + layer.epsilon).squareRoot()
             x[0].forEach(channel: c) { i in
                 var value = (x[0].values[i] - m.mean) * inverse * gamma + beta
-                if let slope, value <= 0 { value *= slope }
+                if let slope {
+                    kinkDistance = min(kinkDistance, abs(value))
+                    if value <= 0 { value *= slope }
+                }
                 y.values[i] = value + (layer.hasResidual ? x[1].values[i] : 0)
             }
         }
@@ -205,13 +238,13 @@ package final class ReferenceExecution {
         var dGamma = [Double](repeating: 0, count: layer.channels)
         var dBeta = dGamma
         var dSlope = dGamma
+        var g = dy.values
         for c in 0..<layer.channels {
             let m = used(layer, x[0], c)
             let gamma = layer.scale.map { parameters[$0.name]![c] } ?? 1
             let beta = layer.shift.map { parameters[$0.name]![c] } ?? 0
             let slope = layer.slope.map { parameters[$0.name]![c] }
             let inverse = 1 / (m.variance + layer.epsilon).squareRoot()
-            var g: [Int: Double] = [:]
             x[0].forEach(channel: c) { i in
                 let hat = (x[0].values[i] - m.mean) * inverse
                 let z = hat * gamma + beta
@@ -227,9 +260,9 @@ package final class ReferenceExecution {
             x[0].forEach(channel: c) { i in
                 if mode == .training {
                     let hat = (x[0].values[i] - m.mean) * inverse
-                    dx.values[i] = gamma * inverse / m.samples * (m.samples * g[i]! - dBeta[c] - hat * dGamma[c])
+                    dx.values[i] = gamma * inverse / m.samples * (m.samples * g[i] - dBeta[c] - hat * dGamma[c])
                 } else {
-                    dx.values[i] = gamma * inverse * g[i]!
+                    dx.values[i] = gamma * inverse * g[i]
                 }
             }
         }
