@@ -78,8 +78,10 @@ import Testing
         let graph = graph(0.4)
         let pool = ThreadPool(threads: 2)
         let execution = Execution(graph, batch: 4, purpose: .training, pool: pool)
-        let ones = [Float](repeating: 1, count: 4 * Self.input.count)
-        let outputs = Array(execution.forward(ones, count: 4, mode: .training, key: key).floats)
+        let ones = Tensor([4, Self.input.count])
+        ones.fill(1)
+        defer { withExtendedLifetime(ones) {} }
+        let outputs = Array(execution.forward(ones.pointer, count: 4, mode: .training, key: key).floats)
         execution.outputGradient(count: 4).fill(1)
         execution.backward()
         // On images of ones the gradient of a central weight is the sum of its channel's masked units: the output's.

@@ -65,8 +65,10 @@ import Testing
         let graph = deepGraph()
         let executions = (0..<2).map { _ in Execution(graph, batch: 3, purpose: .training, pool: pool) }
         let data = [1, 2].map { GraphCase.deep.data(3, seed: UInt64($0)) }
+        let images = data.map { Tensor([3, GraphCase.deep.input.count], $0.images) }
+        defer { withExtendedLifetime(images) {} }
         for view in 0..<2 {
-            let outputs = executions[view].forward(data[view].images, count: 3, mode: .training)
+            let outputs = executions[view].forward(images[view].pointer, count: 3, mode: .training)
             #expect(Array(outputs.floats) == alone[view].outputs)
         }
         // Both forwards have run: backward finds each view's own maps and batch statistics.
@@ -132,7 +134,9 @@ import Testing
         assignGradients(graph)
         graph.parametersChanged(pool)
         let execution = Execution(graph, batch: 2, purpose: .training, pool: pool)
-        execution.forward([Float](repeating: 0.5, count: 2 * 45), count: 2, mode: .training)
+        let images = Tensor([2, 45], [Float](repeating: 0.5, count: 90))
+        defer { withExtendedLifetime(images) {} }
+        execution.forward(images.pointer, count: 2, mode: .training)
         execution.outputGradient(count: 2).fill(1)
         var done: [Int] = []
         execution.backward { done.append($0) }
