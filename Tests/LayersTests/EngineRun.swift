@@ -58,24 +58,24 @@ struct EngineRun: Equatable {
 
     /// The bits, so that NaN equals NaN and −0 differs from 0.
     var bits: [[UInt32]] {
-        ([outputs] + gradients.sorted { $0.key < $1.key }.map(\.value) + statistics.sorted { $0.key < $1.key }.map(\.value))
-            .map { $0.map(\.bitPattern) }
+        let state = [gradients, statistics].flatMap { $0.sorted { $0.key < $1.key }.map(\.value) }
+        return ([outputs] + state).map { $0.map(\.bitPattern) }
     }
 
     /// Holds outputs, gradients and statistics against the oracle's last pass.
     ///
-    /// - Parameter tolerance: of ‖difference‖ to ‖reference‖, tensor by tensor. A gradient that is far below the largest
-    ///   one is a sum that cancels: what counts is the size of its summands, for which 1e-3 of the largest stands.
-    func expect(
-        _ oracle: ReferenceExecution, _ expected: [Double], factor: Double = 1, tolerance: Double, _ comment: String
-    ) {
+    /// - Parameters:
+    ///   - expected: the oracle's outputs.
+    ///   - tolerance: of ‖difference‖ to ‖reference‖, tensor by tensor. A gradient that is far below the largest one is a
+    ///     sum that cancels: what counts is the size of its summands, for which 1e-3 of the largest stands.
+    func expect(_ oracle: ReferenceExecution, _ expected: [Double], tolerance: Double, _ comment: String) {
         let error = relativeError(outputs.map(Double.init), expected)
         #expect(error < tolerance, "\(comment): outputs differ by \(error)")
         let largest = gradients.keys.map { norm(oracle.gradients[$0]!) }.max() ?? 0
         for (name, values) in gradients {
-            let reference = oracle.gradients[name]!.map { factor * $0 }
+            let reference = oracle.gradients[name]!
             let difference = norm(zip(values, reference).map { Double($0) - $1 })
-            let scale = max(norm(reference), 1e-3 * factor * largest)
+            let scale = max(norm(reference), 1e-3 * largest)
             #expect(difference < tolerance * scale, "\(comment): gradient of \(name) differs by \(difference / scale)")
         }
         for (name, values) in statistics {

@@ -234,12 +234,13 @@ extension GraphCase {
             short = graph.add("\(name).norm0", Normalization("\(name).norm0", outputs), short)
         }
         var y = graph.add("\(name).norm1", Normalization("\(name).norm1", inputs), x)
-        y = graph.add(
-            "\(name).conv1", Convolution("\(name).conv1", inputs, outputs, kernel: (3, 3), padding: 1, initializer: he()), y)
+        let conv1 = Convolution(
+            "\(name).conv1", inputs, outputs, kernel: (3, 3), padding: 1, initializer: he())
+        y = graph.add("\(name).conv1", conv1, y)
         y = graph.add("\(name).norm2", Normalization("\(name).norm2", outputs, slope: "\(name).slope"), y)
-        y = graph.add(
-            "\(name).conv2",
-            Convolution("\(name).conv2", outputs, outputs, kernel: (3, 3), stride: stride, padding: 1, initializer: he()), y)
+        let conv2 = Convolution(
+            "\(name).conv2", outputs, outputs, kernel: (3, 3), stride: stride, padding: 1, initializer: he())
+        y = graph.add("\(name).conv2", conv2, y)
         return graph.add("\(name).norm3", Normalization("\(name).norm3", outputs, residual: true), y, short)
     }
 
@@ -248,9 +249,9 @@ extension GraphCase {
         var y = graph.add(
             "\(name).conv1", Convolution("\(name).conv1", channels, middle, kernel: (1, 1), initializer: he()), x)
         y = graph.add("\(name).norm1", Normalization("\(name).norm1", middle, slope: "\(name).slope1"), y)
-        y = graph.add(
-            "\(name).conv2",
-            Convolution("\(name).conv2", middle, middle, kernel: (3, 3), padding: 1, groups: middle, initializer: he()), y)
+        let conv2 = Convolution(
+            "\(name).conv2", middle, middle, kernel: (3, 3), padding: 1, groups: middle, initializer: he())
+        y = graph.add("\(name).conv2", conv2, y)
         y = graph.add("\(name).norm2", Normalization("\(name).norm2", middle, slope: "\(name).slope2"), y)
         y = graph.add(
             "\(name).conv3", Convolution("\(name).conv3", middle, channels, kernel: (1, 1), initializer: he()), y)

@@ -40,7 +40,9 @@ package final class ReferenceExecution {
     package init(_ graph: Graph) {
         self.graph = graph
         for step in graph.steps {
-            for parameter in step.layer.parameters { parameters[parameter.name] = parameter.value.floats.map(Double.init) }
+            for parameter in step.layer.parameters {
+                parameters[parameter.name] = parameter.value.floats.map(Double.init)
+            }
             for buffer in step.layer.buffers where buffer.dtype == .float32 {
                 statistics[buffer.name] = buffer.value.floats.map(Double.init)
             }
@@ -107,7 +109,9 @@ package final class ReferenceExecution {
             for i in 0..<x[0].n {
                 for o in 0..<layer.outputs {
                     var sum = bias?[o] ?? 0
-                    for k in 0..<layer.inputs { sum += x[0].values[i * layer.inputs + k] * weight[o * layer.inputs + k] }
+                    for k in 0..<layer.inputs {
+                        sum += x[0].values[i * layer.inputs + k] * weight[o * layer.inputs + k]
+                    }
                     y.values[i * layer.outputs + o] = sum
                 }
             }
@@ -143,8 +147,8 @@ package final class ReferenceExecution {
         }
     }
 
-    /// The map times the mask and 1/(1 − p): unit i of the global batch is kept where the 24 high bits of the first word
-    /// of Philox's block at counter i reach p.
+    /// The map times the mask and 1/(1 − p): unit i of the global batch is kept where the 24 high bits of the first
+    /// word of Philox's block at counter i reach p.
     private func drop(_ layer: Dropout, _ x: ReferenceMap) -> ReferenceMap {
         guard mode == .training, layer.probability > 0 else { return x }
         var stream = RandomStream(seed: key.seed, purpose: .dropout, index: layer.index, step: key.step)
@@ -203,8 +207,8 @@ package final class ReferenceExecution {
     private func used(_ layer: Normalization, _ x: ReferenceMap, _ channel: Int) -> Moments {
         if mode == .training { return moments(x, channel) }
         return Moments(
-            mean: statistics[layer.runningMean.name]![channel], variance: statistics[layer.runningVariance.name]![channel],
-            samples: 1)
+            mean: statistics[layer.runningMean.name]![channel],
+            variance: statistics[layer.runningVariance.name]![channel], samples: 1)
     }
 
     private func normalize(_ layer: Normalization, _ x: [ReferenceMap], updateStatistics: Bool) -> ReferenceMap {
@@ -214,8 +218,9 @@ package final class ReferenceExecution {
             if mode == .training, updateStatistics {
                 let rate = layer.momentum
                 let unbiased = m.variance * m.samples / (m.samples - 1)
-                statistics[layer.runningMean.name]![c] += rate * (m.mean - statistics[layer.runningMean.name]![c])
-                statistics[layer.runningVariance.name]![c] += rate * (unbiased - statistics[layer.runningVariance.name]![c])
+                let (mean, variance) = (layer.runningMean.name, layer.runningVariance.name)
+                statistics[mean]![c] += rate * (m.mean - statistics[mean]![c])
+                statistics[variance]![c] += rate * (unbiased - statistics[variance]![c])
             }
             let gamma = layer.scale.map { parameters[$0.name]![c] } ?? 1
             let beta = layer.shift.map { parameters[$0.name]![c] } ?? 0
@@ -279,7 +284,9 @@ package final class ReferenceExecution {
         padding: Int, groups: Int
     ) -> ReferenceMap {
         var y = ReferenceMap(x.n, shape)
-        taps(x, shape, kernel, stride, padding, groups) { out, input, w in y.values[out] += x.values[input] * weight[w] }
+        taps(x, shape, kernel, stride, padding, groups) { out, input, w in
+            y.values[out] += x.values[input] * weight[w]
+        }
         return y
     }
 
@@ -316,8 +323,8 @@ package final class ReferenceExecution {
                                 for b in 0..<kernel.width {
                                     let z = column * stride - padding + b
                                     guard z >= 0, z < x.shape.width else { continue }
-                                    let input = ((i * x.shape.channels + channel) * x.shape.height + y) * x.shape.width + z
-                                    body(o, input, ((k * inputs + c) * kernel.height + a) * kernel.width + b)
+                                    let line = (i * x.shape.channels + channel) * x.shape.height + y
+                                    body(o, line * x.shape.width + z, ((k * inputs + c) * kernel.height + a) * kernel.width + b)
                                 }
                             }
                         }

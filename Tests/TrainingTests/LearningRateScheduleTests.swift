@@ -14,7 +14,9 @@ import Training
         return LearningRateSchedule(section, optimizer, globalBatch: 512, stepsPerEpoch: 1)
     }
 
-    private func expect(_ schedule: LearningRateSchedule, _ rates: [Double], _ location: SourceLocation = #_sourceLocation) {
+    private func expect(
+        _ schedule: LearningRateSchedule, _ rates: [Double], _ location: SourceLocation = #_sourceLocation
+    ) {
         for (step, rate) in rates.enumerated() {
             #expect(abs(schedule.rate(step: step) - rate) < 1e-12, "after \(step) updates", sourceLocation: location)
         }

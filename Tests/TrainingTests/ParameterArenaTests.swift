@@ -63,7 +63,7 @@ import Training
         let graph = try graph()
         func constants(_ arena: ParameterArena, _ name: String) -> ParameterArena.Run {
             let place = arena.parameters.first { $0.parameter.name == name }!.range
-            return arena.runs.first { $0.range.lowerBound <= place.lowerBound && place.upperBound <= $0.range.upperBound }!
+            return arena.runs.first { place.clamped(to: $0.range) == place }!
         }
         let plain = arena(graph)
         #expect(plain.runs.count == 1 && plain.runs[0].range == 0..<plain.parameters.last!.range.upperBound)

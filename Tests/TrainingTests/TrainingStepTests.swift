@@ -22,7 +22,8 @@ import Training
             network.initialize(seed: 2)
             let communicator = SoloCommunicator()
             classifier = ShardedClassifier<Float>(
-                classes: 10, dimension: 32, batch: 4, margin: ArcFace(), communicator: communicator, pool: pool, seed: 2)
+                classes: 10, dimension: 32, batch: 4, margin: ArcFace(), communicator: communicator, pool: pool,
+                seed: 2)
             var recipe = Recipe()
             recipe.optimizer.learningRate = 0.01
             recipe.optimizer.weightDecay = 0

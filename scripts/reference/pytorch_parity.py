@@ -3,8 +3,8 @@
 
 Weights and the batch come from a closed formula (`uniform` below) that the Swift test evaluates too, so only small
 numbers are stored: the weights' seed, the losses, and for every gradient tensor of the first step its norm and 16
-projections on vectors of random signs. The mean square of the differences of the projections estimates the squared norm of the difference of
-two tensors without bias. The same is done in float32, to show PyTorch's own rounding error.
+projections on vectors of random signs. The mean square of the differences of the projections estimates the squared
+norm of the difference of two tensors without bias. The same is done in float32, to show PyTorch's own rounding error.
 
   pytorch_parity.py OUTPUT_FOLDER [NETWORK ...]          (needs torch, numpy)
 """
@@ -113,7 +113,8 @@ class Bottleneck(nn.Module):
     def __init__(self, cin, cout, stride, expansion):
         super().__init__()
         mid = cin * expansion
-        self.conv = nn.Sequential(*unit(cin, mid, 1), *unit(mid, mid, 3, stride, 1, mid), *unit(mid, cout, 1, act=False))
+        self.conv = nn.Sequential(
+            *unit(cin, mid, 1), *unit(mid, mid, 3, stride, 1, mid), *unit(mid, cout, 1, act=False))
         self.residual = stride == 1 and cin == cout
 
     def forward(self, x):
