@@ -94,16 +94,21 @@ package final class Execution {
 
     /// Propagates `outputGradient` back through the last forward.
     ///
+    /// - Parameter accumulate: add to the parameters' gradients instead of replacing them.
+    package func backward(accumulate: Bool = false) { backward(accumulate: accumulate) { _ in } }
+
+    /// Propagates `outputGradient` back through the last forward.
+    ///
     /// - Parameters:
     ///   - accumulate: add to the parameters' gradients instead of replacing them.
     ///   - stepDone: called after each step, last to first, with its index: the gradients of its parameters are final.
-    package func backward(accumulate: Bool = false, stepDone: (Int) throws -> Void = { _ in }) rethrows {
+    package func backward(accumulate: Bool = false, stepDone: (Int) throws -> Void) rethrows {
         precondition(purpose == .training, "an inference execution keeps nothing for backward")
         context.accumulate = accumulate
         let count = context.batch
         for index in graph.steps.indices.reversed() {
             let step = graph.steps[index]
-            if let gradient = layout.gradients[index + 1] {
+            if layout.runsBackward[index], let gradient = layout.gradients[index + 1] {
                 let inputs = step.inputs.map { map(ofNode: $0, count: count) }
                 let targets = zip(layout.targets[index], step.inputs).map { target, node in
                     resolve(target, shape: graph.shape(Graph.Node(index: node)), count: count)
@@ -148,7 +153,7 @@ package final class Execution {
         let shape = graph.steps[graph.steps.count - 1].shape
         precondition(
             shape.height == 1 && shape.width == 1 && shape.channels % 16 == 0, "the output \(shape) is not a vector")
-        guard let buffer else { preconditionFailure("nothing is trained: there is no output gradient") }
+        guard let buffer else { preconditionFailure("an inference execution has no output gradient") }
         return Tensor([count, shape.channels], buffer: arena, byteOffset: layout.plan.offsets[buffer])
     }
 }

@@ -12,6 +12,8 @@ struct ExecutionLayout {
     private(set) var gradients: [Int?]
     /// By step and input.
     private(set) var targets: [[Target]]
+    /// By step: is there a trained parameter at or before it?
+    private(set) var runsBackward: [Bool]
     let plan: MemoryPlan
 
     /// Moments: step i runs forward at i and backward at 2·steps − i; the loss stands between, at `steps`.
@@ -20,6 +22,7 @@ struct ExecutionLayout {
         var requests: [MemoryPlan.Request] = []
         activations = [nil]
         gradients = [Int?](repeating: nil, count: count + 1)
+        runsBackward = [Bool](repeating: false, count: count)
         targets = graph.steps.map { [Target](repeating: .none, count: $0.inputs.count) }
 
         for (index, step) in graph.steps.enumerated() {
@@ -39,14 +42,14 @@ struct ExecutionLayout {
 
         if training {
             let needed = Self.nodesThatNeedGradients(graph)
-            if needed[count] {
-                gradients[count] = requests.count
-                requests.append(
-                    .init(byteCount: graph.steps[count - 1].shape.byteCount(batch: batch), lifetime: count...count))
-            }
+            // An objective writes this one even where nothing of the backbone is trained.
+            gradients[count] = requests.count
+            requests.append(
+                .init(byteCount: graph.steps[count - 1].shape.byteCount(batch: batch), lifetime: count...count))
             for index in graph.steps.indices.reversed() {
                 let step = graph.steps[index]
-                guard let gradient = gradients[index + 1] else { continue }
+                guard needed[index + 1], let gradient = gradients[index + 1] else { continue }
+                runsBackward[index] = true
                 let moment = 2 * count - index
                 touch(gradient, at: moment)
                 if step.layer.backwardReadsInputs {

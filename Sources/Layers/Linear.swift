@@ -55,7 +55,8 @@ package final class Linear: Layer {
     package var backwardReadsInputs: Bool { true }
 
     package func outputShape(of inputs: [MapShape]) -> MapShape {
-        precondition(inputs[0] == MapShape(self.inputs, 1, 1), "\(weight.name): \(self.inputs) inputs, got \(inputs[0])")
+        precondition(
+            inputs[0] == MapShape(self.inputs, 1, 1), "\(weight.name): \(self.inputs) inputs, got \(inputs[0])")
         return MapShape(outputs, 1, 1)
     }
 

@@ -17,8 +17,7 @@ package struct MemoryPlan {
     package let offsets: [Int]
     package let byteCount: Int
 
-    /// Every offset is a multiple of this: a cache line, and an odd number of them between equal buffers keeps streams
-    /// from falling on the same cache sets.
+    /// Every offset is a multiple of this: a cache line.
     private static let alignment = 64
 
     package init(_ requests: [Request]) {

@@ -140,12 +140,6 @@ package final class Normalization: Layer {
         store(dShift, self.shift, context)
         store(dSlope, slope, context)
 
-        if hasResidual {
-            switch inputGradients[1] {
-            case .add(let target): ak_add(pool, target, outputGradient, target)
-            case .write, .none, .shared: break
-            }
-        }
         let (a, b, d) = coefficients(x, saved, context)
         switch inputGradients[0] {
         case .write(let target):
@@ -155,6 +149,8 @@ package final class Normalization: Layer {
         case .none, .shared:
             break
         }
+        // Last, because the residual may be the norm's own input.
+        if hasResidual, case .add(let target) = inputGradients[1] { ak_add(pool, target, outputGradient, target) }
     }
 
     /// dx = a·g + b·x + d per channel, from γ/(M√(v+ε))·(M·g − Σg − x̂·Σg·x̂).

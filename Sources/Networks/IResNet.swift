@@ -33,8 +33,8 @@ extension NetworkBuilder {
         embed(x, dropout: dropout, linear: linear, norm: features)
     }
 
-    /// One block, its parameters named under `name`; the shortcut is a strided 1x1 convolution with a norm where the shape
-    /// changes.
+    /// One block, its parameters named under `name`; the shortcut is a strided 1x1 convolution with a norm where the
+    /// shape changes.
     package mutating func iBasicBlock(
         _ name: String, _ x: Graph.Node, _ inputs: Int, _ outputs: Int, stride: Int
     ) -> Graph.Node {

@@ -1,11 +1,11 @@
 import Layers
 
-
 extension NetworkBuilder {
     /// Convolution, norm and, unless `slope` is nil, PReLU; plus a residual where there is one.
     private mutating func unit(
         _ names: (conv: String, norm: String, slope: String?), _ x: Graph.Node, _ outputs: Int,
-        kernel: (height: Int, width: Int), stride: Int = 1, padding: Int = 0, groups: Int = 1, residual: Graph.Node? = nil,
+        kernel: (height: Int, width: Int), stride: Int = 1, padding: Int = 0, groups: Int = 1,
+        residual: Graph.Node? = nil,
         initializer: (_ fanIn: Int, _ fanOut: Int) -> Initializer
     ) -> Graph.Node {
         let inputs = graph.shape(x).channels

@@ -28,6 +28,11 @@ package final class ReferenceExecution {
     package var statistics: [String: [Double]] = [:]
     package private(set) var gradients: [String: [Double]] = [:]
     package private(set) var imageGradient: [Double] = []
+    /// What keys the dropouts of the next pass.
+    package var key = Execution.Key(seed: 0, step: 0, firstImage: 0)
+    /// Distance of the last forward from the nearest kink: the least |z| that a PReLU met. Where it is far above the
+    /// rounding of fp32 or the step of a difference quotient, the derivative is the same on both sides of either.
+    package private(set) var kinkDistance = Double.infinity
     private var maps: [ReferenceMap] = []
     private var mode = Mode.training
 
@@ -35,7 +40,9 @@ package final class ReferenceExecution {
     package init(_ graph: Graph) {
         self.graph = graph
         for step in graph.steps {
-            for parameter in step.layer.parameters { parameters[parameter.name] = parameter.value.floats.map(Double.init) }
+            for parameter in step.layer.parameters {
+                parameters[parameter.name] = parameter.value.floats.map(Double.init)
+            }
             for buffer in step.layer.buffers where buffer.dtype == .float32 {
                 statistics[buffer.name] = buffer.value.floats.map(Double.init)
             }
@@ -44,6 +51,7 @@ package final class ReferenceExecution {
 
     package func forward(_ images: [Double], count: Int, mode: Mode, updateStatistics: Bool = true) -> [Double] {
         self.mode = mode
+        kinkDistance = .infinity
         maps = [ReferenceMap(count, graph.inputShape, images)]
         for step in graph.steps {
             let inputs = step.inputs.map { maps[$0] }
@@ -70,6 +78,9 @@ package final class ReferenceExecution {
         imageGradient = upstream[0]?.values ?? []
     }
 
+    /// The last forward's output of a node, (n, c, h, w).
+    package func activation(_ node: Graph.Node) -> [Double] { maps[node.index].values }
+
     // MARK: - Layers
 
     private func run(_ step: Graph.Step, _ x: [ReferenceMap], updateStatistics: Bool) -> ReferenceMap {
@@ -90,6 +101,7 @@ package final class ReferenceExecution {
             y.forEach { i, c, row, column in y[i, c, row, column] = x[0][i, c, 2 * row, 2 * column] }
             return y
         case is Flatten: return ReferenceMap(x[0].n, step.shape, x[0].values)
+        case let layer as Dropout: return drop(layer, x[0])
         case let layer as Linear:
             let weight = parameters[layer.weight.name]!
             let bias = layer.bias.map { parameters[$0.name]! }
@@ -97,7 +109,9 @@ package final class ReferenceExecution {
             for i in 0..<x[0].n {
                 for o in 0..<layer.outputs {
                     var sum = bias?[o] ?? 0
-                    for k in 0..<layer.inputs { sum += x[0].values[i * layer.inputs + k] * weight[o * layer.inputs + k] }
+                    for k in 0..<layer.inputs {
+                        sum += x[0].values[i * layer.inputs + k] * weight[o * layer.inputs + k]
+                    }
                     y.values[i * layer.outputs + o] = sum
                 }
             }
@@ -127,9 +141,29 @@ package final class ReferenceExecution {
             dy.forEach { i, c, row, column in dx[i, c, 2 * row, 2 * column] = dy[i, c, row, column] }
             return [dx]
         case is Flatten: return [ReferenceMap(x[0].n, x[0].shape, dy.values)]
+        case let layer as Dropout: return [drop(layer, dy)]
         case let layer as Linear: return [linearBackward(layer, x[0], dy)]
         default: preconditionFailure("no reference for \(step.name)")
         }
+    }
+
+    /// The map times the mask and 1/(1 − p): unit i of the global batch is kept where the 24 high bits of the first
+    /// word of Philox's block at counter i reach p.
+    private func drop(_ layer: Dropout, _ x: ReferenceMap) -> ReferenceMap {
+        guard mode == .training, layer.probability > 0 else { return x }
+        var stream = RandomStream(seed: key.seed, purpose: .dropout, index: layer.index, step: key.step)
+        let word: UInt64 = stream.next()
+        let first = key.firstImage * UInt64(x.shape.count)
+        var y = x
+        for i in y.values.indices {
+            let index = first + UInt64(i)
+            let block = RandomStream.philox(
+                counter: (UInt32(truncatingIfNeeded: index), UInt32(truncatingIfNeeded: index >> 32), 0, 0),
+                key: (UInt32(truncatingIfNeeded: word), UInt32(truncatingIfNeeded: word >> 32)))
+            let kept = Float(block.0 >> 8) * 0x1p-24 >= layer.probability
+            y.values[i] = kept ? y.values[i] / (1 - Double(layer.probability)) : 0
+        }
+        return y
     }
 
     private func linearBackward(_ layer: Linear, _ x: ReferenceMap, _ dy: ReferenceMap) -> ReferenceMap {
@@ -173,8 +207,8 @@ package final class ReferenceExecution {
     private func used(_ layer: Normalization, _ x: ReferenceMap, _ channel: Int) -> Moments {
         if mode == .training { return moments(x, channel) }
         return Moments(
-            mean: statistics[layer.runningMean.name]![channel], variance: statistics[layer.runningVariance.name]![channel],
-            samples: 1)
+            mean: statistics[layer.runningMean.name]![channel],
+            variance: statistics[layer.runningVariance.name]![channel], samples: 1)
     }
 
     private func normalize(_ layer: Normalization, _ x: [ReferenceMap], updateStatistics: Bool) -> ReferenceMap {
@@ -184,8 +218,9 @@ package final class ReferenceExecution {
             if mode == .training, updateStatistics {
                 let rate = layer.momentum
                 let unbiased = m.variance * m.samples / (m.samples - 1)
-                statistics[layer.runningMean.name]![c] += rate * (m.mean - statistics[layer.runningMean.name]![c])
-                statistics[layer.runningVariance.name]![c] += rate * (unbiased - statistics[layer.runningVariance.name]![c])
+                let (mean, variance) = (layer.runningMean.name, layer.runningVariance.name)
+                statistics[mean]![c] += rate * (m.mean - statistics[mean]![c])
+                statistics[variance]![c] += rate * (unbiased - statistics[variance]![c])
             }
             let gamma = layer.scale.map { parameters[$0.name]![c] } ?? 1
             let beta = layer.shift.map { parameters[$0.name]![c] } ?? 0
@@ -193,7 +228,10 @@ package final class ReferenceExecution {
             let inverse = 1 / (m.variance + layer.epsilon).squareRoot()
             x[0].forEach(channel: c) { i in
                 var value = (x[0].values[i] - m.mean) * inverse * gamma + beta
-                if let slope, value <= 0 { value *= slope }
+                if let slope {
+                    kinkDistance = min(kinkDistance, abs(value))
+                    if value <= 0 { value *= slope }
+                }
                 y.values[i] = value + (layer.hasResidual ? x[1].values[i] : 0)
             }
         }
@@ -205,13 +243,13 @@ package final class ReferenceExecution {
         var dGamma = [Double](repeating: 0, count: layer.channels)
         var dBeta = dGamma
         var dSlope = dGamma
+        var g = dy.values
         for c in 0..<layer.channels {
             let m = used(layer, x[0], c)
             let gamma = layer.scale.map { parameters[$0.name]![c] } ?? 1
             let beta = layer.shift.map { parameters[$0.name]![c] } ?? 0
             let slope = layer.slope.map { parameters[$0.name]![c] }
             let inverse = 1 / (m.variance + layer.epsilon).squareRoot()
-            var g: [Int: Double] = [:]
             x[0].forEach(channel: c) { i in
                 let hat = (x[0].values[i] - m.mean) * inverse
                 let z = hat * gamma + beta
@@ -227,9 +265,9 @@ package final class ReferenceExecution {
             x[0].forEach(channel: c) { i in
                 if mode == .training {
                     let hat = (x[0].values[i] - m.mean) * inverse
-                    dx.values[i] = gamma * inverse / m.samples * (m.samples * g[i]! - dBeta[c] - hat * dGamma[c])
+                    dx.values[i] = gamma * inverse / m.samples * (m.samples * g[i] - dBeta[c] - hat * dGamma[c])
                 } else {
-                    dx.values[i] = gamma * inverse * g[i]!
+                    dx.values[i] = gamma * inverse * g[i]
                 }
             }
         }
@@ -246,7 +284,9 @@ package final class ReferenceExecution {
         padding: Int, groups: Int
     ) -> ReferenceMap {
         var y = ReferenceMap(x.n, shape)
-        taps(x, shape, kernel, stride, padding, groups) { out, input, w in y.values[out] += x.values[input] * weight[w] }
+        taps(x, shape, kernel, stride, padding, groups) { out, input, w in
+            y.values[out] += x.values[input] * weight[w]
+        }
         return y
     }
 
@@ -283,8 +323,8 @@ package final class ReferenceExecution {
                                 for b in 0..<kernel.width {
                                     let z = column * stride - padding + b
                                     guard z >= 0, z < x.shape.width else { continue }
-                                    let input = ((i * x.shape.channels + channel) * x.shape.height + y) * x.shape.width + z
-                                    body(o, input, ((k * inputs + c) * kernel.height + a) * kernel.width + b)
+                                    let line = (i * x.shape.channels + channel) * x.shape.height + y
+                                    body(o, line * x.shape.width + z, ((k * inputs + c) * kernel.height + a) * kernel.width + b)
                                 }
                             }
                         }
