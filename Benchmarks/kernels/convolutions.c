@@ -174,7 +174,8 @@ static void measure(const shape *s, int n, ak_pool *pool) {
     r.workspace = memory(s->stem ? ak_stem_workspace_bytes(v, n, threads) : ak_conv_workspace_bytes(v, n, threads));
     r.packed = memory(s->stem ? 64 : ak_conv_packed_bytes(v));
     double flops = 2.0 * n * v->k * (v->c / v->groups) * v->kh * v->kw * oh * ow, top = peak(pool);
-    double bytes = (double)(ak_map_bytes(AK_F32, n, v->k, oh, ow, halo) + ak_map_bytes(AK_F32, n, v->c, v->h, v->w, halo));
+    double bytes =
+        (double)(ak_map_bytes(AK_F32, n, v->k, oh, ow, halo) + ak_map_bytes(AK_F32, n, v->c, v->h, v->w, halo));
     printf("%-18s %3d->%3d @%3d  peak %5.1f |", s->network, v->c, v->k, v->h, top * 1e-9);
     double packing = 0;
     if (!s->stem) {

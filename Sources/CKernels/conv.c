@@ -38,8 +38,8 @@ static family family_of(const ak_conv *conv) {
         conv->c >= 1 && conv->k >= 1 && conv->groups >= 1 && conv->c % conv->groups == 0 && conv->k % conv->groups == 0,
         "convolution of %d to %d channels in %d groups", conv->c, conv->k, conv->groups);
     AK_REQUIRE(
-        (conv->stride == 1 || conv->stride == 2) && (conv->pad == 0 || conv->pad == 1), "convolution with stride %d, pad %d",
-        conv->stride, conv->pad);
+        (conv->stride == 1 || conv->stride == 2) && (conv->pad == 0 || conv->pad == 1),
+        "convolution with stride %d, pad %d", conv->stride, conv->pad);
     AK_REQUIRE(
         conv->kh >= 1 && conv->kw >= 1 && conv->h + 2 * conv->pad >= conv->kh && conv->w + 2 * conv->pad >= conv->kw,
         "%dx%d convolution of a %dx%d map", conv->kh, conv->kw, conv->h, conv->w);

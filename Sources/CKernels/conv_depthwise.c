@@ -6,7 +6,9 @@
 #define AK_KERNELS "conv_depthwise.inc.h"
 #include "each_isa.h"
 
-bool ak_depthwise_takes(const ak_conv *conv) { return conv->groups > 1 && conv->groups == conv->c && conv->c == conv->k; }
+bool ak_depthwise_takes(const ak_conv *conv) {
+    return conv->groups > 1 && conv->groups == conv->c && conv->c == conv->k;
+}
 
 static long packed_floats(const ak_conv *conv) { return (long)ak_blocks(conv->c) * conv->kh * conv->kw * 16; }
 
@@ -58,7 +60,8 @@ static void sum_partials(const ak_depthwise_job *job, int threads) {
 }
 
 void ak_depthwise_backward_weights(
-    ak_pool *pool, const ak_conv *conv, const ak_map *x, const ak_map *dy, float *dw, bool accumulate, void *workspace) {
+    ak_pool *pool, const ak_conv *conv, const ak_map *x, const ak_map *dy, float *dw, bool accumulate,
+    void *workspace) {
     int threads = ak_pool_threads(pool);
     ak_depthwise_job job = {
         .conv = conv, .x = *x, .dy = *dy, .dw = dw, .accumulate = accumulate, .workspace = workspace};

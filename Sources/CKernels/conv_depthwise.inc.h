@@ -105,8 +105,8 @@ AK_NOINLINE void AK_FN(depthwise_line_2)(
 
 // ------------------------------------------------------------------------------------- 3x3, stride 2, backward data
 
-/// One row of dx from one row of dy: column 2j meets the middle tap of dy[j]; column 2j+1 the last of dy[j] and the first
-/// of dy[j+1]. dy begins at column -1; w holds the three taps of the row.
+/// One row of dx from one row of dy: column 2j meets the middle tap of dy[j]; column 2j+1 the last of dy[j] and the
+/// first of dy[j+1]. dy begins at column -1; w holds the three taps of the row.
 AK_INLINE void AK_FN(depthwise_scatter)(const float *dy, const float *w, float *dx, int width,
     const ak_finish finish) {
     ak_vec w0 = ak_load(w), w1 = ak_load(w + 16), w2 = ak_load(w + 32);
@@ -195,7 +195,8 @@ AK_NOINLINE void AK_FN(depthwise_gradient_line_2)(
 // ------------------------------------------------------------------------------------------------------ any geometry
 
 /// Row y of the output.
-AK_NOINLINE void AK_FN(depthwise_any_row)(const ak_depthwise_job *job, const float *x, int y, const float *w, float *out) {
+AK_NOINLINE void AK_FN(depthwise_any_row)(
+    const ak_depthwise_job *job, const float *x, int y, const float *w, float *out) {
     const ak_conv *conv = job->conv;
     int top = y * conv->stride - conv->pad;
     for (int j = 0; j < job->out.w; j++) {
@@ -273,7 +274,8 @@ void AK_FN(ak_depthwise_forward_part)(void *context, int part, int parts) {
     const ak_depthwise_job *job = context;
     const ak_conv *conv = job->conv;
     int blocks = ak_blocks(conv->c), taps = conv->kh * conv->kw, h = job->out.h;
-    long rows = (long)job->out.n * blocks * h, begin = ak_begin(rows, part, parts), end = ak_begin(rows, part + 1, parts);
+    long rows = (long)job->out.n * blocks * h;
+    long begin = ak_begin(rows, part, parts), end = ak_begin(rows, part + 1, parts);
     if (begin == end) return;
     bool three = conv->kh == 3 && conv->kw == 3 && conv->pad == 1;
     ak_finish finish = ak_conv_streams(&job->out) ? AK_STREAM : AK_STORE;
@@ -303,7 +305,8 @@ void AK_FN(ak_depthwise_backward_part)(void *context, int part, int parts) {
     const ak_depthwise_job *job = context;
     const ak_conv *conv = job->conv;
     int blocks = ak_blocks(conv->c), taps = conv->kh * conv->kw, h = job->out.h;
-    long rows = (long)job->out.n * blocks * h, begin = ak_begin(rows, part, parts), end = ak_begin(rows, part + 1, parts);
+    long rows = (long)job->out.n * blocks * h;
+    long begin = ak_begin(rows, part, parts), end = ak_begin(rows, part + 1, parts);
     if (begin == end) return;
     bool three = conv->kh == 3 && conv->kw == 3 && conv->pad == 1;
     AK_FN(row_source) source;
@@ -339,7 +342,8 @@ void AK_FN(ak_depthwise_gradient_part)(void *context, int part, int parts) {
     int blocks = ak_blocks(conv->c), taps = conv->kh * conv->kw, h = job->dy.h;
     float *partial = job->partial + (long)part * blocks * taps * 16;
     memset(partial, 0, (size_t)blocks * taps * 16 * sizeof(float));
-    long rows = (long)job->dy.n * blocks * h, begin = ak_begin(rows, part, parts), end = ak_begin(rows, part + 1, parts);
+    long rows = (long)job->dy.n * blocks * h;
+    long begin = ak_begin(rows, part, parts), end = ak_begin(rows, part + 1, parts);
     if (begin == end) return;
     bool three = conv->kh == 3 && conv->kw == 3 && conv->pad == 1;
     AK_FN(row_source) source;

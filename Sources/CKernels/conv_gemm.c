@@ -65,7 +65,8 @@ size_t ak_gemm_workspace_bytes(const ak_conv *conv, int n, int threads) {
 }
 
 static void run(ak_pool *pool, ak_gemm_job *job) {
-    long tiles = ((long)job->gather.in.n * job->gather.rows * job->gather.cols + AK_GEMM_TILE_MAX - 1) / AK_GEMM_TILE_MAX;
+    long positions = (long)job->gather.in.n * job->gather.rows * job->gather.cols;
+    long tiles = (positions + AK_GEMM_TILE_MAX - 1) / AK_GEMM_TILE_MAX;
     job->split = ak_split_make(ak_pool_threads(pool), tiles, (ak_blocks(job->gather.out.c) + 1) / 2);
     job->stream = !job->accumulate && ak_conv_streams(&job->gather.out);
     ak_pool_run(pool, AK_DISPATCH(ak_gemm_part), job);
@@ -113,7 +114,8 @@ void ak_gemm_backward_data(
 }
 
 void ak_gemm_backward_weights(
-    ak_pool *pool, const ak_conv *conv, const ak_map *x, const ak_map *dy, float *dw, bool accumulate, void *workspace) {
+    ak_pool *pool, const ak_conv *conv, const ak_map *x, const ak_map *dy, float *dw, bool accumulate,
+    void *workspace) {
     int threads = ak_pool_threads(pool);
     ak_gemm_gradient_job job = {
         .gather = forward_gather(conv, x, dy), .partial_size = forward_floats(conv),

@@ -25,7 +25,8 @@ size_t ak_stem_workspace_bytes(const ak_conv *conv, int n, int threads) {
     (void)n;
     long blocks = ak_blocks(conv->k), taps = tap_count(conv);
     // The weights of forward and the partial gradients of backward share their place.
-    return (size_t)threads * (size_t)(ak_stem_thread_floats(conv) + blocks * (taps + AK_STEM_GROUP) * 16) * sizeof(float);
+    long floats = ak_stem_thread_floats(conv) + blocks * (taps + AK_STEM_GROUP) * 16;
+    return (size_t)threads * (size_t)floats * sizeof(float);
 }
 
 void ak_stem_forward(
@@ -43,7 +44,8 @@ void ak_stem_forward(
 }
 
 void ak_stem_backward_weights(
-    ak_pool *pool, const ak_conv *conv, const float *images, int n, ak_map dy, float *dw, bool accumulate, void *workspace) {
+    ak_pool *pool, const ak_conv *conv, const float *images, int n, ak_map dy, float *dw, bool accumulate,
+    void *workspace) {
     check(conv, &dy, n);
     int taps = tap_count(conv), held = taps + AK_STEM_GROUP, threads = ak_pool_threads(pool);
     ak_stem_job job = {.conv = conv, .images = images, .n = n, .y = dy, .lines = workspace};

@@ -1,5 +1,5 @@
-// The first convolution: NCHW fp32 images of a few channels in, blocked maps out. For each output row the image rows that
-// it reads are copied, padded and separated by column parity (stride 2), so that consecutive output positions read
+// The first convolution: NCHW fp32 images of a few channels in, blocked maps out. For each output row the image rows
+// that it reads are copied, padded and separated by column parity (stride 2), so that consecutive output positions read
 // consecutive floats; each is broadcast against 16 output channels. Included once per instruction set.
 
 #if AK_LEVEL == 2
@@ -16,7 +16,8 @@
 #define GROUP 3
 #endif
 
-/// Copies the rows that output row `y` of image n reads; at[tap] is where tap (channel, row, col) of output column 0 lies.
+/// Copies the rows that output row `y` of image n reads; at[tap] is where tap (channel, row, col) of output column 0
+/// lies.
 AK_NOINLINE void AK_FN(stem_lines)(const ak_stem_job *job, int n, int y, float *lines, const float **at) {
     const ak_conv *conv = job->conv;
     int s = conv->stride, length = ak_stem_line_floats(conv);

@@ -12,21 +12,35 @@ bool ak_winograd_takes(const ak_conv *conv) {
         && conv->k >= 16 && conv->h >= 5 && conv->w >= 5;
 }
 
-static long weight_floats(const ak_conv *conv) { return AK_WINOGRAD_POINTS * ak_winograd_weight_stride(conv->c, conv->k); }
+static long weight_floats(const ak_conv *conv) {
+    return AK_WINOGRAD_POINTS * ak_winograd_weight_stride(conv->c, conv->k);
+}
 
 static long tile_count(const ak_conv *conv, int n) { return (long)n * ((conv->h + 3) / 4) * ((conv->w + 3) / 4); }
 
-/// Few channels: as many tiles as keep both panels in the second-level cache. Many: enough tiles to pay for reading
-/// the weights of all points once more.
-static ak_winograd_panel panel_make(int in, int out) {
-    int channels = (ak_blocks(in) + ak_blocks(out)) * 16;
-    int tiles = channels <= 160 ? 28 : channels <= 320 ? 14 : channels <= 640 ? 28 : 70;
+static ak_winograd_panel panel_of(int in, int out, int tiles) {
     return (ak_winograd_panel){
         .tiles = tiles, .in = (long)ak_blocks(in) * tiles * 16 + AK_WINOGRAD_PADDING,
         .out = (long)ak_blocks(out) * tiles * 16 + AK_WINOGRAD_PADDING};
 }
 
+/// Few channels: as many tiles as keep both panels in the second-level cache. Many: enough tiles to pay for reading
+/// the weights of all points once more. Multiples of the widest register tile.
+static ak_winograd_panel panel_make(int in, int out) {
+    int channels = (ak_blocks(in) + ak_blocks(out)) * 16;
+    return panel_of(in, out, channels <= 160 ? 14 : channels <= 640 ? 28 : 70);
+}
+
+/// Each round of the gradient reads and writes the sums of all points once more, so it takes more tiles.
+static ak_winograd_panel gradient_panel_make(int in, int out) {
+    int channels = (ak_blocks(in) + ak_blocks(out)) * 16;
+    return panel_of(in, out, channels <= 320 ? 42 : 70);
+}
+
 static long thread_floats(const ak_winograd_panel *panel) { return AK_WINOGRAD_POINTS * (panel->in + panel->out); }
+
+/// With so few tiles, writing and reading the sums of 36 points costs more than the products that they save.
+static bool gradient_is_direct(const ak_conv *conv, int n) { return tile_count(conv, n) <= 8; }
 
 /// Splitting positions costs a partial gradient each; splitting output blocks transforms the inputs again.
 static ak_split gradient_split(const ak_conv *conv, int n, int threads) {
@@ -49,10 +63,13 @@ static ak_split gradient_split(const ak_conv *conv, int n, int threads) {
 size_t ak_winograd_packed_bytes(const ak_conv *conv) { return 2 * (size_t)weight_floats(conv) * sizeof(float); }
 
 size_t ak_winograd_workspace_bytes(const ak_conv *conv, int n, int threads) {
-    ak_winograd_panel forward = panel_make(conv->c, conv->k);
+    // The gradient's panels are the larger ones.
+    ak_winograd_panel panel = gradient_panel_make(conv->c, conv->k);
     ak_split split = gradient_split(conv, n, threads);
-    return ((size_t)threads * (size_t)thread_floats(&forward) + (size_t)split.positions * (size_t)weight_floats(conv))
-        * sizeof(float);
+    size_t direct = gradient_is_direct(conv, n) ? ak_gemm_workspace_bytes(conv, n, threads) : 0;
+    size_t bytes = sizeof(float)
+        * ((size_t)threads * (size_t)thread_floats(&panel) + (size_t)split.positions * (size_t)weight_floats(conv));
+    return bytes > direct ? bytes : direct;
 }
 
 void ak_winograd_pack(ak_pool *pool, const ak_conv *conv, const float *weights, float *packed) {
@@ -60,10 +77,11 @@ void ak_winograd_pack(ak_pool *pool, const ak_conv *conv, const float *weights, 
     ak_pool_run(pool, AK_DISPATCH(ak_winograd_pack_part), &job);
 }
 
-static void run(ak_pool *pool, const ak_map *in, const ak_map *out, const float *weights, bool accumulate, void *workspace) {
+static void run(
+    ak_pool *pool, const ak_map *in, const ak_map *out, const float *weights, bool accumulate, void *workspace) {
     ak_winograd_job job = {
-        .in = *in, .out = *out, .weights = weights, .accumulate = accumulate, .stream = !accumulate && ak_conv_streams(out),
-        .workspace = workspace, .panel = panel_make(in->c, out->c)};
+        .in = *in, .out = *out, .weights = weights, .accumulate = accumulate,
+        .stream = !accumulate && ak_conv_streams(out), .workspace = workspace, .panel = panel_make(in->c, out->c)};
     long tiles = (long)in->n * ((in->h + 3) / 4) * ((in->w + 3) / 4);
     job.split = ak_split_make(ak_pool_threads(pool), (tiles + 3) / 4, (ak_blocks(out->c) + 1) / 2);
     job.thread_floats = thread_floats(&job.panel);
@@ -84,11 +102,16 @@ void ak_winograd_backward_data(
 }
 
 void ak_winograd_backward_weights(
-    ak_pool *pool, const ak_conv *conv, const ak_map *x, const ak_map *dy, float *dw, bool accumulate, void *workspace) {
+    ak_pool *pool, const ak_conv *conv, const ak_map *x, const ak_map *dy, float *dw, bool accumulate,
+    void *workspace) {
+    if (gradient_is_direct(conv, x->n)) {
+        ak_gemm_backward_weights(pool, conv, x, dy, dw, accumulate, workspace);
+        return;
+    }
     int threads = ak_pool_threads(pool);
     ak_winograd_gradient_job job = {
-        .x = *x, .dy = *dy, .split = gradient_split(conv, x->n, threads), .panel = panel_make(conv->c, conv->k),
-        .workspace = workspace, .dw = dw, .accumulate = accumulate};
+        .x = *x, .dy = *dy, .split = gradient_split(conv, x->n, threads),
+        .panel = gradient_panel_make(conv->c, conv->k), .workspace = workspace, .dw = dw, .accumulate = accumulate};
     job.thread_floats = thread_floats(&job.panel);
     job.partial = job.workspace + threads * job.thread_floats;
     ak_pool_run(pool, AK_DISPATCH(ak_winograd_gradient_part), &job);

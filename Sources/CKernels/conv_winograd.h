@@ -4,8 +4,8 @@
 
 #include "conv_internal.h"
 
-/// Transformed tiles, weights and gradients lie point by point (36 points of a 6 x 6 tile). The stride between points is
-/// padded, or the 36 stores of one tile would fall into the same few cache sets.
+/// Transformed tiles, weights and gradients lie point by point (36 points of a 6 x 6 tile). The stride between points
+/// is padded, or the 36 stores of one tile would fall into the same few cache sets.
 #define AK_WINOGRAD_POINTS 36
 #define AK_WINOGRAD_PADDING 48
 

@@ -98,7 +98,8 @@ static void *work(void *argument) {
         seen = await_round(pool, seen);
         if (pool->stop) return NULL;
         pool->body(pool->context, self->part, pool->threads);
-        if (atomic_fetch_sub(&pool->pending, 1) == 1 && atomic_load(&pool->caller_sleeps)) futex_wake(&pool->pending, 1);
+        bool last = atomic_fetch_sub(&pool->pending, 1) == 1;
+        if (last && atomic_load(&pool->caller_sleeps)) futex_wake(&pool->pending, 1);
     }
 }
 

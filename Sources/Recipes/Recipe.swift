@@ -98,6 +98,8 @@ package struct DataSection: Sendable, Equatable, Codable {
 
     /// A `.rec`, a folder of identity folders, a list, or `synthetic`.
     package var train = "synthetic"
+    /// The folder that a list's paths are relative to; the list's own by default.
+    package var folder: String?
     package var synthetic = SyntheticSection()
     package var flip = true
     package var channelOrder = ChannelOrder.rgb
@@ -110,6 +112,7 @@ package struct DataSection: Sendable, Equatable, Codable {
     init(_ section: SectionReader) throws {
         var reader = section
         train = try reader.string("train", default: train)
+        folder = try reader.string("folder")
         synthetic = try SyntheticSection(reader.section("synthetic"))
         flip = try reader.bool("flip", default: flip)
         channelOrder = try reader.choice("channel_order", default: channelOrder)
@@ -119,7 +122,7 @@ package struct DataSection: Sendable, Equatable, Codable {
     }
 
     private enum CodingKeys: String, CodingKey {
-        case train, synthetic, flip, workers
+        case train, folder, synthetic, flip, workers
         case channelOrder = "channel_order"
         case quarantineLimit = "quarantine_limit"
     }

@@ -45,6 +45,9 @@ final class RunRecorder {
         window = Window()
     }
 
+    /// Leaves out of the rates what came before the first step.
+    func restartClock() { window = Window() }
+
     func finish() { progress.finish() }
 
     func event(_ name: String, step: Int, _ fields: [(String, LogValue)]) throws {

@@ -52,14 +52,15 @@ package enum RunSetup {
             width: network.width, dropout: network.dropout)
     }
 
-    package static func source(_ path: String, _ synthetic: SyntheticSection) throws -> any FaceSource {
-        if path == "synthetic" {
+    package static func source(_ data: DataSection) throws -> any FaceSource {
+        let synthetic = data.synthetic
+        if data.train == "synthetic" {
             return SyntheticSource(
                 SyntheticFaces(seed: synthetic.seed),
                 identities: synthetic.firstIdentity..<synthetic.firstIdentity + synthetic.identities,
                 imagesPerIdentity: synthetic.imagesPerIdentity)
         }
-        return try FaceSources.open(path)
+        return try FaceSources.open(data.train, folder: data.folder)
     }
 
     package static func margin(_ head: HeadSection) -> any MarginFunction {

@@ -108,7 +108,7 @@ package final class Trainer {
     // MARK: - Set-up
 
     private static func open(_ recipe: Recipe, overfit: Int?) throws -> any FaceSource {
-        let source = try RunSetup.source(recipe.data.train, recipe.data.synthetic)
+        let source = try RunSetup.source(recipe.data)
         guard let overfit else { return source }
         return try SubsetSource(source, indices: Array(0..<min(overfit, source.count)))
     }
@@ -192,6 +192,7 @@ package final class Trainer {
     package func run() throws -> Ending {
         defer { try? lock?.release() }
         let communicator = environment.communicator
+        recorder.start(every: recipe.log.everySteps, total: totalSteps, first: state.step, images: recipe.batch.global)
         if state.step == 0 {
             try communicator.together("recipe") {
                 if environment.isRoot { try recorder.saveRecipe(recipe) }
@@ -205,7 +206,7 @@ package final class Trainer {
                 preprocessing: RunSetup.preprocessing(recipe), seed: recipe.run.seed,
                 flipProbability: recipe.data.flip ? 0.5 : 0, threads: recipe.data.workers,
                 quarantineLimit: recipe.data.quarantineLimit))
-        recorder.start(every: recipe.log.everySteps, total: totalSteps, first: state.step, images: recipe.batch.global)
+        recorder.restartClock()
         let deadline = recipe.schedule.maxTime.map { monotonicSeconds() + $0 }
         var ending: Ending?
         var saved = state.step

@@ -43,7 +43,7 @@ struct Config: ParsableCommand {
             try Command.run {
                 let recipe = recipe.read()
                 let network = try RunSetup.specification(recipe.network).build()
-                let source = try RunSetup.source(recipe.data.train, recipe.data.synthetic)
+                let source = try RunSetup.source(recipe.data)
                 for set in recipe.evaluation.sets { _ = try VerificationSets.open(set) }
                 print(
                     "\(recipe.network.name): \(network.parameterCount) parameters; \(source.count) images of "

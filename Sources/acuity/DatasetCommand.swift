@@ -17,6 +17,9 @@ struct Dataset: ParsableCommand {
         @Argument(help: "A .rec file, a folder of identity folders, or a list.")
         var path: String
 
+        @Option(help: "The folder that a list's paths are relative to.")
+        var folder: String?
+
         @Option(help: "Records decoded, evenly spread; 0 for all.")
         var sample = 200
 
@@ -42,7 +45,7 @@ struct Dataset: ParsableCommand {
 
         func run() throws {
             try Command.run {
-                let source = try FaceSources.open(path)
+                let source = try FaceSources.open(path, folder: folder)
                 var counts = [Int](repeating: 0, count: source.classCount)
                 for index in 0..<source.count { counts[source.label(of: index)] += 1 }
                 let sorted = counts.sorted()
@@ -112,6 +115,9 @@ struct Dataset: ParsableCommand {
         @Argument(help: "A folder of identity folders, a list, or a .rec file.")
         var path: String
 
+        @Option(help: "The folder that a list's paths are relative to.")
+        var folder: String?
+
         @Option(help: "Prefix of the files written; the folder is made.")
         var output: String
 
@@ -129,7 +135,7 @@ struct Dataset: ParsableCommand {
 
         func run() throws {
             try Command.run {
-                let source = try FaceSources.open(path)
+                let source = try FaceSources.open(path, folder: folder)
                 try Output.folder(URL(filePath: output).deletingLastPathComponent().path)
                 let progress = ProgressDisplay(total: source.count)
                 let summary = try RecordPacker.pack(

@@ -28,6 +28,9 @@ struct Embed: ParsableCommand {
     @Option(help: "A folder of identity folders, a list, a .rec file; with --pairs the image folder of a pairs file.")
     var images: String
 
+    @Option(help: "The folder that a list's paths are relative to.")
+    var folder: String?
+
     @Option(help: "Embed the images of this pairs file (LFW's format) instead of all.")
     var pairs: String?
 
@@ -81,7 +84,7 @@ struct Embed: ParsableCommand {
             let set = try PairSet.lfw(pairs: pairs, folder: images)
             return Images(count: set.imageCount, key: { set.key(of: $0) }, image: { try set.image(at: $0) })
         }
-        let source = try FaceSources.open(images)
+        let source = try FaceSources.open(images, folder: folder)
         return Images(count: source.count, key: { source.key(of: $0) }, image: { try source.image(at: $0) })
     }
 

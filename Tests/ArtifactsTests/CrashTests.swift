@@ -56,6 +56,10 @@ import Testing
                 if Self.committed(results[0]) { #expect(opened.checkpoint.step == 20, "operation \(place), \(loss)") }
                 try CheckpointFixture(opened.checkpoint.step).check(opened.checkpoint)
                 steps.insert(opened.checkpoint.step)
+                for name in try Self.store(after).names() {
+                    let problems = try Self.store(after).checkpoint(name).verify()
+                    #expect(problems.isEmpty, "half of \(name) is left: operation \(place), \(loss)")
+                }
                 // The next job goes on from there.
                 _ = try CheckpointFixture(30).save(after, retention: Self.retention)
                 try CheckpointFixture(30).check(try openLatest(after.restarted(.everything)).checkpoint)

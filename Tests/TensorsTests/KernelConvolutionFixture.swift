@@ -95,7 +95,9 @@ extension ConvolutionCase {
         for (i, (h, w)) in (sizes + [(9, 33)]).enumerated() {
             for stride in [1, 2] {
                 cases.append(
-                    .init(1 + i % 4, [8, 16, 24, 64][(i + stride) % 4], stride: stride, h, w, n: i % 3 + 1, outputHalo: i % 2))
+                    .init(
+                        1 + i % 4, [8, 16, 24, 64][(i + stride) % 4], stride: stride, h, w, n: i % 3 + 1,
+                        outputHalo: i % 2))
                 if min(h, w) >= 7 {
                     cases.append(.init(3, 64, kernel: (7, 7), stride: stride, h, w, n: 2))
                     cases.append(.init(3, 16, stride: stride, pad: 0, h, w, n: 2))
@@ -133,10 +135,9 @@ struct ConvolutionOracle {
                     for i in 0..<oh {
                         for j in 0..<ow {
                             let out = ((n * Int(v.k) + k) * oh + i) * ow + j
-                            for a in max(0, pad - i * stride)..<max(0, pad - i * stride, min(kh, h + pad - i * stride)) {
-                                for b in 0..<kw {
+                            for a in 0..<kh where (0..<h).contains(i * stride - pad + a) {
+                                for b in 0..<kw where (0..<w).contains(j * stride - pad + b) {
                                     let column = j * stride - pad + b
-                                    guard column >= 0 && column < w else { continue }
                                     let at = plane + (i * stride - pad + a) * w + column
                                     let tap = ((k * cg + c) * kh + a) * kw + b
                                     y[out] += x[at] * Double(weights[tap])

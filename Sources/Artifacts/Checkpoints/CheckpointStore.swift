@@ -97,6 +97,7 @@ package struct CheckpointStore: Sendable {
     func remove(_ name: CheckpointName) throws {
         let aside = joinedPath(folder, CheckpointName.temporaryPrefix + "removed-" + name.description)
         try fileSystem.rename(path(name), to: aside)
+        try fileSystem.synchroniseDirectory(folder)
         try fileSystem.removeTree(aside)
     }
 }

@@ -39,7 +39,7 @@ package enum SafetensorsType: String, Sendable, CaseIterable {
         }
     }
 
-    /// The type of the tensor that a reader gets: F16 becomes fp32; nil for the types that Acuity does not compute with.
+    /// The type of the tensor that a reader gets: F16 becomes fp32; nil for types that Acuity does not compute with.
     package var tensorType: DType? {
         switch self {
         case .float16, .float32: .float32

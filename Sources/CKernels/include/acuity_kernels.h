@@ -85,7 +85,8 @@ void ak_map_zero(ak_pool *pool, ak_map x);
 // -------------------------------------------------------------------------------------------------------- convolution
 
 /// A convolution without bias. Weights are PyTorch's: (k, c/groups, kh, kw), fp32, contiguous.
-/// The input map of a padded convolution has halo 1 (pad is 0 or 1); the output map may have either halo.
+/// Maps may have either halo (pad is 0 or 1); what a padded convolution reads is read faster with halo 1.
+/// All are fp32. The same instruction set and number of threads give the same bits.
 typedef struct {
     int c, k;      // input, output channels
     int kh, kw;

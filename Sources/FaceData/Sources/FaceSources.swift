@@ -1,9 +1,11 @@
 /// Opens whatever a path leads to.
 package enum FaceSources {
-    /// - Parameter path: a `.rec` file or its `.idx`, a folder that holds `train.rec`, a folder of identity folders, or
+    /// - Parameters:
+    ///   - path: a `.rec` file or its `.idx`, a folder that holds `train.rec`, a folder of identity folders, or
     ///   a list.
+    ///   - folder: what a list's paths are relative to; the list's own folder by default.
     /// - Throws: `FaceDataError`.
-    package static func open(_ path: String) throws(FaceDataError) -> any FaceSource {
+    package static func open(_ path: String, folder: String? = nil) throws(FaceDataError) -> any FaceSource {
         guard let kind = Folder.kind(path) else {
             throw FaceDataError(.missing, file: path, "no such file or folder", advice: "check the path")
         }
@@ -27,7 +29,7 @@ package enum FaceSources {
             if start.count == 4, start.littleEndian(UInt32.self, at: 0) == RecordIO.magic {
                 return try RecordIOSource(path)
             }
-            return try ListSource(path)
+            return try ListSource(path, folder: folder)
         }
     }
 }
