@@ -73,6 +73,8 @@ package struct SyntheticSection: Sendable, Equatable, Codable {
     package var seed: UInt64 = 1
     /// The first identity, so that training and evaluation can take disjoint ones of the same universe.
     package var firstIdentity = 0
+    /// Strength of everything that varies within an identity: 0 nothing, 1 pixels hardly tell identities apart.
+    package var variation = 1.0
 
     package init() {}
     init(_ section: SectionReader) throws {
@@ -81,13 +83,14 @@ package struct SyntheticSection: Sendable, Equatable, Codable {
         imagesPerIdentity = try reader.integer("images_per_identity", default: imagesPerIdentity, in: 1...100_000)
         seed = UInt64(try reader.integer("seed", default: Int(seed), in: 0...Int.max))
         firstIdentity = try reader.integer("first_identity", default: 0, in: 0...1_000_000_000)
+        variation = try reader.number("variation", default: variation, in: 0...4)
         try reader.finish()
     }
 
     private enum CodingKeys: String, CodingKey {
         case identities
         case imagesPerIdentity = "images_per_identity"
-        case seed
+        case seed, variation
         case firstIdentity = "first_identity"
     }
 }

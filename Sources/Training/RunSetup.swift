@@ -56,7 +56,7 @@ package enum RunSetup {
         let synthetic = data.synthetic
         if data.train == "synthetic" {
             return SyntheticSource(
-                SyntheticFaces(seed: synthetic.seed),
+                SyntheticFaces(seed: synthetic.seed, options: .init(variation: Float(synthetic.variation))),
                 identities: synthetic.firstIdentity..<synthetic.firstIdentity + synthetic.identities,
                 imagesPerIdentity: synthetic.imagesPerIdentity)
         }

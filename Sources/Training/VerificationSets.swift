@@ -60,7 +60,8 @@ package enum VerificationSets {
     /// Balanced pairs of synthetic identities: genuine and impostor in turn, images and identities drawn per pair.
     package static func synthetic(_ section: PairSetSection) -> VerificationSet {
         let source = SyntheticSource(
-            SyntheticFaces(seed: section.synthetic.seed),
+            SyntheticFaces(
+                seed: section.synthetic.seed, options: .init(variation: Float(section.synthetic.variation))),
             identities: section.synthetic.firstIdentity..<section.synthetic.firstIdentity + section.synthetic.identities,
             imagesPerIdentity: max(2, section.synthetic.imagesPerIdentity))
         let identities = section.synthetic.identities

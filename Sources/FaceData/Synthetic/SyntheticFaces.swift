@@ -29,16 +29,17 @@ package struct SyntheticFaces: Sendable {
 
         package init() {}
 
-        /// No variation: every image of an identity is the same frontal, evenly lit portrait.
-        package static let clean: Options = {
-            var options = Options()
+        /// All strengths the same.
+        package init(variation: Float) {
             for strength in [
                 \Options.pose, \.light, \.expression, \.occlusion, \.degradation, \.appearance, \.alignment,
             ] {
-                options[keyPath: strength] = 0
+                self[keyPath: strength] = variation
             }
-            return options
-        }()
+        }
+
+        /// No variation: every image of an identity is the same frontal, evenly lit portrait.
+        package static let clean = Options(variation: 0)
 
         fileprivate var strengths: [Float] {
             [pose, light, expression, occlusion, degradation, appearance, alignment]
