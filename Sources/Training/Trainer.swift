@@ -223,7 +223,7 @@ package final class Trainer {
             }
         }
         recorder.finish()
-        if ending == nil { try evaluate() }
+        if ending != .interrupted { try evaluate() }
         if saved != state.step || ending == nil { try save() }
         try recorder.event("end", step: state.step, [("ending", .text("\(ending ?? .complete)"))])
         if let ending { return ending }

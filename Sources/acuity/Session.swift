@@ -41,11 +41,13 @@ struct SessionOptions: ParsableArguments {
 enum Session {
     /// - Parameters:
     ///   - threads: what a recipe says; `options.threads` wins.
+    ///   - savesWhenStopped: the command looks at `stopRequested`; others end at the first signal, as usual.
     ///   - body: the command; its result is the exit code.
     static func run(
-        _ options: SessionOptions, threads: Int? = nil, _ body: (RunEnvironment) throws -> Int32
+        _ options: SessionOptions, threads: Int? = nil, savesWhenStopped: Bool = false,
+        _ body: (RunEnvironment) throws -> Int32
     ) throws -> Never {
-        Signals.install()
+        if savesWhenStopped { Signals.install() }
         let mpi: MPICommunicator?
         do {
             mpi = try MPIEnvironment.launched ? .initialize(.init(deadline: options.collectiveTimeout)) : nil

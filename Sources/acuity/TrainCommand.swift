@@ -48,7 +48,7 @@ struct Train: ParsableCommand {
 
     func run() throws {
         let recipe = recipe.read()
-        try Session.run(session, threads: recipe.compute.threads) { environment in
+        try Session.run(session, threads: recipe.compute.threads, savesWhenStopped: true) { environment in
             try Conclusion.code(Trainer(recipe, environment, resume: false, overfit: overfit))
         }
     }
@@ -73,7 +73,7 @@ struct Resume: ParsableCommand {
             Foundation.exit(Training.ExitCode.missingInput)
         }
         let recipe = Self.read(stored, overrides + ["run.folder=\"\(folder)\""])
-        try Session.run(session, threads: recipe.compute.threads) { environment in
+        try Session.run(session, threads: recipe.compute.threads, savesWhenStopped: true) { environment in
             try Conclusion.code(Trainer(recipe, environment, resume: true))
         }
     }
