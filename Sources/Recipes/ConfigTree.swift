@@ -25,11 +25,17 @@ package struct ConfigTree: Sendable {
     ///
     /// - Throws: `RecipeError` with the file and line.
     package mutating func merge(file: String) throws {
-        let text: String
-        do {
-            text = try String(contentsOf: URL(filePath: file), encoding: .utf8)
-        } catch {
-            throw RecipeError.unreadable(file: file, reason: "cannot be read; does it exist, and is it UTF-8 text?")
+        var isFolder: ObjCBool = false
+        guard FileManager.default.fileExists(atPath: file, isDirectory: &isFolder) else {
+            throw RecipeError.unreadable(
+                file: file, reason: "there is no such recipe; an override is written key.path=value")
+        }
+        if isFolder.boolValue { throw RecipeError.unreadable(file: file, reason: "is a folder; name a YAML file") }
+        guard let data = FileManager.default.contents(atPath: file) else {
+            throw RecipeError.unreadable(file: file, reason: "cannot be read; check its owner and permissions")
+        }
+        guard let text = String(data: data, encoding: .utf8) else {
+            throw RecipeError.syntax(file: file, line: 1, reason: "not UTF-8 text; is it a recipe?")
         }
         try merge(yaml: text, name: file)
     }
@@ -39,15 +45,14 @@ package struct ConfigTree: Sendable {
         do {
             node = try Yams.compose(yaml: text)
         } catch let error as YamlError {
-            throw Self.syntaxError(error, name)
+            throw Self.syntaxError(error, name, text)
         }
         guard let node else { return }
         if case .scalar(let scalar) = node, scalar.string.isEmpty { return }
-        guard case .map(let keys, let origin) = try Self.value(node, file: name, path: "", depth: 0) else {
+        guard case .map(let keys, _) = try Self.value(node, file: name, path: "", depth: 0) else {
             throw RecipeError.syntax(file: name, line: node.mark?.line ?? 1, reason: "expected keys, such as 'data:'")
         }
         root = Self.merged(root, keys)
-        _ = origin
     }
 
     /// Adds one `key.path=value`; the value is YAML (`[1, 2]` is a list).
@@ -69,17 +74,30 @@ package struct ConfigTree: Sendable {
         root = Self.merged(root, [path[0]: value])
     }
 
-    private static func syntaxError(_ error: YamlError, _ name: String) -> RecipeError {
+    private static func syntaxError(_ error: YamlError, _ name: String, _ text: String) -> RecipeError {
         switch error {
         case .scanner(_, let problem, let mark, _), .parser(_, let problem, let mark, _),
             .composer(_, let problem, let mark, _):
             .syntax(file: name, line: mark.line, reason: problem)
         case .duplicatedKeysInMapping(let duplicates, let context):
-            .syntax(
-                file: name, line: context.mark.line,
-                reason: "key '\(duplicates.first.map { "\($0)" } ?? "?")' appears twice")
+            duplicate(duplicates.first ?? "?", first: context.mark, name, text)
+        case .reader(let problem, _, _, _): .syntax(file: name, line: 1, reason: problem)
         default: .syntax(file: name, line: 1, reason: "\(error)")
         }
+    }
+
+    /// The parser only tells where the key stands first; the second one is looked for at the same column.
+    private static func duplicate(_ key: String, first: Mark, _ name: String, _ text: String) -> RecipeError {
+        let lines = text.split(separator: "\n", omittingEmptySubsequences: false)
+        let second = lines.indices.dropFirst(first.line).first {
+            lines[$0].prefix { $0 == " " }.count == first.column - 1
+                && lines[$0].dropFirst(first.column - 1).hasPrefix("\(key):")
+        }
+        guard let second else {
+            return .syntax(file: name, line: first.line, reason: "key '\(key)' appears twice")
+        }
+        return .syntax(
+            file: name, line: second + 1, reason: "key '\(key)' appears twice, first in line \(first.line)")
     }
 
     private static func value(_ node: Node, file: String, path: String, depth: Int) throws -> Value {

@@ -145,7 +145,7 @@ package struct NetworkSection: Sendable, Equatable, Codable {
         var reader = section
         name = try reader.string("name", default: name)
         embedding = try reader.integer("embedding", default: embedding, in: 16...8192)
-        input = try reader.integers("input", default: input)
+        input = try reader.integers("input", default: input, in: 16...112)
         guard input.count == 2 else { throw reader.error("input", expected: "[height, width]") }
         width = try reader.number("width", default: 1, in: 0.125...8)
         dropout = try reader.number("dropout", in: 0...0.95)
@@ -265,7 +265,7 @@ package struct ScheduleSection: Sendable, Equatable, Codable {
         epochs = try reader.number("epochs", default: epochs, in: 0.001...1_000_000)
         warmupSteps = try reader.integer("warmup_steps", in: 0...Int.max)
         warmupEpochs = try reader.number("warmup_epochs", default: 0, in: 0...1_000_000)
-        milestones = try reader.integers("milestones", default: [])
+        milestones = try reader.integers("milestones", default: [], in: 0...1_000_000)
         factor = try reader.number("factor", default: factor, in: 0...1)
         power = try reader.number("power", default: power, in: 0...10)
         reference = try reader.bool("reference", default: false)

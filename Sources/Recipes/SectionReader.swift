@@ -123,10 +123,12 @@ struct SectionReader {
         }
     }
 
-    mutating func integers(_ key: String, default value: [Int]) throws -> [Int] {
+    mutating func integers(_ key: String, default value: [Int], in range: ClosedRange<Int>) throws -> [Int] {
         let texts = try strings(key, default: value.map(String.init))
         return try texts.map {
-            guard let number = Int($0) else { throw error(key, expected: "a list of whole numbers, such as [10, 18]") }
+            guard let number = Int($0), range.contains(number) else {
+                throw error(key, expected: "a list of whole numbers from \(range.lowerBound) to \(range.upperBound)")
+            }
             return number
         }
     }

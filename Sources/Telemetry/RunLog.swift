@@ -80,7 +80,7 @@ package final class RunLog {
         do {
             try handle.write(contentsOf: Data(line.utf8))
         } catch {
-            throw RunLogError(path: path, reason: error.localizedDescription)
+            throw RunLogError(path: path, reason: systemReason(error))
         }
     }
 }

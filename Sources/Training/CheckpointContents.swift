@@ -16,8 +16,8 @@ package struct RunState: Codable, Sendable, Equatable {
     package var worldSize = 1
     package var classes = 0
     package var images = 0
-    /// Records quarantined by all ranks.
-    package var quarantined = 0
+    /// Records that some rank could not read, in rising order.
+    package var damagedRecords: [Int]?
     /// Best accuracy so far of the first evaluation set.
     package var bestAccuracy: Double?
 }
@@ -92,6 +92,13 @@ package enum CheckpointContents {
                 reason: "its head has \(checkpoint.shardedTensors[centres]?.shape.first ?? 0) classes, the data has "
                     + "\(classifier.shards.classes)")
         }
+        let length = checkpoint.shardedTensors[centres]?.shape.last ?? 0
+        guard length == classifier.centres.shape.last else {
+            throw ArtifactError.incompatible(
+                path: checkpoint.folder,
+                reason: "its class centres have \(length) components, the recipe's network.embedding is "
+                    + "\(classifier.centres.shape.last ?? 0)")
+        }
         let range = classifier.classRange
         let rows = try checkpoint.readRows(centres, range)
         let speed = classifier.isFrozen ? nil : try checkpoint.readRows(momentum, range)
@@ -99,10 +106,15 @@ package enum CheckpointContents {
     }
 
     /// What the store needs from the ranks.
-    package static func coordination(_ communicator: any Communicator) -> CheckpointCoordination {
+    ///
+    /// - Parameter failedHere: called when this rank could not do its own part.
+    package static func coordination(
+        _ communicator: any Communicator, failedHere: @escaping () -> Void = {}
+    ) -> CheckpointCoordination {
         CheckpointCoordination(
             rank: communicator.rank, worldSize: communicator.size,
             confirm: { success in
+                if !success { failedHere() }
                 var flag: Int64 = success ? 1 : 0
                 try withUnsafeMutablePointer(to: &flag) {
                     try communicator.allReduce(

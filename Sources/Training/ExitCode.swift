@@ -37,9 +37,9 @@ package enum ExitCode {
         case let error as ArtifactError:
             switch error {
             case .missing: missingInput
-            case .cannotWrite: cannotWrite
+            case .cannotWrite, .locked: cannotWrite
             case .cannotRead: inputOutput
-            default: badData
+            case .damaged, .incompatible: badData
             }
         case is CollectiveError: peerLost
         case is RunLogError: cannotWrite

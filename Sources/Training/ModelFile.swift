@@ -52,9 +52,41 @@ package enum ModelFile {
                 throw ArtifactError.incompatible(path: file.path, reason: "its metadata '\(key)' does not parse: \(text)")
             }
         }
-        return Card(
+        let card = Card(
             specification: try decode(Card.specificationKey, as: NetworkSpecification.self),
             preprocessing: try decode(WeightsKey.preprocessing, as: Preprocessing.self))
+        if let problem = problem(card) {
+            throw ArtifactError.incompatible(path: file.path, reason: "its metadata is not usable: \(problem)")
+        }
+        return card
+    }
+
+    /// The longest embedding that is built: what a file or an option says becomes memory.
+    package static let longestEmbedding = 8192
+
+    /// What no network could be built or fed with.
+    private static func problem(_ card: Card) -> String? {
+        let preprocessing = card.preprocessing
+        let crop = preprocessing.crop
+        let sides = 1...4096
+        guard sides.contains(preprocessing.faceWidth), sides.contains(preprocessing.faceHeight) else {
+            return "a face of \(preprocessing.faceWidth)x\(preprocessing.faceHeight)"
+        }
+        guard (0..<preprocessing.faceWidth).contains(crop.x), (0..<preprocessing.faceHeight).contains(crop.y),
+            (1...preprocessing.faceWidth - crop.x).contains(crop.width),
+            (1...preprocessing.faceHeight - crop.y).contains(crop.height)
+        else { return "the crop does not lie within the face" }
+        guard preprocessing.mean.isFinite, preprocessing.scale.isFinite, preprocessing.scale != 0 else {
+            return "(v - \(preprocessing.mean)) / \(preprocessing.scale)"
+        }
+        let specification = card.specification
+        guard crop.width == specification.inputWidth, crop.height == specification.inputHeight else {
+            return "the crop is not the network's input"
+        }
+        guard (1...longestEmbedding).contains(specification.embeddingSize) else {
+            return "embeddings of length \(specification.embeddingSize)"
+        }
+        return nil
     }
 
     /// The tensors a network expects.
@@ -76,6 +108,13 @@ package enum ModelFile {
             entry.value.bytes.copyMemory(from: UnsafeRawBufferPointer(tensor.bytes))
         }
         return match
+    }
+
+    /// The first tensor of a network that holds a NaN or an infinity.
+    package static func nonFinite(_ network: Network) -> String? {
+        network.state.first { entry in
+            entry.value.dtype == .float32 && !entry.value.floats.allSatisfy(\.isFinite)
+        }?.name
     }
 
     /// Opens a weights file, or the newest checkpoint of a run folder, and builds its network.

@@ -3,14 +3,20 @@ import FaceData
 
 /// What went wrong on one rank, known to all: rank 0 prints it once, and every rank ends with the same code.
 package struct RunFailure: Error, CustomStringConvertible {
-    package let rank: Int
+    /// nil where all ranks came to it together.
+    package let rank: Int?
     package let message: String
     package let exitCode: Int32
 
-    package init(rank: Int, message: String, exitCode: Int32) {
+    package init(rank: Int?, message: String, exitCode: Int32) {
         self.rank = rank
         self.message = message
         self.exitCode = exitCode
+    }
+
+    /// What all ranks threw together.
+    package init(_ error: any Error) {
+        self.init(rank: nil, message: "\(error)", exitCode: ExitCode.of(error))
     }
 
     package var description: String { message }
@@ -19,20 +25,24 @@ package struct RunFailure: Error, CustomStringConvertible {
 extension Communicator {
     /// Runs `body` on every rank, then learns whether it succeeded everywhere: no rank goes on alone.
     ///
-    /// - Throws: `RunFailure` of the lowest rank that failed, on every rank; errors of the collectives.
-    package func together<T>(_ label: String, _ body: () throws -> T) throws -> T {
+    /// - Parameter isCause: whether this rank's failure is one of its own, not the echo of another rank's; asked after
+    ///   a failure.
+    /// - Throws: `RunFailure` on every rank, of the lowest rank that failed by itself; errors of the collectives.
+    package func together<T>(
+        _ label: String, isCause: () -> Bool = { true }, _ body: () throws -> T
+    ) throws -> T {
         let result = Result { try body() }
         var failed: Int64 = 0
         if case .failure(let error) = result {
             // A lost peer cannot be agreed upon.
             if error is CollectiveError { throw error }
-            failed = Int64(size - rank)
+            failed = Int64(size - rank + (isCause() ? size : 0))
         }
         try withUnsafeMutablePointer(to: &failed) {
             try allReduce(UnsafeMutableBufferPointer(start: $0, count: 1), .max, label)
         }
         if failed == 0 { return try result.get() }
-        let culprit = size - Int(failed)
+        let culprit = (2 * size - Int(failed)) % size
         var code: Int32 = 0
         var text: [UInt8] = []
         if culprit == rank, case .failure(let error) = result {

@@ -92,12 +92,12 @@ final class RunRecorder {
                 ])
     }
 
-    func quarantine(_ records: [QuarantinedRecord]) throws {
+    func quarantine(_ records: [QuarantinedRecord], step: Int) throws {
         for record in records {
             if quarantineLog == nil { quarantineLog = try RunLog(path: folder + "/quarantine.jsonl") }
             environment.logger.warning("left out \(record.key): \(record.reason)")
             try quarantineLog?.write(
-                "quarantined", step: 0,
+                "quarantined", step: step,
                 [
                     ("rank", .integer(environment.communicator.rank)), ("record", .integer(record.record)),
                     ("key", .text(record.key)), ("reason", .text(record.reason)),
@@ -141,7 +141,7 @@ final class RunRecorder {
         do {
             try Data(recipe.yaml.utf8).write(to: URL(filePath: path), options: .atomic)
         } catch {
-            throw RunLogError(path: path, reason: error.localizedDescription)
+            throw RunLogError(path: path, reason: systemReason(error))
         }
     }
 
@@ -166,7 +166,7 @@ final class RunRecorder {
         do {
             try Data(sheet.png()).write(to: URL(filePath: path), options: .atomic)
         } catch {
-            throw RunLogError(path: path, reason: "\(error)")
+            throw RunLogError(path: path, reason: systemReason(error))
         }
     }
 

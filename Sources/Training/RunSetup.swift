@@ -52,6 +52,22 @@ package enum RunSetup {
             width: network.width, dropout: network.dropout)
     }
 
+    /// In what two ways of preparing images differ, in the words of each; nil when they are the same.
+    package static func difference(_ have: Preprocessing, _ need: Preprocessing) -> (have: String, need: String)? {
+        func face(_ p: Preprocessing) -> String { "a face of \(p.faceHeight)x\(p.faceWidth)" }
+        func crop(_ p: Preprocessing) -> String {
+            "an input of \(p.height)x\(p.width) from row \(p.crop.y), column \(p.crop.x)"
+        }
+        let aspects: [(Preprocessing) -> String] = [
+            { "channel order \($0.channelOrder.rawValue)" }, { "(v - \($0.mean)) / \($0.scale)" }, face, crop,
+        ]
+        let differing = aspects.filter { $0(have) != $0(need) }
+        if differing.isEmpty { return nil }
+        return (
+            differing.map { $0(have) }.joined(separator: ", "), differing.map { $0(need) }.joined(separator: ", ")
+        )
+    }
+
     package static func source(_ data: DataSection) throws -> any FaceSource {
         let synthetic = data.synthetic
         if data.train == "synthetic" {

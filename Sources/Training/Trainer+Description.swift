@@ -26,7 +26,7 @@ extension Trainer {
             "head: \(recipe.head.margin.rawValue), s \(recipe.head.scale), \(source.classCount) centres, weight decay "
                 + "\(headDecay)" + (head.classifier.isFrozen ? ", frozen" : ""))
         describeSchedule()
-        if let overfit { warning("--overfit: training on the first \(overfit) images only") }
+        if let overfit { warning("--overfit: only \(min(overfit, source.count)) different images, again and again") }
         warn()
     }
 

@@ -35,6 +35,8 @@ package final class Trainer {
     package private(set) var reports: [String: VerificationReport] = [:]
     private let card: ModelFile.Card
     private let lock: RunLock?
+    /// Records that could not be read, of all ranks; the same on every rank.
+    private var damaged: Set<Int> = []
 
     package var totalSteps: Int { min(step.schedule.totalSteps, recipe.schedule.maxSteps ?? .max) }
 
@@ -49,13 +51,10 @@ package final class Trainer {
         self.environment = environment
         let communicator = environment.communicator
         let ranks = communicator.size
-        let card = ModelFile.Card(
-            specification: RunSetup.specification(recipe.network), preprocessing: RunSetup.preprocessing(recipe))
-        self.card = card
 
         // What can be wrong with the recipe or the data is found before anything is written.
         let (network, source) = try communicator.together("set-up") {
-            let network = try card.specification.build()
+            let network = try RunSetup.specification(recipe.network).build()
             let passes = recipe.batch.accumulation
             guard recipe.batch.global % (passes * ranks) == 0 else {
                 throw TrainingError.batchNotDivisible(
@@ -65,6 +64,8 @@ package final class Trainer {
         }
         self.network = network
         self.source = source
+        card = ModelFile.Card(
+            specification: network.specification, preprocessing: RunSetup.preprocessing(recipe))
         let batch = recipe.batch.global / recipe.batch.accumulation / ranks
         sampler = try communicator.together("sampler") {
             guard source.count >= recipe.batch.global else {
@@ -81,7 +82,10 @@ package final class Trainer {
         recorder = try communicator.together("run log") { try RunRecorder(folder: folder, environment) }
 
         network.initialize(seed: recipe.run.seed)
-        try communicator.together("initial weights") { try Self.start(network, recipe, environment) }
+        try communicator.together("initial weights") {
+            if !resume { try Self.loadWeights(network, recipe, environment) }
+            try Self.applyPrefixes(network, recipe)
+        }
         let schedule = LearningRateSchedule(
             recipe.schedule, recipe.optimizer, globalBatch: recipe.batch.global,
             stepsPerEpoch: max(1, sampler.stepsPerEpoch / recipe.batch.accumulation))
@@ -110,7 +114,11 @@ package final class Trainer {
     private static func open(_ recipe: Recipe, overfit: Int?) throws -> any FaceSource {
         let source = try RunSetup.source(recipe.data)
         guard let overfit else { return source }
-        return try SubsetSource(source, indices: Array(0..<min(overfit, source.count)))
+        // Spread over the data, where neighbours are often of one identity, and again and again to the length of the
+        // whole: the schedule stays the recipe's.
+        let count = min(overfit, source.count)
+        return try SubsetSource(
+            source, indices: (0..<max(source.count, recipe.batch.global)).map { $0 % count * source.count / count })
     }
 
     private static func claim(_ folder: String, resume: Bool) throws -> RunLock {
@@ -121,19 +129,25 @@ package final class Trainer {
         return try RunLock.acquire(runFolder: folder)
     }
 
-    /// `init:` weights and frozen parts.
-    private static func start(_ network: Network, _ recipe: Recipe, _ environment: RunEnvironment) throws {
-        if let path = recipe.start.weights {
-            let file = try WeightsFile(path)
-            let have = try ModelFile.card(of: file).preprocessing
-            let need = RunSetup.preprocessing(recipe)
-            if have != need {
-                throw TrainingError.preprocessing(
-                    file: path, key: "preprocessing", have: "\(have)", need: "\(need)")
+    private static func loadWeights(_ network: Network, _ recipe: Recipe, _ environment: RunEnvironment) throws {
+        guard let path = recipe.start.weights else { return }
+        let file = try WeightsFile(path)
+        let given = try ModelFile.card(of: file).preprocessing
+        if let (have, need) = RunSetup.difference(given, RunSetup.preprocessing(recipe)) {
+            throw TrainingError.preprocessing(file: path, have: have, need: need)
+        }
+        let match = try ModelFile.load(file, into: network, recipe.start.match == .strict ? .strict : .partial)
+        environment.logger.info("\(match.loaded.count) tensors from \(path)")
+        if !match.isComplete { environment.logger.warning("\(match.difference)") }
+    }
+
+    /// What `init:` says about parts of the network by the beginnings of their names.
+    private static func applyPrefixes(_ network: Network, _ recipe: Recipe) throws {
+        for prefix in recipe.start.learningRateFactors.keys.sorted() where prefix != "head" {
+            guard network.parameters.contains(where: { $0.name.hasPrefix(prefix) }) else {
+                throw TrainingError.incompatible(
+                    "init.learning_rate_factors: no parameter of \(recipe.network.name) begins with '\(prefix)'")
             }
-            let match = try ModelFile.load(file, into: network, recipe.start.match == .strict ? .strict : .partial)
-            environment.logger.info("\(match.loaded.count) tensors from \(path)")
-            if !match.isComplete { environment.logger.warning("\(match.difference)") }
         }
         for prefix in recipe.start.freeze where prefix != "head" {
             let hit = network.parameters.filter { $0.name.hasPrefix(prefix) }
@@ -155,19 +169,21 @@ package final class Trainer {
 
     private func restore() throws {
         let communicator = environment.communicator
-        let opened = try store.open(with: CheckpointContents.coordination(communicator))
+        let opened = try communicator.together("checkpoint") {
+            try store.open(with: CheckpointContents.coordination(communicator))
+        }
         for warning in opened.warnings { environment.logger.warning("\(warning)") }
         state = try communicator.together("checkpoint") {
+            let state = try opened.checkpoint.state(RunState.self)
+            guard state.classes == source.classCount, state.images == source.count else {
+                throw TrainingError.incompatible(
+                    "\(recipe.run.folder) was trained on \(state.images) images of \(state.classes) identities, "
+                        + "\(source.location) has \(source.count) of \(source.classCount); resume needs the same data")
+            }
             try CheckpointContents.read(opened.checkpoint, into: step, head: head)
-            return try opened.checkpoint.state(RunState.self)
+            return state
         }
-        guard state.classes == source.classCount, state.images == source.count else {
-            throw RunFailure(
-                rank: 0,
-                message: "\(recipe.run.folder) was trained on \(state.images) images of \(state.classes) classes, "
-                    + "\(source.location) has \(source.count) of \(source.classCount); resume needs the same data",
-                exitCode: ExitCode.badData)
-        }
+        damaged = Set(state.damagedRecords ?? [])
         if state.worldSize != communicator.size {
             let change = "the checkpoint is of \(state.worldSize) ranks, going on with \(communicator.size)"
             environment.logger.notice("\(change): running statistics start from their average")
@@ -224,7 +240,7 @@ package final class Trainer {
         }
         recorder.finish()
         if ending != .interrupted { try evaluate() }
-        if saved != state.step || ending == nil { try save() }
+        if saved != state.step { try save() }
         try recorder.event("end", step: state.step, [("ending", .text("\(ending ?? .complete)"))])
         if let ending { return ending }
         return totalSteps < step.schedule.totalSteps ? .stopped("max_steps") : .complete
@@ -233,34 +249,57 @@ package final class Trainer {
     private func update(_ loader: BatchLoader, deadline: Double?) throws -> StepReport {
         var flags = StepFlags()
         var last: Batch?
-        let report = try step.update(
-            step: state.step, count: recipe.batch.accumulation,
-            flags: {
-                if environment.stopRequested() { flags.stop = 1 }
-                if environment.isRoot, let deadline, monotonicSeconds() > deadline { flags.timeUp = 1 }
-                return flags
-            },
-            input: { _ in
-                let batch = try loader.next()
-                flags.quarantined += batch.quarantined.count
-                flags.dataWait += batch.waitSeconds
-                try recorder.quarantine(batch.quarantined)
-                last = batch
-                return StepInput(
-                    images: batch.images, labels: batch.labels.map(Int64.init), records: batch.records.map(Int64.init))
-            })
+        var found: [Int] = []
+        let report: StepReport
+        do {
+            report = try step.update(
+                step: state.step, count: recipe.batch.accumulation,
+                flags: {
+                    if environment.stopRequested() { flags.stop = 1 }
+                    if environment.isRoot, let deadline, monotonicSeconds() > deadline { flags.timeUp = 1 }
+                    return flags
+                },
+                input: { _ in
+                    let batch = try loader.next()
+                    let new = batch.quarantined.filter { !damaged.contains($0.record) }
+                    found += new.map(\.record)
+                    flags.quarantined += new.count
+                    flags.dataWait += batch.waitSeconds
+                    try recorder.quarantine(new, step: state.step)
+                    last = batch
+                    return StepInput(
+                        images: batch.images, labels: batch.labels.map(Int64.init),
+                        records: batch.records.map(Int64.init))
+                })
+        } catch let error as TrainingError {
+            // Every rank has come to it from the same sums.
+            throw RunFailure(error)
+        }
         guard let last else { preconditionFailure("an update without a batch") }
         if state.step == 0, environment.isRoot { try recorder.saveFirstBatch(last, recipe) }
         state.step += 1
         state.position = last.nextPosition
-        state.quarantined += report.flags.quarantined
         try recorder.record(report, state: state, ranks: environment.communicator.size)
-        if state.quarantined > recipe.data.quarantineLimit {
-            // Known to all ranks from the sum, so all stop here.
-            let error = TrainingError.quarantineLimit(count: state.quarantined, limit: recipe.data.quarantineLimit)
-            throw RunFailure(rank: 0, message: error.description, exitCode: ExitCode.of(error))
-        }
+        if report.flags.quarantined > 0 { try shareDamage(found) }
         return report
+    }
+
+    /// Adds the damaged records that the ranks have found to those that all know: a record counts once, whichever ranks
+    /// meet it in whichever epoch.
+    private func shareDamage(_ found: [Int]) throws {
+        let communicator = environment.communicator
+        func decoded(_ bytes: [UInt8]) -> [Int] {
+            bytes.withUnsafeBytes { raw in (0..<raw.count / 8).map { raw.loadUnaligned(fromByteOffset: 8 * $0, as: Int.self) } }
+        }
+        let gathered = try communicator.gather(found.withUnsafeBytes { Array($0) }, root: 0, "damaged records")
+        let all = try communicator.broadcast((gathered ?? []).flatMap { $0 }, "damaged records")
+        damaged.formUnion(decoded(all))
+        state.damagedRecords = damaged.sorted()
+        if damaged.count > recipe.data.quarantineLimit {
+            // Known to all ranks, so all stop here.
+            throw RunFailure(
+                TrainingError.quarantineLimit(count: damaged.count, limit: recipe.data.quarantineLimit))
+        }
     }
 
     // MARK: - Saving and evaluating
@@ -273,13 +312,16 @@ package final class Trainer {
     package func save() throws {
         let averaged = try averagedStatistics()
         let start = monotonicSeconds()
-        let committed = try store.save(
-            step: state.step, configHash: recorder.recipeHash(recipe),
-            retention: RetentionPolicy(keepLast: recipe.checkpoint.keep),
-            with: CheckpointContents.coordination(environment.communicator)
-        ) { files in
-            try CheckpointContents.write(
-                files, state: state, step: step, head: head, averaged: averaged, card: card)
+        var failedHere = false
+        let committed = try environment.communicator.together("checkpoint", isCause: { failedHere }) {
+            try store.save(
+                step: state.step, configHash: recorder.recipeHash(recipe),
+                retention: RetentionPolicy(keepLast: recipe.checkpoint.keep),
+                with: CheckpointContents.coordination(environment.communicator, failedHere: { failedHere = true })
+            ) { files in
+                try CheckpointContents.write(
+                    files, state: state, step: step, head: head, averaged: averaged, card: card)
+            }
         }
         for warning in committed.warnings { environment.logger.warning("\(warning)") }
         try recorder.saved(committed, step: state.step, seconds: monotonicSeconds() - start)

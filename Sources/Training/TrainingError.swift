@@ -6,7 +6,7 @@ package enum TrainingError: Error, Equatable, CustomStringConvertible {
     case quarantineLimit(count: Int, limit: Int)
     case notARun(folder: String, reason: String)
     case folderInUse(folder: String)
-    case preprocessing(file: String, key: String, have: String, need: String)
+    case preprocessing(file: String, have: String, need: String)
     case incompatible(String)
 
     package var description: String {
@@ -25,8 +25,8 @@ package enum TrainingError: Error, Equatable, CustomStringConvertible {
         case .notARun(let folder, let reason): "\(folder) is not a run to resume: \(reason)"
         case .folderInUse(let folder):
             "\(folder) already holds a run; resume it with 'acuity resume \(folder)', or choose another run.folder"
-        case .preprocessing(let file, let key, let have, let need):
-            "\(file) was trained with \(key) \(have), but here it would get \(need); match the recipe to the weights"
+        case .preprocessing(let file, let have, let need):
+            "\(file) was trained with \(have), but here it would get \(need); match the recipe to the weights"
         case .incompatible(let text): text
         }
     }

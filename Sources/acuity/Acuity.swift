@@ -1,4 +1,5 @@
 import ArgumentParser
+import Foundation
 import MPICollectives
 import Tensors
 import Training
@@ -21,6 +22,18 @@ struct Acuity: ParsableCommand {
             Train.self, Resume.self, Evaluate.self, Embed.self, Dataset.self, Import.self, Export.self, Config.self,
             Doctor.self,
         ])
+
+    /// As the library's own `main`, but under a launcher usage errors, help and version are printed by one rank only.
+    static func main() {
+        do {
+            var command = try parseAsRoot()
+            try command.run()
+        } catch {
+            if Launch.rank > 0, exitCode(for: error).isSuccess { Foundation.exit(0) }
+            if Launch.rank > 0 { Thread.sleep(forTimeInterval: 3) }
+            exit(withError: error)
+        }
+    }
 
     private static var versionText: String {
         """

@@ -39,6 +39,8 @@ struct Config: ParsableCommand {
 
         @OptionGroup var recipe: RecipeArguments
 
+        func validate() throws { try recipe.require() }
+
         func run() throws {
             try Command.run {
                 let recipe = recipe.read()

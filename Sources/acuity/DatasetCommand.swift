@@ -136,13 +136,13 @@ struct Dataset: ParsableCommand {
         func run() throws {
             try Command.run {
                 let source = try FaceSources.open(path, folder: folder)
-                try Output.folder(URL(filePath: output).deletingLastPathComponent().path)
+                try Output.folder(of: output)
                 let progress = ProgressDisplay(total: source.count)
                 let summary = try RecordPacker.pack(
                     source, to: output, layout: layout == "im2rec" ? .im2rec : .insightface, skipDamaged: skipDamaged
                 ) { progress.update($0, "packing") }
                 progress.finish()
-                for reason in summary.skipped { Session.complain("left out: \(reason)") }
+                for reason in summary.skipped { Session.warn("left out \(reason)") }
                 print("\(output).rec: \(summary.images) images of \(summary.classes) identities")
             }
         }
@@ -176,6 +176,10 @@ struct Dataset: ParsableCommand {
 
         func validate() throws {
             if identities < 1 || images < 1 || first < 0 { throw ValidationError("the counts must be positive") }
+            // The bounds of a recipe's data.synthetic.
+            if identities > 100_000_000 || images > 100_000 || first > 1_000_000_000 {
+                throw ValidationError("at most 100000000 identities of 100000 images, from 1000000000 on")
+            }
             if output == nil, sheet == nil { throw ValidationError("give --output or --sheet") }
             if sheet != nil, identities * images > 1024 { throw ValidationError("a sheet holds at most 1024 faces") }
         }
@@ -187,6 +191,7 @@ struct Dataset: ParsableCommand {
                 if let sheet {
                     let items = (0..<source.count).map { ContactSheet.Item(source.attributed($0).0) }
                     let labels = (0..<identities).map { source.identityName($0) }
+                    try Output.folder(of: sheet)
                     let picture = ContactSheet(items, columns: images, rowLabels: labels)
                     try Output.write(Data(picture.png()), to: sheet)
                     print(sheet)

@@ -51,6 +51,10 @@ struct Embed: ParsableCommand {
 
     @OptionGroup var session: SessionOptions
 
+    func validate() throws {
+        if batch < 1 { throw ValidationError("--batch must be at least 1") }
+    }
+
     /// What is embedded: a source of images, or the images of a pair set.
     private struct Images: Sendable {
         var count: Int
@@ -63,6 +67,7 @@ struct Embed: ParsableCommand {
             let communicator = environment.communicator
             let (network, card, images) = try communicator.together("set-up") {
                 let (network, card, _) = try ModelFile.open(weights)
+                if environment.isRoot { try Output.folder(of: output) }
                 return (network, card, try open())
             }
             network.graph.parametersChanged(environment.pool)

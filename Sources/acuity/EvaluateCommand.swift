@@ -1,4 +1,5 @@
 import ArgumentParser
+import Artifacts
 import Collectives
 import Evaluation
 import FaceData
@@ -73,7 +74,12 @@ struct Evaluate: ParsableCommand {
 
     func run() throws {
         try Session.run(session) { environment in
-            let sections = try environment.communicator.together("evaluation sets") { try self.sections() }
+            let sections = try environment.communicator.together("evaluation sets") {
+                let sections = try self.sections()
+                // Before the work, not after it.
+                if environment.isRoot, let output { try Output.folder(output) }
+                return sections
+            }
             let reports = pixels ? try byPixels(sections, environment) : try byNetwork(sections, environment)
             try environment.communicator.together("report") {
                 if environment.isRoot { try present(reports) }
@@ -165,7 +171,6 @@ struct Evaluate: ParsableCommand {
             for report in reports { print(Self.summary(report)) }
         }
         guard let output else { return }
-        try Output.folder(output)
         for report in reports {
             let stem = output + "/" + report.facts.dataset.replacing("/", with: "-")
             try Output.write(encoder.encode(report), to: stem + ".json")
@@ -209,22 +214,32 @@ extension PairSetSection.Sides: ExpressibleByArgument {}
 
 /// Files that commands write.
 enum Output {
+    /// Makes a folder and those above it.
+    ///
+    /// - Throws: `ArtifactError.cannotWrite`.
     static func folder(_ path: String) throws {
-        do {
-            try FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: true)
-        } catch {
-            throw RunFailure(
-                rank: 0, message: "\(path): cannot make the folder: \(error.localizedDescription)",
-                exitCode: Training.ExitCode.cannotWrite)
+        var isFolder: ObjCBool = false
+        if FileManager.default.fileExists(atPath: path, isDirectory: &isFolder) {
+            if isFolder.boolValue { return }
+            throw ArtifactError.cannotWrite(path: path, reason: "a file of that name is in the way of the folder")
         }
+        try folder(of: path)
+        if mkdir(path, 0o777) != 0, errno != EEXIST {
+            throw ArtifactError.cannotWrite(path: path, reason: String(cString: strerror(errno)))
+        }
+    }
+
+    /// Makes the folder that a file is to be written into.
+    static func folder(of path: String) throws {
+        let above = URL(filePath: path).deletingLastPathComponent().path
+        if above != path, above != "/" { try folder(above) }
     }
 
     static func write(_ data: Data, to path: String) throws {
         do {
             try data.write(to: URL(filePath: path), options: .atomic)
         } catch {
-            throw RunFailure(
-                rank: 0, message: "\(path): cannot write: \(error.localizedDescription)", exitCode: Training.ExitCode.cannotWrite)
+            throw ArtifactError.cannotWrite(path: path, reason: systemReason(error))
         }
     }
 }

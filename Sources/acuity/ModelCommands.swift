@@ -48,6 +48,10 @@ struct Import: ParsableCommand {
             throw ValidationError("--channels must be rgb or bgr")
         }
         guard scale != 0, scale.isFinite, mean.isFinite else { throw ValidationError("--scale must not be 0") }
+        guard (16...ModelFile.longestEmbedding).contains(embedding) else {
+            throw ValidationError("--embedding must lie in 16...\(ModelFile.longestEmbedding)")
+        }
+        guard (0.125...8).contains(width) else { throw ValidationError("--width must lie in 0.125...8") }
     }
 
     private var size: (height: Int, width: Int)? {
@@ -62,6 +66,10 @@ struct Import: ParsableCommand {
                 network, embeddingSize: embedding, inputHeight: height, inputWidth: columns, width: width)
             let built = try specification.build()
             let match = try ModelFile.load(try WeightsFile(state), into: built)
+            if let name = ModelFile.nonFinite(built) {
+                throw ArtifactError.damaged(path: state, reason: "tensor '\(name)' holds values that are not finite")
+            }
+            try Output.folder(of: output)
             let preprocessing = Preprocessing(
                 channelOrder: Preprocessing.ChannelOrder(rawValue: channels)!, mean: mean, scale: scale,
                 crop: .init(x: (112 - columns) / 2, y: (112 - height) / 2, width: columns, height: height))
@@ -84,6 +92,7 @@ struct Export: ParsableCommand {
     func run() throws {
         try Command.run {
             let (network, card, path) = try ModelFile.open(model)
+            try Output.folder(of: output)
             try ModelFile.write(network, card: card, to: output)
             print("\(output): \(card.specification.name) from \(path), \(network.state.count) tensors")
         }
@@ -92,7 +101,9 @@ struct Export: ParsableCommand {
 
 /// Runs a command that needs no ranks; ends the program with one clear error and its code.
 enum Command {
+    /// Under a launcher rank 0 does it alone: the others would write the same files and print the same lines.
     static func run(_ body: () throws -> Void) throws {
+        if Launch.rank > 0 { Foundation.exit(0) }
         do {
             try body()
         } catch let error as ExitCodeRequest {

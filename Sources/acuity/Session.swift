@@ -41,19 +41,19 @@ struct SessionOptions: ParsableArguments {
 enum Session {
     /// - Parameters:
     ///   - threads: what a recipe says; `options.threads` wins.
-    ///   - savesWhenStopped: the command looks at `stopRequested`; others end at the first signal, as usual.
+    ///   - savesOnSignal: the body looks at `stopRequested`; otherwise a signal ends the program at once, as usual.
     ///   - body: the command; its result is the exit code.
     static func run(
-        _ options: SessionOptions, threads: Int? = nil, savesWhenStopped: Bool = false,
+        _ options: SessionOptions, threads: Int? = nil, savesOnSignal: Bool = false,
         _ body: (RunEnvironment) throws -> Int32
     ) throws -> Never {
-        if savesWhenStopped { Signals.install() }
+        if savesOnSignal { Signals.install() }
+        signal(SIGPIPE, SIG_IGN)
         let mpi: MPICommunicator?
         do {
             mpi = try MPIEnvironment.launched ? .initialize(.init(deadline: options.collectiveTimeout)) : nil
         } catch {
-            complain("\(error)")
-            exit(Training.ExitCode.of(error))
+            Launch.fail(error, Training.ExitCode.of(error))
         }
         let communicator: any Communicator = mpi ?? SoloCommunicator()
         let environment = environment(options, communicator, threads: options.threads ?? threads)
@@ -73,11 +73,13 @@ enum Session {
         }
     }
 
-    private static func prefix(_ rank: Int, _ communicator: any Communicator) -> String {
-        communicator.size > 1 ? "rank \(rank): " : ""
+    private static func prefix(_ rank: Int?, _ communicator: any Communicator) -> String {
+        guard let rank, communicator.size > 1 else { return "" }
+        return "rank \(rank): "
     }
 
     static func complain(_ text: String) { FileHandle.standardError.write(Data("error: \(text)\n".utf8)) }
+    static func warn(_ text: String) { FileHandle.standardError.write(Data("warning: \(text)\n".utf8)) }
 
     private static func environment(
         _ options: SessionOptions, _ communicator: any Communicator, threads: Int?
@@ -112,6 +114,5 @@ enum Signals {
                 Signals.count = 1
             }
         }
-        signal(SIGPIPE, SIG_IGN)
     }
 }

@@ -14,14 +14,17 @@ struct RecipeArguments: ParsableArguments {
     /// `a.b=c` sets a key; a file whose name holds '=' can be given as ./name.
     private static func isOverride(_ text: String) -> Bool { text.contains("=") && !text.hasPrefix(".") && !text.hasPrefix("/") }
 
+    /// Without an argument a run would start that nobody asked for.
+    func require() throws {
+        if recipe.isEmpty { throw ValidationError("name a recipe, such as configs/quickstart.yaml") }
+    }
+
     /// Reads the recipe, or ends the program with one clear error.
     func read() -> Recipe {
         do {
             return try Recipe(files: files, overrides: overrides)
         } catch {
-            // Every rank finds the same error before the ranks have met: the launcher's rank 0 speaks.
-            if ProcessInfo.processInfo.environment["OMPI_COMM_WORLD_RANK"] ?? "0" == "0" { Session.complain("\(error)") }
-            Foundation.exit(Training.ExitCode.of(error))
+            Launch.fail(error, Training.ExitCode.of(error))
         }
     }
 }
@@ -34,21 +37,26 @@ struct Train: ParsableCommand {
             mpirun -np 2 acuity train configs/real-faces.yaml data.train=faces/train.tsv run.folder=runs/first
 
             The run folder receives checkpoints, log.jsonl, the resolved recipe and the first batch as a picture.
+
+            SIGTERM, SIGINT and SIGUSR1 end the run after the step at hand, with a checkpoint and exit code 75; a second \
+            signal ends it at once. mpirun leaves its ranks one second after SIGTERM or SIGINT and then kills them: send it \
+            SIGUSR1, which it hands on.
             """)
 
     @OptionGroup var recipe: RecipeArguments
     @OptionGroup var session: SessionOptions
 
-    @Option(help: "Train on the first N images only, to see whether the loss goes to zero.")
+    @Option(help: "Train on N images only, spread over the data and repeated, to see whether the loss goes to zero.")
     var overfit: Int?
 
     func validate() throws {
+        try recipe.require()
         if let overfit, overfit < 2 { throw ValidationError("--overfit needs at least two images") }
     }
 
     func run() throws {
         let recipe = recipe.read()
-        try Session.run(session, threads: recipe.compute.threads, savesWhenStopped: true) { environment in
+        try Session.run(session, threads: recipe.compute.threads, savesOnSignal: true) { environment in
             try Conclusion.code(Trainer(recipe, environment, resume: false, overfit: overfit))
         }
     }
@@ -69,21 +77,22 @@ struct Resume: ParsableCommand {
     func run() throws {
         let stored = folder + "/recipe.yaml"
         guard FileManager.default.fileExists(atPath: stored) else {
-            Session.complain("\(TrainingError.notARun(folder: folder, reason: "it has no recipe.yaml"))")
-            Foundation.exit(Training.ExitCode.missingInput)
+            let error = TrainingError.notARun(folder: folder, reason: "it has no recipe.yaml")
+            Launch.fail(error, Training.ExitCode.of(error))
         }
-        let recipe = Self.read(stored, overrides + ["run.folder=\"\(folder)\""])
-        try Session.run(session, threads: recipe.compute.threads, savesWhenStopped: true) { environment in
+        let recipe = read(stored)
+        try Session.run(session, threads: recipe.compute.threads, savesOnSignal: true) { environment in
             try Conclusion.code(Trainer(recipe, environment, resume: true))
         }
     }
 
-    private static func read(_ file: String, _ overrides: [String]) -> Recipe {
+    private func read(_ file: String) -> Recipe {
         do {
-            return try Recipe(files: [file], overrides: overrides)
+            var recipe = try Recipe(files: [file], overrides: overrides)
+            recipe.run.folder = folder
+            return recipe
         } catch {
-            Session.complain("\(error)")
-            Foundation.exit(Training.ExitCode.of(error))
+            Launch.fail(error, Training.ExitCode.of(error))
         }
     }
 }
