@@ -85,7 +85,7 @@ package final class TrainingStep {
             start: recipe.start)
         execution = Execution(network.graph, batch: batch, purpose: .training, pool: pool)
         reducer = try GradientReducer(
-            communicator: communicator, elementCount: arena.count, bucketRanges: arena.buckets,
+            communicator: communicator, elementCount: max(arena.count, 1), bucketRanges: arena.buckets,
             deterministic: recipe.compute.deterministic)
         collectives = try AsyncCollectives(over: communicator)
         if let gradients = reducer.gradients.baseAddress { arena.bind(gradients: gradients, owner: reducer) }
