@@ -34,7 +34,7 @@ package final class Trainer {
     /// Evaluation reports of rank 0, by set, of the last evaluation.
     package private(set) var reports: [String: VerificationReport] = [:]
     private let card: ModelFile.Card
-    private let lock: RunLock?
+    private let lock: HeldLock?
     /// Records that could not be read, of all ranks; the same on every rank.
     private var damaged: Set<Int> = []
 
@@ -75,7 +75,7 @@ package final class Trainer {
                 recordCount: source.count, globalBatch: batch * ranks, seed: recipe.run.seed)
         }
         lock = try communicator.together("run folder") {
-            environment.isRoot ? try Self.claim(recipe.run.folder, resume: resume) : nil
+            environment.isRoot ? HeldLock(try Self.claim(recipe.run.folder, resume: resume)) : nil
         }
         store = CheckpointStore(runFolder: recipe.run.folder)
         let folder = recipe.run.folder
@@ -206,7 +206,7 @@ package final class Trainer {
 
     /// Trains to the end, to a limit, or until asked to stop; saves and evaluates on the way.
     package func run() throws -> Ending {
-        defer { try? lock?.release() }
+        defer { lock?.release() }
         let communicator = environment.communicator
         recorder.start(every: recipe.log.everySteps, total: totalSteps, first: state.step, images: recipe.batch.global)
         if state.step == 0 {
