@@ -1,4 +1,3 @@
-import CKernels
 package import Collectives
 package import Tensors
 
@@ -37,9 +36,9 @@ package final class MarginClassification: Objective {
         guard gradient.count > 0 else { return }
         let sum = accumulated ?? Tensor(gradient.shape)
         accumulated = sum
-        ak_scale(pool.handle, gradient.pointer, weight, gradient.count)
+        Vectors.scale(pool, gradient.floats, by: weight)
         if accumulate {
-            ak_accumulate(pool.handle, gradient.pointer, sum.pointer, gradient.count)
+            Vectors.accumulate(pool, gradient.floats, into: sum.floats)
         } else {
             sum.bytes.copyMemory(from: UnsafeRawBufferPointer(gradient.bytes))
         }
@@ -49,13 +48,15 @@ package final class MarginClassification: Objective {
 
     package func update(rate: Float, momentum: Float, decay: Float) {
         guard !classifier.isFrozen, classifier.centres.count > 0 else { return }
-        ak_sgd(
-            pool.handle, classifier.centres.pointer, classifier.momentum.pointer, effectiveGradient.pointer,
-            classifier.centres.count, 1, rate, momentum, decay)
+        let gradient = effectiveGradient
+        Vectors.sgd(
+            pool, parameters: classifier.centres.floats, velocity: classifier.momentum.floats,
+            gradient: gradient.floats, rate: rate, momentum: momentum, decay: decay)
     }
 
     package func gradientSquares() -> Double {
         guard !classifier.isFrozen, classifier.centres.count > 0 else { return 0 }
-        return ak_sum_squares(pool.handle, effectiveGradient.pointer, effectiveGradient.count)
+        let gradient = effectiveGradient
+        return Vectors.sumSquares(pool, gradient.floats)
     }
 }

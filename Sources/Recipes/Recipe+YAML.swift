@@ -7,7 +7,12 @@ extension Recipe {
         encoder.options.width = 120
         encoder.options.sortKeys = false
         guard let text = try? encoder.encode(self) else { preconditionFailure("a recipe has no YAML") }
-        return text
+        // The encoder writes 32 as 3.2e+1; texts that look like numbers are quoted and stay as they are.
+        let scientific = /: (-?[0-9.]+e[+-]?[0-9]+)$/.anchorsMatchLineEndings()
+        return text.replacing(scientific) { match in
+            let value = Double(match.1) ?? .nan
+            return ": " + (value == value.rounded() && abs(value) < 1e15 ? String(Int(value)) : "\(value)")
+        }
     }
 
     /// All keys a recipe knows, as `section.key`, with the origin of those that were set.

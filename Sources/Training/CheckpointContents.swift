@@ -74,7 +74,7 @@ package enum CheckpointContents {
             }
             target.bytes.copyMemory(from: UnsafeRawBufferPointer(stored.bytes))
         }
-        try readHead(checkpoint, into: head)
+        try readHead(checkpoint, into: head, withMomentum: true)
         let communicator = step.communicator
         if checkpoint.manifest.worldSize == communicator.size {
             let name = CheckpointFiles.shardName("statistics", rank: communicator.rank, worldSize: communicator.size)
@@ -84,7 +84,10 @@ package enum CheckpointContents {
         network.graph.parametersChanged(step.pool)
     }
 
-    static func readHead(_ checkpoint: Checkpoint, into head: MarginClassification) throws {
+    /// This rank's rows of the class centres.
+    ///
+    /// - Parameter withMomentum: going on with that run; otherwise a new one starts from its centres, at rest.
+    static func readHead(_ checkpoint: Checkpoint, into head: MarginClassification, withMomentum: Bool) throws {
         let classifier = head.classifier
         guard let total = checkpoint.shardedTensors[centres]?.shape.first, total == classifier.shards.classes else {
             throw ArtifactError.incompatible(
@@ -101,7 +104,7 @@ package enum CheckpointContents {
         }
         let range = classifier.classRange
         let rows = try checkpoint.readRows(centres, range)
-        let speed = classifier.isFrozen ? nil : try checkpoint.readRows(momentum, range)
+        let speed = withMomentum && !classifier.isFrozen ? try checkpoint.readRows(momentum, range) : nil
         classifier.load(range, centres: rows, momentum: speed)
     }
 

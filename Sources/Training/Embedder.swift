@@ -1,4 +1,3 @@
-import CKernels
 package import Collectives
 package import Evaluation
 package import FaceData

@@ -34,9 +34,11 @@ package final class Trainer {
     /// Evaluation reports of rank 0, by set, of the last evaluation.
     package private(set) var reports: [String: VerificationReport] = [:]
     private let card: ModelFile.Card
-    private let lock: RunLock?
+    private let lock: HeldLock?
     /// Records that could not be read, of all ranks; the same on every rank.
     private var damaged: Set<Int> = []
+    /// Resumed from a checkpoint of another number of ranks: saved again even if no step is left.
+    private var isTakenOver = false
 
     package var totalSteps: Int { min(step.schedule.totalSteps, recipe.schedule.maxSteps ?? .max) }
 
@@ -75,7 +77,7 @@ package final class Trainer {
                 recordCount: source.count, globalBatch: batch * ranks, seed: recipe.run.seed)
         }
         lock = try communicator.together("run folder") {
-            environment.isRoot ? try Self.claim(recipe.run.folder, resume: resume) : nil
+            environment.isRoot ? HeldLock(try Self.claim(recipe.run.folder, resume: resume)) : nil
         }
         store = CheckpointStore(runFolder: recipe.run.folder)
         let folder = recipe.run.folder
@@ -137,6 +139,7 @@ package final class Trainer {
             throw TrainingError.preprocessing(file: path, have: have, need: need)
         }
         let match = try ModelFile.load(file, into: network, recipe.start.match == .strict ? .strict : .partial)
+        guard environment.isRoot else { return }
         environment.logger.info("\(match.loaded.count) tensors from \(path)")
         if !match.isComplete { environment.logger.warning("\(match.difference)") }
     }
@@ -161,9 +164,11 @@ package final class Trainer {
 
     private func loadHead() throws {
         guard let path = recipe.start.head else { return }
-        try environment.communicator.together("initial centres") {
-            let opened = try CheckpointStore(runFolder: path).open(.latest)
-            try CheckpointContents.readHead(opened.checkpoint, into: head)
+        let communicator = environment.communicator
+        try communicator.together("initial centres") {
+            let opened = try CheckpointStore(runFolder: path).open(with: CheckpointContents.coordination(communicator))
+            warn(opened.warnings)
+            try CheckpointContents.readHead(opened.checkpoint, into: head, withMomentum: false)
         }
     }
 
@@ -172,7 +177,7 @@ package final class Trainer {
         let opened = try communicator.together("checkpoint") {
             try store.open(with: CheckpointContents.coordination(communicator))
         }
-        for warning in opened.warnings { environment.logger.warning("\(warning)") }
+        warn(opened.warnings)
         state = try communicator.together("checkpoint") {
             let state = try opened.checkpoint.state(RunState.self)
             guard state.classes == source.classCount, state.images == source.count else {
@@ -186,11 +191,20 @@ package final class Trainer {
         damaged = Set(state.damagedRecords ?? [])
         if state.worldSize != communicator.size {
             let change = "the checkpoint is of \(state.worldSize) ranks, going on with \(communicator.size)"
-            environment.logger.notice("\(change): running statistics start from their average")
+            if environment.isRoot {
+                environment.logger.notice("\(change): running statistics start from their average")
+            }
             state.worldSize = communicator.size
+            isTakenOver = true
         }
-        environment.logger.info("resuming \(recipe.run.folder) at step \(state.step)")
+        if environment.isRoot { environment.logger.info("resuming \(recipe.run.folder) at step \(state.step)") }
         try recorder.event("resume", step: state.step, [("ranks", .integer(communicator.size))])
+    }
+
+    /// Rank 0 has the warnings of all ranks.
+    private func warn(_ warnings: [String]) {
+        guard environment.isRoot else { return }
+        for warning in warnings { environment.logger.warning("\(warning)") }
     }
 
     /// All ranks start from rank 0's bytes, whatever their own say.
@@ -206,7 +220,7 @@ package final class Trainer {
 
     /// Trains to the end, to a limit, or until asked to stop; saves and evaluates on the way.
     package func run() throws -> Ending {
-        defer { try? lock?.release() }
+        defer { lock?.release() }
         let communicator = environment.communicator
         recorder.start(every: recipe.log.everySteps, total: totalSteps, first: state.step, images: recipe.batch.global)
         if state.step == 0 {
@@ -225,7 +239,7 @@ package final class Trainer {
         recorder.restartClock()
         let deadline = recipe.schedule.maxTime.map { monotonicSeconds() + $0 }
         var ending: Ending?
-        var saved = state.step
+        var saved = isTakenOver ? nil : state.step
         while state.step < totalSteps, ending == nil {
             let report = try update(loader, deadline: deadline)
             if report.flags.stop > 0 { ending = .interrupted }
@@ -239,7 +253,7 @@ package final class Trainer {
             }
         }
         recorder.finish()
-        if ending == nil { try evaluate() }
+        if ending != .interrupted { try evaluate() }
         if saved != state.step { try save() }
         try recorder.event("end", step: state.step, [("ending", .text("\(ending ?? .complete)"))])
         if let ending { return ending }
@@ -323,7 +337,7 @@ package final class Trainer {
                     files, state: state, step: step, head: head, averaged: averaged, card: card)
             }
         }
-        for warning in committed.warnings { environment.logger.warning("\(warning)") }
+        warn(committed.warnings)
         try recorder.saved(committed, step: state.step, seconds: monotonicSeconds() - start)
     }
 

@@ -1,4 +1,3 @@
-import CKernels
 package import Collectives
 package import Layers
 package import Networks
@@ -86,10 +85,10 @@ package final class TrainingStep {
             start: recipe.start)
         execution = Execution(network.graph, batch: batch, purpose: .training, pool: pool)
         reducer = try GradientReducer(
-            communicator: communicator, elementCount: arena.count, bucketRanges: arena.buckets,
+            communicator: communicator, elementCount: max(arena.count, 1), bucketRanges: arena.buckets,
             deterministic: recipe.compute.deterministic)
         collectives = try AsyncCollectives(over: communicator)
-        arena.bind(gradients: reducer.gradients.baseAddress!, owner: reducer)
+        if let gradients = reducer.gradients.baseAddress { arena.bind(gradients: gradients, owner: reducer) }
         network.graph.parametersChanged(pool)
     }
 
@@ -120,8 +119,7 @@ package final class TrainingStep {
         }
         let timing = try reducer.finish()
 
-        let gradients = UnsafePointer(reducer.gradients.baseAddress!)
-        let squares = arena.count > 0 ? ak_sum_squares(pool.handle, gradients, arena.count) : 0
+        let squares = Vectors.sumSquares(pool, reducer.gradients)
         let own = flags()
         var control = [
             objective.gradientSquares(), Double(own.stop), Double(own.timeUp), Double(own.quarantined), own.dataWait,
@@ -139,7 +137,7 @@ package final class TrainingStep {
         }
         let norm = squares.squareRoot()
         let rate = schedule.rate(step: step)
-        apply(gradients, clip: clipFactor(norm), rate: Float(rate))
+        apply(clip: clipFactor(norm), rate: Float(rate))
         return StepReport(
             loss: loss, metrics: metrics, gradientNorm: norm, learningRate: rate,
             seconds: monotonicSeconds() - start, reduceWait: timing.waited, flags: summed)
@@ -181,15 +179,14 @@ package final class TrainingStep {
         optimizer.clipNorm > 0 ? Float(min(1, optimizer.clipNorm / (norm + 1e-6))) : 1
     }
 
-    private func apply(_ gradients: UnsafePointer<Float>, clip: Float, rate: Float) {
+    private func apply(clip: Float, rate: Float) {
         let momentum = Float(optimizer.momentum)
-        let values = arena.values.pointer
-        let velocities = arena.momentum.pointer
         for run in arena.runs {
-            let first = run.range.lowerBound
-            ak_sgd(
-                pool.handle, values + first, velocities + first, gradients + first, run.range.count, clip,
-                rate * run.rateFactor, momentum, run.decay)
+            Vectors.sgd(
+                pool, parameters: .init(rebasing: arena.values.floats[run.range]),
+                velocity: .init(rebasing: arena.momentum.floats[run.range]),
+                gradient: .init(rebasing: reducer.gradients[run.range]), scale: clip, rate: rate * run.rateFactor,
+                momentum: momentum, decay: run.decay)
         }
         objective.update(rate: rate * headRateFactor, momentum: momentum, decay: headDecay)
         network.graph.parametersChanged(pool)
