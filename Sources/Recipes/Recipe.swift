@@ -226,7 +226,7 @@ package struct OptimizerSection: Sendable, Equatable, Codable {
         for role in decayExempt where !["norm", "prelu", "bias", "head"].contains(role) {
             throw reader.error("decay_exempt", expected: "a list of norm, prelu, bias, head")
         }
-        clipNorm = try reader.number("clip_norm", default: section.isWrittenNull("clip_norm") ? 0 : 5, in: 0...1e9)
+        clipNorm = try reader.number("clip_norm", in: 0...1e9) ?? (reader.isWrittenNull("clip_norm") ? 0 : clipNorm)
         try reader.finish()
     }
 

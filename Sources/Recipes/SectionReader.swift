@@ -12,13 +12,13 @@ struct SectionReader {
     }
 
     func has(_ key: String) -> Bool { values[key] != nil && !isNull(values[key]!) }
-    /// The key is there, but says null: switch off what has a default.
+    /// The key is there, but says null: for what can be switched off.
     func isWrittenNull(_ key: String) -> Bool { values[key].map(isNull) ?? false }
     func origin(_ key: String) -> Origin { values[key]?.origin ?? .builtIn }
     func full(_ key: String) -> String { path.isEmpty ? key : "\(path).\(key)" }
 
     private func isNull(_ value: ConfigTree.Value) -> Bool {
-        if case .scalar(let text, let quoted, _) = value { return !quoted && ["", "~", "null", "none"].contains(text) }
+        if case .scalar(let text, let quoted, _) = value { return !quoted && ["", "~", "null"].contains(text) }
         return false
     }
 
@@ -61,11 +61,20 @@ struct SectionReader {
         return (text, quoted)
     }
 
+    /// An empty value, such as that of a variable nobody has set, must not silently mean the default.
+    private func refuseNull(_ key: String) throws {
+        if isWrittenNull(key) { throw error(key, expected: "a value") }
+    }
+
     mutating func string(_ key: String) throws -> String? { try scalar(key, "a text")?.text }
-    mutating func string(_ key: String, default value: String) throws -> String { try string(key) ?? value }
+    mutating func string(_ key: String, default value: String) throws -> String {
+        try refuseNull(key)
+        return try string(key) ?? value
+    }
 
     mutating func integer(_ key: String, in range: ClosedRange<Int>) throws -> Int? {
-        let expected = "a whole number from \(range.lowerBound)"
+        let expected =
+            "a whole number from \(range.lowerBound)"
             + (range.upperBound == .max ? "" : " to \(range.upperBound)")
         guard let (text, quoted) = try scalar(key, expected) else { return nil }
         guard !quoted, let value = Int(text.filter { $0 != "_" }), range.contains(value) else {
@@ -75,11 +84,13 @@ struct SectionReader {
     }
 
     mutating func integer(_ key: String, default value: Int, in range: ClosedRange<Int>) throws -> Int {
-        try integer(key, in: range) ?? value
+        try refuseNull(key)
+        return try integer(key, in: range) ?? value
     }
 
     mutating func number(_ key: String, in range: ClosedRange<Double>) throws -> Double? {
-        let expected = range.upperBound == .greatestFiniteMagnitude
+        let expected =
+            range.upperBound == .greatestFiniteMagnitude
             ? "a number of at least \(range.lowerBound)" : "a number from \(range.lowerBound) to \(range.upperBound)"
         guard let (text, quoted) = try scalar(key, expected) else { return nil }
         guard !quoted, let value = Double(text), value.isFinite, range.contains(value) else {
@@ -89,10 +100,12 @@ struct SectionReader {
     }
 
     mutating func number(_ key: String, default value: Double, in range: ClosedRange<Double>) throws -> Double {
-        try number(key, in: range) ?? value
+        try refuseNull(key)
+        return try number(key, in: range) ?? value
     }
 
     mutating func bool(_ key: String, default value: Bool) throws -> Bool {
+        try refuseNull(key)
         guard let (text, quoted) = try scalar(key, "true or false") else { return value }
         guard !quoted, text == "true" || text == "false" else { throw error(key, expected: "true or false") }
         return text == "true"
@@ -100,6 +113,7 @@ struct SectionReader {
 
     mutating func choice<T: RawRepresentable & CaseIterable>(_ key: String, default value: T) throws -> T
     where T.RawValue == String {
+        try refuseNull(key)
         let expected = "one of " + T.allCases.map(\.rawValue).joined(separator: ", ")
         guard let (text, _) = try scalar(key, expected) else { return value }
         guard let choice = T(rawValue: text) else { throw error(key, expected: expected) }
@@ -107,6 +121,7 @@ struct SectionReader {
     }
 
     mutating func choice(_ key: String, default value: String, of choices: [String]) throws -> String {
+        try refuseNull(key)
         let expected = "one of " + choices.joined(separator: ", ")
         guard let (text, _) = try scalar(key, expected) else { return value }
         guard choices.contains(text) else { throw error(key, expected: expected) }

@@ -72,7 +72,8 @@ package final class ProgressDisplay {
     }
 
     package static func duration(_ seconds: Double) -> String {
-        switch seconds {
+        guard seconds < 3.6e9 else { return "more than 1000000 h" }
+        return switch seconds {
         case ..<90: "\(Int(seconds.rounded())) s"
         case ..<5400: "\(Int((seconds / 60).rounded())) min"
         default: "\(Int(seconds / 3600)) h \(Int(seconds / 60) % 60) min"

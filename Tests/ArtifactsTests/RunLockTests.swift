@@ -70,6 +70,20 @@ import Testing
         try lock.release()
     }
 
+    /// A process that has ended, but that its parent has not collected, holds nothing.
+    @Test func aProcessThatNobodyCollectedDoesNotRun() throws {
+        var pid: pid_t = 0
+        var arguments: [UnsafeMutablePointer<CChar>?] = [strdup("true"), nil]
+        defer { free(arguments[0]) }
+        try #require(posix_spawn(&pid, "/bin/true", nil, nil, &arguments, nil) == 0)
+        let identity = ProcessIdentity(host: ProcessIdentity.current.host, pid: Int(pid), start: "")
+        for _ in 0..<500 where identity.isRunning { usleep(10_000) }
+        #expect(kill(pid, 0) == 0, "collected already")
+        #expect(!identity.isRunning)
+        var status: Int32 = 0
+        #expect(waitpid(pid, &status, 0) == pid)
+    }
+
     /// Many would take over one stale lock: one gets it.
     @Test func aStaleLockIsTakenOverByOne() throws {
         for round in 0..<50 {

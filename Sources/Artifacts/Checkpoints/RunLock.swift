@@ -29,21 +29,28 @@ package struct ProcessIdentity: Sendable, Equatable {
         return status == 0 ? String(decoding: name.prefix { $0 != 0 }, as: UTF8.self) : "unknown"
     }
 
-    /// Whether the process still runs; for a process of this host.
+    /// Whether the process still runs; for a process of this host. One that has ended and that nobody has collected yet
+    /// (in containers often nobody ever does) runs no more.
     package var isRunning: Bool {
         guard let pid = pid_t(exactly: self.pid), pid > 0 else { return false }
+        if let fields = Self.status(of: self.pid), ["Z", "X"].contains(fields[0]) { return false }
         if let now = Self.start(of: self.pid) { return start.isEmpty || now == start }
         return kill(pid, 0) == 0 || errno != ESRCH
     }
 
     /// The boot's identity and field 22 of /proc/PID/stat (proc(5)); nil without such a process or without /proc.
     private static func start(of pid: Int) -> String? {
+        guard let fields = status(of: pid) else { return nil }
+        let boot = processText("/proc/sys/kernel/random/boot_id") ?? ""
+        return boot.filter { !$0.isWhitespace } + "/" + fields[19]
+    }
+
+    /// The fields of /proc/PID/stat from the third on, which is the state.
+    private static func status(of pid: Int) -> [Substring]? {
         guard let status = processText("/proc/\(pid)/stat"), let name = status.lastIndex(of: ")") else { return nil }
         // The name before ")" is the process's choice and may hold anything; field 3 follows it.
         let fields = status[status.index(after: name)...].split(separator: " ")
-        guard fields.count > 19 else { return nil }
-        let boot = processText("/proc/sys/kernel/random/boot_id") ?? ""
-        return boot.filter { !$0.isWhitespace } + "/" + fields[19]
+        return fields.count > 19 ? fields : nil
     }
 
     /// The text of a file under /proc, whose size is not known before it is read.
