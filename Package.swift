@@ -78,7 +78,7 @@ let package = Package(
         .target(name: "TestSupport", dependencies: ["Tensors", "Layers", "Collectives"], path: "Tests/TestSupport", swiftSettings: swift),
         .executableTarget(
             name: "parallel-tests",
-            dependencies: ["Collectives", "MPICollectives", "Tensors", "TestSupport"],
+            dependencies: ["Collectives", "MPICollectives", "Objectives", "Tensors", "TestSupport"],
             path: "Tests/ParallelTests", exclude: ["run"], swiftSettings: swift),
         tests("TensorsTests", ["Tensors", "CKernels", "TestSupport"]),
         tests("LayersTests", ["Layers", "Networks", "Tensors", "CKernels", "TestSupport"]),

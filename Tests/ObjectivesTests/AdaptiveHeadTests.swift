@@ -2,6 +2,7 @@ import Collectives
 import Foundation
 import Objectives
 import Tensors
+import TestSupport
 import Testing
 
 /// What is particular to the heads with statistics, lengths, chance or multiples of the angle.

@@ -2,6 +2,7 @@ import Collectives
 import Foundation
 import Objectives
 import Tensors
+import TestSupport
 import Testing
 
 /// Random margins: what they are keyed by, how they are spread, and who gets which.

@@ -1,5 +1,6 @@
 import Foundation
 import Objectives
+import TestSupport
 
 /// Heads whose margin or negatives change with length, statistics or chance, and those on multiples of the angle.
 extension HeadCase {

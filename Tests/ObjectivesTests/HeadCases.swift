@@ -1,5 +1,6 @@
 import Foundation
 import Objectives
+import TestSupport
 import Testing
 
 /// One head: the margin function, its definition for the oracle, and the values it must give on the closed-form

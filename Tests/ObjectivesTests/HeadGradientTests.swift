@@ -1,5 +1,6 @@
 import Foundation
 import Objectives
+import TestSupport
 import Testing
 
 /// Backward against central differences of the loss, in double.

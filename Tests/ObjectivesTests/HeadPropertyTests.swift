@@ -1,6 +1,7 @@
 import Foundation
 import Objectives
 import Tensors
+import TestSupport
 import Testing
 
 /// What must hold whatever the numbers are.

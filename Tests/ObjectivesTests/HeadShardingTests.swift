@@ -2,6 +2,7 @@ import Collectives
 import Foundation
 import Objectives
 import Tensors
+import TestSupport
 import Testing
 
 /// Sharding changes nothing: any number of ranks, any block of classes, any owner of the positives.

@@ -1,5 +1,6 @@
 import Foundation
 import Objectives
+import TestSupport
 import Testing
 
 /// Heads against values computed by an independent implementation in double, and against their definition.

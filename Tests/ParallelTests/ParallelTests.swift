@@ -33,7 +33,7 @@ enum ParallelTests {
         let layout = MultiRankCheck("the ranks run on \(hosts) hosts") {
             try check($0.topology.hosts == hosts, "MPI tells of \($0.topology.hosts) hosts")
         }
-        let plain = [layout] + MultiRankCheck.communicator + MultiRankCheck.reducer + mpiChecks
+        let plain = [layout] + MultiRankCheck.communicator + MultiRankCheck.reducer + MultiRankCheck.head + mpiChecks
         let cut = MultiRankCheck.communicator + MultiRankCheck.reducer
         let options = MPICommunicator.Options(
             deadline: 60, startDeadline: 60, checksAgreement: true, pieceBytes: 10_000)

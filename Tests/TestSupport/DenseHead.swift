@@ -4,37 +4,48 @@ import Foundation
 ///
 /// It shares no code with it. `logits` maps a row's cosines, label and embedding norm to logits; `slopes` gives
 /// ∂z_c/∂cos_c and `normSlopes` ∂z_c/∂‖x‖; `penalty` is a term of the loss in ‖x‖ with its derivative.
-struct DenseHead: Sendable {
-    struct Row {
-        var index: Int
-        var cosines: [Double]
-        var label: Int
-        var norm: Double
+package struct DenseHead: Sendable {
+    package struct Row {
+        package var index: Int
+        package var cosines: [Double]
+        package var label: Int
+        package var norm: Double
         /// ‖x‖ and cos θ_y of all rows.
-        var norms: [Double] = []
-        var targetCosines: [Double] = []
+        package var norms: [Double] = []
+        package var targetCosines: [Double] = []
 
         /// Every cosine but the target's.
-        func map(_ other: (Double) -> Double, target: (Double) -> Double) -> [Double] {
+        package func map(_ other: (Double) -> Double, target: (Double) -> Double) -> [Double] {
             cosines.enumerated().map { $0.offset == label ? target($0.element) : other($0.element) }
         }
     }
 
-    struct Outcome {
-        var loss = 0.0
-        var embeddingGradient: [Double]
-        var centreGradient: [Double]
-        var accuracy = 0.0
-        var targetCosine = 0.0
+    package struct Outcome {
+        package var loss = 0.0
+        package var embeddingGradient: [Double]
+        package var centreGradient: [Double]
+        package var accuracy = 0.0
+        package var targetCosine = 0.0
     }
 
-    var logits: @Sendable (Row) -> [Double]
-    var slopes: @Sendable (Row) -> [Double]
-    var normSlopes: @Sendable (Row) -> [Double] = { [Double](repeating: 0, count: $0.cosines.count) }
-    var penalty: @Sendable (Double) -> (value: Double, slope: Double) = { _ in (0, 0) }
+    package var logits: @Sendable (Row) -> [Double]
+    package var slopes: @Sendable (Row) -> [Double]
+    package var normSlopes: @Sendable (Row) -> [Double] = { [Double](repeating: 0, count: $0.cosines.count) }
+    package var penalty: @Sendable (Double) -> (value: Double, slope: Double) = { _ in (0, 0) }
+
+    package init(
+        logits: @escaping @Sendable (Row) -> [Double], slopes: @escaping @Sendable (Row) -> [Double],
+        normSlopes: (@Sendable (Row) -> [Double])? = nil,
+        penalty: @escaping @Sendable (Double) -> (value: Double, slope: Double) = { _ in (0, 0) }
+    ) {
+        self.logits = logits
+        self.slopes = slopes
+        if let normSlopes { self.normSlopes = normSlopes }
+        self.penalty = penalty
+    }
 
     /// A head that scales cosines by `scale` and changes only the target's.
-    static func target(
+    package static func target(
         scale: Double, _ phi: @escaping @Sendable (Double) -> Double, slope: @escaping @Sendable (Double) -> Double
     ) -> DenseHead {
         DenseHead(
@@ -46,7 +57,7 @@ struct DenseHead: Sendable {
     ///   - embeddings: (N x d).
     ///   - centres: (C x d).
     ///   - labels: (N).
-    func evaluate(_ embeddings: [Double], _ centres: [Double], _ labels: [Int], dimension d: Int) -> Outcome {
+    package func evaluate(_ embeddings: [Double], _ centres: [Double], _ labels: [Int], dimension d: Int) -> Outcome {
         let n = labels.count
         let c = centres.count / d
         var outcome = Outcome(
@@ -103,6 +114,6 @@ struct DenseHead: Sendable {
         }
     }
 
-    static func dot(_ a: [Double], _ b: [Double]) -> Double { zip(a, b).reduce(0) { $0 + $1.0 * $1.1 } }
-    static func norm(_ a: [Double]) -> Double { dot(a, a).squareRoot() }
+    package static func dot(_ a: [Double], _ b: [Double]) -> Double { zip(a, b).reduce(0) { $0 + $1.0 * $1.1 } }
+    package static func norm(_ a: [Double]) -> Double { dot(a, a).squareRoot() }
 }

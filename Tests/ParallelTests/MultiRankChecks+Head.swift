@@ -1,0 +1,78 @@
+import Collectives
+import Objectives
+import Tensors
+import TestSupport
+
+#if canImport(Glibc)
+    import Glibc
+#else
+    import Musl
+#endif
+
+extension MultiRankCheck {
+    /// The sharded classifier against the dense head in double: loss, gradients, and the centres after one update.
+    static let head: [MultiRankCheck] = [
+        MultiRankCheck("a sharded head in fp32 is the dense one") { try compare($0, Float.self, tolerance: 1e-5) },
+        MultiRankCheck("a sharded head in double is the dense one") { try compare($0, Double.self, tolerance: 1e-12) },
+    ]
+
+    private static let classes = 11
+    private static let dimension = 8
+    private static let batch = 3
+    private static let rate = 0.5
+
+    /// Labels lie in the first classes only, so that the last of several ranks owns no positive.
+    private static func compare<Scalar: HeadScalar>(
+        _ communicator: any Communicator, _ type: Scalar.Type, tolerance: Double
+    ) throws {
+        let pool = ThreadPool(threads: 1)
+        let margin = ArcFace(margin: 0.5, scale: 16)
+        let dense = DenseHead.target(scale: 16, phi, slope: slope)
+        let rows = batch * communicator.size
+        let labels = (0..<rows).map { ($0 * 5 + 1) % 3 }
+        let embeddings = (0..<rows * dimension).map { Double(Scalar(sin(1.3 * Double($0) + 0.4))) }
+
+        let classifier = ShardedClassifier<Scalar>(
+            classes: classes, dimension: dimension, batch: batch, margin: margin, communicator: communicator, pool: pool,
+            seed: 5)
+        // Every rank's own rows; all of them come from one rank's draw of the whole head.
+        let whole = ShardedClassifier<Scalar>(
+            classes: classes, dimension: dimension, batch: batch, margin: margin, communicator: SoloCommunicator(),
+            pool: pool, seed: 5)
+        let centres = values(of: whole.centres, Scalar.self)
+        let expected = dense.evaluate(embeddings, centres, labels, dimension: dimension)
+
+        let own = classifier.ownRows
+        let input = Tensor([batch, dimension], dtype: Scalar.dtype)
+        let target = Scalar.elements(input)
+        for i in target.indices { target[i] = Scalar(embeddings[own.lowerBound * dimension + i]) }
+        try own.map { Int64(labels[$0]) }.withUnsafeBufferPointer { try classifier.begin(labels: $0) }
+        let result = try classifier.step(embeddings: input, step: 0)
+
+        try check(abs(result.loss - expected.loss) <= tolerance * expected.loss, "loss \(result.loss), dense \(expected.loss)")
+        let gradient = values(of: classifier.embeddingGradient, Scalar.self)
+        let share = Array(expected.embeddingGradient[own.lowerBound * dimension..<own.upperBound * dimension])
+        try check(relativeError(gradient, share) <= tolerance, "dX is off by \(relativeError(gradient, share))")
+
+        guard !classifier.classRange.isEmpty else { return }
+        let part = classifier.classRange.lowerBound * dimension..<classifier.classRange.upperBound * dimension
+        let updated = zip(values(of: classifier.centres, Scalar.self), values(of: classifier.gradient, Scalar.self))
+            .map { $0 - rate * $1 }
+        let wanted = zip(centres[part], expected.centreGradient[part]).map { $0 - rate * $1 }
+        try check(relativeError(updated, wanted) <= tolerance, "centres are off by \(relativeError(updated, wanted))")
+    }
+
+    private static func values<Scalar: HeadScalar>(of tensor: Tensor, _ type: Scalar.Type) -> [Double] {
+        Scalar.elements(tensor).map { Double($0) }
+    }
+
+    /// cos(θ + m), and past π − m its linear continuation.
+    @Sendable private static func phi(_ cosine: Double) -> Double {
+        cosine > cos(Double.pi - 0.5) ? cos(acos(cosine) + 0.5) : cosine - 0.5 * sin(0.5)
+    }
+
+    @Sendable private static func slope(_ cosine: Double) -> Double {
+        guard cosine > cos(Double.pi - 0.5) else { return 1 }
+        return sin(acos(cosine) + 0.5) / sin(acos(cosine))
+    }
+}
