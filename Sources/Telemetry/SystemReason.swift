@@ -4,7 +4,9 @@ import Foundation
 package func systemReason(_ error: any Error) -> String {
     var cause: NSError? = error as NSError
     while let current = cause {
-        if current.domain == NSPOSIXErrorDomain { return String(cString: strerror(Int32(truncatingIfNeeded: current.code))) }
+        if current.domain == NSPOSIXErrorDomain {
+            return String(cString: strerror(Int32(truncatingIfNeeded: current.code)))
+        }
         cause = current.userInfo[NSUnderlyingErrorKey] as? NSError
     }
     return error.localizedDescription

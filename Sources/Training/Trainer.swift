@@ -244,7 +244,8 @@ package final class Trainer {
             let report = try update(loader, deadline: deadline)
             if report.flags.stop > 0 { ending = .interrupted }
             if report.flags.timeUp > 0 { ending = .stopped("max_time") }
-            if let every = recipe.evaluation.everySteps, state.step % every == 0, state.step < totalSteps, ending == nil {
+            if let every = recipe.evaluation.everySteps, state.step % every == 0, state.step < totalSteps, ending == nil
+            {
                 try evaluate()
             }
             if let every = recipe.checkpoint.everySteps, state.step % every == 0, state.step < totalSteps {
@@ -303,7 +304,9 @@ package final class Trainer {
     private func shareDamage(_ found: [Int]) throws {
         let communicator = environment.communicator
         func decoded(_ bytes: [UInt8]) -> [Int] {
-            bytes.withUnsafeBytes { raw in (0..<raw.count / 8).map { raw.loadUnaligned(fromByteOffset: 8 * $0, as: Int.self) } }
+            bytes.withUnsafeBytes { raw in
+                (0..<raw.count / 8).map { raw.loadUnaligned(fromByteOffset: 8 * $0, as: Int.self) }
+            }
         }
         let gathered = try communicator.gather(found.withUnsafeBytes { Array($0) }, root: 0, "damaged records")
         let all = try communicator.broadcast((gathered ?? []).flatMap { $0 }, "damaged records")

@@ -1,0 +1,52 @@
+import Foundation
+import Recipes
+import Testing
+
+/// A recipe written out reads back as the same recipe.
+@Suite struct RecipeYAMLTests {
+    private static let configs: [String] = {
+        let folder = URL(filePath: #filePath).deletingLastPathComponent().appending(path: "../../configs").standardized
+        let names = (try? FileManager.default.contentsOfDirectory(atPath: folder.path)) ?? []
+        return names.filter { $0.hasSuffix(".yaml") }.sorted().map { folder.path + "/" + $0 }
+    }()
+
+    private func read(_ yaml: String) throws -> Recipe {
+        var tree = ConfigTree()
+        try tree.merge(yaml: yaml, name: "written.yaml")
+        return try Recipe(tree)
+    }
+
+    @Test func defaultsSurvive() throws { #expect(try read(Recipe().yaml) == Recipe()) }
+
+    @Test func everyValueSurvives() throws {
+        let recipe = try Recipe(
+            files: [],
+            overrides: [
+                "run.folder='runs/a: b # c'", "run.seed=9223372036854775807", "data.train='null'", "data.folder='007'",
+                "data.channel_order=bgr", "data.synthetic={identities: 7, variation: 0.3, first_identity: 9}",
+                "network={name: ir50, embedding: 256, input: [112, 96], width: 1, dropout: 0.4}",
+                "head={margin: combined, scale: 30.5, m1: 0.9, m2: 0.4, m3: 0.15}",
+                "head={fallback: easy, gradient: straight_through, centres: unit_uniform}",
+                "optimizer={learning_rate: 1e-7, scaling: sqrt, decay_exempt: [norm, head], clip_norm: null}",
+                "schedule={kind: steps, milestones: [3, 5], epochs: 0.1, warmup_steps: 3, max_steps: 9, max_time: 10m}",
+                "batch={global: 12, accumulation: 3}",
+                "init={weights: 'true', freeze: [conv1, head], match: partial}",
+                "init.learning_rate_factors={head: 0.1, a.b: 2}",
+                "evaluation={every_steps: 5, at_start: true}",
+                "evaluation.sets=[{path: a.bin, degrade: '16', sides: one}, {path: b.bin}]",
+                "checkpoint={every_steps: 2, keep: 9}", "compute={threads: 3, deterministic: true, bucket_mib: 0.5}",
+            ])
+        #expect(recipe.data.train == "null" && recipe.start.weights == "true" && recipe.data.folder == "007")
+        #expect(recipe.start.learningRateFactors == ["head": 0.1, "a.b": 2])
+        let written = try read(recipe.yaml)
+        #expect(written == recipe)
+        #expect(written.yaml == recipe.yaml)
+    }
+
+    @Test func thereAreConfigs() { #expect(Self.configs.count >= 4) }
+
+    @Test(arguments: configs) func theConfigsAreSoundAndSurvive(_ path: String) throws {
+        let recipe = try Recipe(files: [path], overrides: [])
+        #expect(try read(recipe.yaml) == recipe)
+    }
+}
