@@ -95,7 +95,7 @@ let package = Package(
             "TrainingTests",
             [
                 "Training", "Artifacts", "Collectives", "Evaluation", "FaceData", "Layers", "Networks", "Objectives",
-                "Recipes", "Telemetry", "Tensors", "TestSupport",
+                "Recipes", "Telemetry", "Tensors", "TestSupport", log,
             ]),
     ],
     cLanguageStandard: .gnu17
