@@ -27,6 +27,27 @@ package struct StartSection: Sendable, Equatable, Codable {
         case weights, head, match, freeze
         case learningRateFactors = "learning_rate_factors"
     }
+
+    private struct Prefix: CodingKey {
+        let stringValue: String
+        var intValue: Int? { nil }
+        init(stringValue: String) { self.stringValue = stringValue }
+        init?(intValue: Int) { nil }
+    }
+
+    /// Writes the factors in the order of their prefixes: a dictionary's own order differs from one process to the next,
+    /// and the same recipe must give the same text.
+    package func encode(to encoder: any Encoder) throws {
+        var container = encoder.container(keyedBy: CodingKeys.self)
+        try container.encodeIfPresent(weights, forKey: .weights)
+        try container.encodeIfPresent(head, forKey: .head)
+        try container.encode(match, forKey: .match)
+        try container.encode(freeze, forKey: .freeze)
+        var factors = container.nestedContainer(keyedBy: Prefix.self, forKey: .learningRateFactors)
+        for (prefix, factor) in learningRateFactors.sorted(by: { $0.key < $1.key }) {
+            try factors.encode(factor, forKey: Prefix(stringValue: prefix))
+        }
+    }
 }
 
 /// One set of pairs to verify on.

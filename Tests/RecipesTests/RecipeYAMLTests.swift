@@ -43,6 +43,14 @@ import Testing
         #expect(written.yaml == recipe.yaml)
     }
 
+    @Test func theTextDoesNotDependOnTheOrderOfADictionary() throws {
+        let prefixes = (0..<40).map { "layer\($0)" }
+        let factors = prefixes.map { "\($0): 0.5" }.joined(separator: ", ")
+        let yaml = try Recipe(files: [], overrides: ["init.learning_rate_factors={\(factors)}"]).yaml
+        let places = prefixes.sorted().map { yaml.range(of: "\($0):")!.lowerBound }
+        #expect(places == places.sorted())
+    }
+
     @Test func thereAreConfigs() { #expect(Self.configs.count >= 4) }
 
     @Test(arguments: configs) func theConfigsAreSoundAndSurvive(_ path: String) throws {
