@@ -59,7 +59,7 @@ AK_INLINE void AK_FN(depthwise_tile)(
     }
 }
 
-#if AK_LEVEL == 2
+#if AK_LEVEL >= 2
 #define WIDE 14
 #define NARROW 7
 #else

@@ -5,7 +5,7 @@
 #include "conv_gemm_pack.inc.h"
 
 // Register tiles: TILE positions x PAIR output blocks forward; TILE_C input channels x PAIR output blocks for weights.
-#if AK_LEVEL == 2
+#if AK_LEVEL >= 2
 #define TILE 14
 #define PAIR 2
 #define TILE_C 8

@@ -2,7 +2,7 @@
 // that it reads are copied, padded and separated by column parity (stride 2), so that consecutive output positions read
 // consecutive floats; each is broadcast against 16 output channels. Included once per instruction set.
 
-#if AK_LEVEL == 2
+#if AK_LEVEL >= 2
 #define TILE 14
 #define PAIR 2
 #define GROUP 9
