@@ -1,5 +1,3 @@
-package import Tensors
-
 /// A network as a list of layers in topological order, each reading the outputs of earlier ones.
 package struct Graph {
     /// The place of a node's output.
@@ -39,9 +37,4 @@ package struct Graph {
 
     /// All parameters in the order of the steps.
     package var parameters: [Parameter] { steps.flatMap { $0.layer.parameters } }
-
-    /// Packs weights after they changed.
-    package func parametersChanged(_ pool: ThreadPool) {
-        for step in steps { step.layer.parametersChanged(pool) }
-    }
 }

@@ -89,7 +89,6 @@ package final class TrainingStep {
             deterministic: recipe.compute.deterministic)
         collectives = try AsyncCollectives(over: communicator)
         if let gradients = reducer.gradients.baseAddress { arena.bind(gradients: gradients, owner: reducer) }
-        network.graph.parametersChanged(pool)
     }
 
     /// Performs the update that follows `step` completed ones.
@@ -189,6 +188,5 @@ package final class TrainingStep {
                 momentum: momentum, decay: run.decay)
         }
         objective.update(rate: rate * headRateFactor, momentum: momentum, decay: headDecay)
-        network.graph.parametersChanged(pool)
     }
 }

@@ -70,7 +70,6 @@ struct Embed: ParsableCommand {
                 if environment.isRoot { try Output.folder(of: output) }
                 return (network, card, try open())
             }
-            network.graph.parametersChanged(environment.pool)
             let embedder = Embedder(network, preprocessing: card.preprocessing, batch: batch, pool: environment.pool)
             let progress = ProgressDisplay(total: images.count, style: environment.isRoot ? environment.progress : .never)
             let gathered = try embedder.gatherEmbeddings(

@@ -115,7 +115,6 @@ struct Evaluate: ParsableCommand {
             let (network, preprocessing) = try model(environment)
             return (network, preprocessing, try sections.map { try VerificationSets.open($0) })
         }
-        network.graph.parametersChanged(environment.pool)
         let embedder = Embedder(network, preprocessing: preprocessing, batch: batch, pool: environment.pool)
         var reports: [VerificationReport] = []
         for (section, set) in zip(sections, sets) {

@@ -24,7 +24,6 @@ import Testing
                     let pool = ThreadPool(threads: threads)
                     let graph = graphCase.graph(seed: seed)
                     assignGradients(graph)
-                    graph.parametersChanged(pool)
                     let execution = Execution(graph, batch: graphCase.images, purpose: .training, pool: pool)
                     let run = EngineRun(execution, images: data.images, upstream: data.upstream, mode: mode)
                     let comment = "\(String(cString: ak_isa_name(isa))), \(threads) threads"
@@ -38,7 +37,6 @@ import Testing
     func inferenceGivesTheOutputsOfATrainingExecution(_ graphCase: GraphCase) {
         let pool = ThreadPool(threads: 2)
         let graph = graphCase.graph()
-        graph.parametersChanged(pool)
         let data = graphCase.data(graphCase.images)
         let outputs = [Execution.Purpose.training, .inference].map { purpose in
             let execution = Execution(graph, batch: graphCase.images, purpose: purpose, pool: pool)
@@ -60,7 +58,6 @@ import Testing
         let pool = ThreadPool(threads: 2)
         let graph = graphCase.graph(seed: seed)
         assignGradients(graph)
-        graph.parametersChanged(pool)
         let execution = Execution(graph, batch: count, purpose: .training, pool: pool)
         var runs: [EngineRun] = []
         for part in 0..<2 {
@@ -88,7 +85,6 @@ import Testing
         let pool = ThreadPool(threads: threads)
         let graph = graphCase.graph(seed: seed)
         assignGradients(graph)
-        graph.parametersChanged(pool)
         let execution = Execution(graph, batch: 5, purpose: .training, pool: pool)
         // A full batch first, whose maps lie where the small one's will.
         let full = graphCase.data(5, seed: 77)
@@ -100,7 +96,6 @@ import Testing
     @Test func countsTrainingPasses() {
         let pool = ThreadPool(threads: 1)
         let graph = GraphCase.deep.graph()
-        graph.parametersChanged(pool)
         let data = GraphCase.deep.data(2)
         let execution = Execution(graph, batch: 2, purpose: .inference, pool: pool)
         for mode in [Mode.training, .training, .evaluation, .training] {

@@ -12,7 +12,6 @@ import Testing
     private func deepGraph(seed: UInt64 = 1) -> Graph {
         let graph = GraphCase.deep.graph(seed: seed)
         assignGradients(graph)
-        graph.parametersChanged(pool)
         return graph
     }
 
@@ -30,7 +29,6 @@ import Testing
             func fresh() -> Execution {
                 let graph = GraphCase.deep.graph()
                 assignGradients(graph)
-                graph.parametersChanged(pool)
                 return Execution(graph, batch: 3, purpose: .training, pool: pool)
             }
             let first = run(fresh())
@@ -132,7 +130,6 @@ import Testing
         graph.add("flatten", Flatten(), x)
         for parameter in graph.parameters { parameter.initialize(seed: 1) }
         assignGradients(graph)
-        graph.parametersChanged(pool)
         let execution = Execution(graph, batch: 2, purpose: .training, pool: pool)
         let images = Tensor([2, 45], [Float](repeating: 0.5, count: 90))
         defer { withExtendedLifetime(images) {} }
@@ -160,7 +157,6 @@ import Testing
 
     @Test func tapsKeepTheirActivationsUntilBackward() {
         let graph = GraphCase.tapped.graph()
-        graph.parametersChanged(pool)
         #expect(graph.taps.count == 7)
         let data = GraphCase.deep.data(3)
         let oracle = ReferenceExecution(graph)
