@@ -83,7 +83,8 @@ package final class TrainingStep {
         arena = ParameterArena(
             network.graph, bucketBytes: Int(recipe.compute.bucketMiB * 1_048_576), optimizer: recipe.optimizer,
             start: recipe.start)
-        execution = Execution(network.graph, batch: batch, purpose: .training, pool: pool)
+        execution = Execution(
+            network.graph, batch: batch, purpose: .training, precision: RunSetup.precision(recipe.compute), pool: pool)
         reducer = try GradientReducer(
             communicator: communicator, elementCount: max(arena.count, 1), bucketRanges: arena.buckets,
             deterministic: recipe.compute.deterministic)
