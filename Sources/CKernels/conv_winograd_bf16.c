@@ -1,0 +1,84 @@
+// 3x3 convolution of bf16 maps by Winograd's algorithm with bf16 products: jobs, workspaces. The work is in
+// conv_winograd_bf16.inc.h, for processors with bf16 products only.
+#include "conv_winograd_bf16.h"
+
+#include "vector.h"
+
+#define AK_KERNELS "conv_winograd_bf16.inc.h"
+#include "each_isa.h"
+
+#if defined(__x86_64__)
+#define KERNEL(name) name##_avx512bf16
+#else
+#define KERNEL(name) NULL // nothing is taken there
+#endif
+
+/// What the family that gives the weights' gradient takes.
+bool ak_winograd_bf16_takes(const ak_conv *conv) {
+    return ak_isa_current() == AK_ISA_AVX512_BF16 && ak_winograd_takes(conv);
+}
+
+size_t ak_winograd_bf16_packed_bytes(const ak_conv *conv, ak_dtype dtype, ak_direction direction) {
+    (void)dtype, (void)direction;
+    return sizeof(uint16_t) * AK_WINOGRAD_BF16_POINTS * 256 * (size_t)ak_blocks(conv->c) * (size_t)ak_blocks(conv->k);
+}
+
+/// `bytes` and a little more, so that lines this far apart, times 0 to 15, fall into different sets of a cache.
+static size_t spread(size_t bytes) { return ak_align64(bytes) | 64; }
+
+/// Enough tiles to pay for reading the weights of all points once more; few enough that they, transformed, stay in the
+/// second-level cache. Multiples of the widest register tile.
+static ak_winograd_bf16_panel panel_make(int in) {
+    int blocks = ak_blocks(in), tiles = blocks <= 16 ? AK_WINOGRAD_BF16_TILES : 28;
+    return (ak_winograd_bf16_panel){
+        .tiles = tiles, .in = (long)(spread((size_t)blocks * (size_t)tiles * 32) / sizeof(uint16_t)),
+        .out = (long)(spread((size_t)tiles * 2 * 64) / sizeof(float))};
+}
+
+static size_t thread_bytes(const ak_winograd_bf16_panel *panel) {
+    return AK_WINOGRAD_BF16_POINTS * ((size_t)panel->in * sizeof(uint16_t) + (size_t)panel->out * sizeof(float));
+}
+
+size_t ak_winograd_bf16_workspace_bytes(const ak_conv *conv, ak_dtype dtype, int n, int threads) {
+    ak_winograd_bf16_panel panel = panel_make(conv->c > conv->k ? conv->c : conv->k);
+    size_t data = (size_t)threads * thread_bytes(&panel), weights = ak_winograd_workspace_bytes(conv, dtype, n, threads);
+    return data > weights ? data : weights;
+}
+
+void ak_winograd_bf16_pack(
+    ak_pool *pool, const ak_conv *conv, ak_dtype dtype, ak_direction direction, const float *weights, void *packed) {
+    (void)dtype;
+    ak_winograd_bf16_pack_job job = {conv, direction, weights, packed};
+    ak_pool_run(pool, KERNEL(ak_winograd_bf16_pack_part), &job);
+}
+
+static void run(ak_pool *pool, ak_winograd_bf16_job *job) {
+    const ak_map *out = &job->out;
+    long tiles = (long)out->n * ((out->h + 1) / 2) * ((out->w + 1) / 2);
+    job->panel = panel_make(job->in.map.c);
+    job->split = ak_split_make(ak_pool_threads(pool), (tiles + 13) / 14, (ak_blocks(out->c) + 1) / 2);
+    job->thread_bytes = thread_bytes(&job->panel);
+    ak_pool_run(pool, KERNEL(ak_winograd_bf16_part), job);
+}
+
+void ak_winograd_bf16_forward(
+    ak_pool *pool, const ak_conv *conv, const ak_source *x, const void *packed, const ak_map *y, ak_moments *moments,
+    void *workspace) {
+    (void)conv;
+    run(pool, &(ak_winograd_bf16_job){
+        .in = *x, .out = *y, .weights = packed, .moments = moments, .workspace = workspace});
+}
+
+/// The same convolution with the taps turned round and the channels exchanged; the weights' gradient from fp32 products.
+void ak_winograd_bf16_backward(
+    ak_pool *pool, const ak_conv *conv, const ak_source *x, const ak_gradient *dy, const void *packed,
+    const ak_conv_gradients *to, void *workspace) {
+    if (to->dx.data)
+        run(pool, &(ak_winograd_bf16_job){
+            .in = {.map = dy->map}, .out = to->dx, .weights = packed, .accumulate = to->accumulate_dx,
+            .reduction = to->reduction, .workspace = workspace});
+    if (to->dw) {
+        const ak_conv_gradients weights = {.dw = to->dw, .accumulate_dw = to->accumulate_dw};
+        ak_winograd_backward(pool, conv, x, dy, NULL, &weights, workspace);
+    }
+}

@@ -1,0 +1,39 @@
+// The job descriptions of the Winograd convolutions with bf16 products.
+#ifndef ACUITY_CONV_WINOGRAD_BF16_H
+#define ACUITY_CONV_WINOGRAD_BF16_H
+
+#include "conv_internal.h"
+#include "fusion.h"
+
+/// Transformed tiles and weights lie point by point (16 points of a 4 x 4 tile).
+#define AK_WINOGRAD_BF16_POINTS 16
+/// Tiles of one round, at most.
+#define AK_WINOGRAD_BF16_TILES 56
+
+/// Tiles transformed together, by all input blocks and two output blocks.
+typedef struct {
+    int tiles;
+    long in, out; // elements between points: [in block][tile][16] of bf16, [out block of a pair][tile][16] of fp32
+} ak_winograd_bf16_panel;
+
+typedef struct {
+    ak_source in;
+    ak_map out;
+    const uint16_t *weights; // [pair of out blocks][point][pair of in channels][out block of the pair][16][2]
+    bool accumulate;
+    ak_moments *moments;     // of out
+    ak_reduction reduction;  // of out
+    ak_split split;
+    ak_winograd_bf16_panel panel;
+    char *workspace; // per thread: transformed inputs, then products
+    size_t thread_bytes;
+} ak_winograd_bf16_job;
+
+typedef struct {
+    const ak_conv *conv;
+    ak_direction direction;
+    const float *weights;
+    uint16_t *packed;
+} ak_winograd_bf16_pack_job;
+
+#endif

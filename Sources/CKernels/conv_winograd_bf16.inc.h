@@ -1,0 +1,362 @@
+// 3x3 convolution of bf16 maps with stride 1 and padding 1 by Winograd's F(2x2, 3x3): Lavin and Gray, "Fast Algorithms
+// for Convolutional Neural Networks" (2016), with the interpolation points 0, 1, -1, infinity. Each 2x2 tile of outputs
+// takes 16 multiplications per channel pair in place of 36: Y = A^T [(G g G^T) . (B^T d B)] A. Transforms and sums are
+// fp32; transformed inputs and weights are rounded to bf16. (F(4x4, 3x3) saves more, but amplifies that rounding sixfold.)
+// Included once per instruction set; those without bf16 products get nothing of their own.
+#include "lanes.inc.h"
+
+#if AK_LEVEL == 3
+
+#include "fusion.inc.h"
+#include "transpose.inc.h"
+
+#define POINTS AK_WINOGRAD_BF16_POINTS
+/// A register tile: TILE tiles by two output blocks.
+#define TILE 14
+
+/// Neighbouring tiles of one row of tiles: the image and the output position where they begin.
+typedef struct {
+    int n, y, x, tiles;
+} AK_FN(strip);
+
+/// Tiles t0..<t0+count as strips; returns how many.
+AK_INLINE int AK_FN(strips_of)(const ak_map *m, long t0, int count, AK_FN(strip) * strips) {
+    int across = (m->w + 1) / 2, down = (m->h + 1) / 2, made = 0;
+    int rest = (int)(t0 % (across * down)), n = (int)(t0 / (across * down)), y = rest / across, x = rest % across;
+    while (count > 0) {
+        int tiles = ak_min(count, across - x);
+        strips[made++] = (AK_FN(strip)){n, y * 2, x * 2, tiles};
+        count -= tiles;
+        x = 0;
+        if (++y == down) y = 0, n++;
+    }
+    return made;
+}
+
+// ------------------------------------------------------------------------------------------------------------- inputs
+
+/// B^T: four inputs to four points.
+AK_INLINE void AK_FN(input_points)(ak_vec d0, ak_vec d1, ak_vec d2, ak_vec d3, ak_vec *o) {
+    o[0] = d0 - d2;
+    o[1] = d1 + d2;
+    o[2] = d2 - d1;
+    o[3] = d1 - d3;
+}
+
+/// Four rows of one block of a map around a strip; those outside point into the map and are not kept.
+typedef struct {
+    const uint16_t *at[4];
+    __mmask16 keep[4];
+    int width;
+} AK_FN(rows);
+
+/// Column x of the rows, activated and transformed; zero outside the map.
+AK_INLINE void AK_FN(input_column)(
+    const AK_FN(rows) * rows, int x, const AK_FN(norm) * norm, ak_vec *o, const ak_reading reading) {
+    AK_UNROLL for (int i = 0; i < 4; i++) o[i] = ak_zero();
+    if (x < 0 || x >= rows->width) return;
+    ak_vec d[4];
+    AK_UNROLL for (int i = 0; i < 4; i++) {
+        d[i] = AK_FN(activated)(AK_FN(lanes)(rows->at[i], x * 16L, true), norm, reading);
+        d[i] = (ak_vec)_mm512_maskz_mov_ps(rows->keep[i], (__m512)d[i]);
+    }
+    AK_FN(input_points)(d[0], d[1], d[2], d[3], o);
+}
+
+/// Transforms a strip of one block; neighbouring tiles share two columns. `stride`: elements between points.
+AK_INLINE void AK_FN(input_strip)(
+    const AK_FN(rows) * rows, int x, int tiles, const AK_FN(norm) * norm, uint16_t *v, long stride,
+    const ak_reading reading) {
+    ak_vec column[4][4];
+    AK_FN(input_column)(rows, x - 1, norm, column[0], reading);
+    AK_FN(input_column)(rows, x, norm, column[1], reading);
+    _Pragma("clang loop unroll_count(2)") for (int t = 0; t < tiles; t++, v += 16) {
+        AK_FN(input_column)(rows, x + 2 * t + 1, norm, column[2], reading);
+        AK_FN(input_column)(rows, x + 2 * t + 2, norm, column[3], reading);
+        AK_UNROLL for (int i = 0; i < 4; i++) {
+            ak_vec o[4];
+            AK_FN(input_points)(column[0][i], column[1][i], column[2][i], column[3][i], o);
+            AK_UNROLL for (int j = 0; j < 4; j++) AK_FN(put_lanes)(v, (i * 4 + j) * stride, o[j], true);
+        }
+        AK_UNROLL for (int i = 0; i < 4; i++) column[0][i] = column[2][i], column[1][i] = column[3][i];
+    }
+}
+
+/// Transforms the strips of all blocks of a source into v: [point][block][tile][16].
+AK_INLINE void AK_FN(inputs)(
+    const ak_source *in, const AK_FN(strip) * strips, int count, const ak_winograd_bf16_panel *panel, uint16_t *v,
+    const ak_reading reading) {
+    const ak_map *m = &in->map;
+    for (int s = 0, t = 0; s < count; t += strips[s++].tiles)
+        for (int block = 0; block < ak_blocks(m->c); block++) {
+            const uint16_t *plane = ak_halves(m) + ak_plane(m, strips[s].n, block);
+            AK_FN(rows) rows = {.width = m->w};
+            for (int i = 0; i < 4; i++) {
+                int y = strips[s].y - 1 + i;
+                bool inside = y >= 0 && y < m->h;
+                rows.at[i] = plane + (inside ? y * m->row : 0);
+                rows.keep[i] = inside ? 0xffff : 0;
+            }
+            const AK_FN(norm) norm = AK_FN(norm_of)(&in->activation, block, reading);
+            uint16_t *to = v + ((long)block * panel->tiles + t) * 16;
+            AK_FN(input_strip)(&rows, strips[s].x, strips[s].tiles, &norm, to, panel->in, reading);
+        }
+}
+
+#define INPUTS(name, reading) \
+    AK_NOINLINE void AK_FN(name)( \
+        const ak_source *in, const AK_FN(strip) * strips, int count, const ak_winograd_bf16_panel *panel, \
+        uint16_t *v) { \
+        AK_FN(inputs)(in, strips, count, panel, v, reading); \
+    }
+INPUTS(inputs_stored, AK_AS_STORED)
+INPUTS(inputs_affine, AK_AFFINE)
+INPUTS(inputs_prelu, AK_PRELU)
+#undef INPUTS
+
+// ----------------------------------------------------------------------------------------------------------- products
+
+/// `width` tiles x `pair` output blocks at one point over all input channels: m = sum of v*u. `block`: elements of v,
+/// and of m, between blocks.
+AK_INLINE void AK_FN(bf16_products_tile)(
+    const uint16_t *v, long block, int in_blocks, const uint16_t *u, float *m, const int width, const int pair) {
+    __m512 sums[2][TILE];
+    AK_UNROLL for (int p = 0; p < width; p++) sums[0][p] = sums[1][p] = _mm512_setzero_ps();
+    for (int b = 0; b < in_blocks; b++, v += block) {
+        _Pragma("clang loop unroll_count(4)") for (int i = 0; i < 16; i += 2, u += pair * 32) {
+            const __m512bh first = (__m512bh)_mm512_load_si512(u);
+            const __m512bh second = pair == 2 ? (__m512bh)_mm512_load_si512(u + 32) : first;
+            AK_UNROLL for (int p = 0; p < width; p++) {
+                int32_t channels;
+                memcpy(&channels, v + p * 16 + i, sizeof channels);
+                const __m512bh x = (__m512bh)_mm512_set1_epi32(channels);
+                sums[0][p] = _mm512_dpbf16_ps(sums[0][p], first, x);
+                if (pair == 2) sums[1][p] = _mm512_dpbf16_ps(sums[1][p], second, x);
+            }
+        }
+    }
+    AK_UNROLL for (int p = 0; p < width; p++) {
+        ak_store(m + p * 16, (ak_vec)sums[0][p]);
+        if (pair == 2) ak_store(m + block + p * 16, (ak_vec)sums[1][p]);
+    }
+}
+
+// One function per width, so that each keeps its sums in registers.
+#define WIDTHS(X) X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8) X(9) X(10) X(11) X(12) X(13) X(14)
+#define PRODUCTS(width) \
+    AK_NOINLINE void AK_FN(bf16_products_1_##width)( \
+        const uint16_t *v, long block, int in_blocks, const uint16_t *u, float *m) { \
+        AK_FN(bf16_products_tile)(v, block, in_blocks, u, m, width, 1); \
+    } \
+    AK_NOINLINE void AK_FN(bf16_products_2_##width)( \
+        const uint16_t *v, long block, int in_blocks, const uint16_t *u, float *m) { \
+        AK_FN(bf16_products_tile)(v, block, in_blocks, u, m, width, 2); \
+    }
+WIDTHS(PRODUCTS)
+#undef PRODUCTS
+
+/// m = v*u at all points for one or two output blocks, for `count` tiles in groups of nearly equal width.
+AK_INLINE void AK_FN(bf16_products)(
+    const uint16_t *v, int in_blocks, const uint16_t *u, int pair, float *m, const ak_winograd_bf16_panel *panel,
+    int count) {
+    static void (*const kernels[2][TILE])(const uint16_t *, long, int, const uint16_t *, float *) = {
+#define NAME(width) AK_FN(bf16_products_1_##width),
+        {WIDTHS(NAME)},
+#undef NAME
+#define NAME(width) AK_FN(bf16_products_2_##width),
+        {WIDTHS(NAME)},
+#undef NAME
+    };
+    int groups = (count + TILE - 1) / TILE;
+    for (int point = 0; point < POINTS; point++, v += panel->in, u += (long)in_blocks * 256 * pair, m += panel->out)
+        for (int i = 0; i < groups; i++) {
+            long first = ak_begin(count, i, groups), width = ak_begin(count, i + 1, groups) - first;
+            kernels[pair - 1][width - 1](v + first * 16, panel->tiles * 16L, in_blocks, u, m + first * 16);
+        }
+}
+
+// ------------------------------------------------------------------------------------------------------------ outputs
+
+/// A^T . A: sixteen points to 2x2 outputs.
+AK_INLINE void AK_FN(output_tile)(const float *m, long stride, ak_vec *o) {
+    ak_vec t[2][4];
+    AK_UNROLL for (int j = 0; j < 4; j++) {
+        const float *q = m + j * stride;
+        const ak_vec a = ak_load(q), b = ak_load(q + 4 * stride), c = ak_load(q + 8 * stride);
+        t[0][j] = a + b + c;
+        t[1][j] = b - c - ak_load(q + 12 * stride);
+    }
+    AK_UNROLL for (int i = 0; i < 2; i++) {
+        o[i * 2] = t[i][0] + t[i][1] + t[i][2];
+        o[i * 2 + 1] = t[i][1] - t[i][2] - t[i][3];
+    }
+}
+
+/// What is gathered from the outputs.
+typedef enum { AK_FN(NOTHING), AK_FN(MOMENTS), AK_FN(SUMS), AK_FN(SUMS_PRELU) } AK_FN(gathering);
+
+/// Transforms and writes the strips of output block k; m: [point][tile][16].
+AK_INLINE void AK_FN(outputs)(
+    const ak_winograd_bf16_job *job, const AK_FN(strip) * strips, int count, int k, const float *m, void *own,
+    const AK_FN(gathering) gathering) {
+    const ak_map *out = &job->out;
+    const long stride = job->panel.out;
+    const bool reduces = gathering >= AK_FN(SUMS), prelu = gathering == AK_FN(SUMS_PRELU), add = job->accumulate;
+    ak_vec o[4];
+    AK_FN(stretch) stretch;
+    AK_FN(reducer) reducer;
+    AK_FN(partial_sums) sums = {ak_zero(), ak_zero(), ak_zero()};
+    int written = 0;
+    if (gathering == AK_FN(MOMENTS)) {
+        AK_FN(output_tile)(m, stride, o);
+        stretch = AK_FN(stretch_begin)(own, o[0]);
+    }
+    if (reduces) reducer = AK_FN(reducer_of)(&job->reduction, k, prelu);
+    for (int s = 0; s < count; s++) {
+        const AK_FN(strip) strip = strips[s];
+        const int rows = ak_min(2, out->h - strip.y), columns = ak_min(strip.tiles * 2, out->w - strip.x);
+        long at = ak_plane(out, strip.n, k) + strip.y * out->row + strip.x * 16L;
+        for (int x = 0; x < columns; x += 2, m += 16, at += 32) {
+            AK_FN(output_tile)(m, stride, o);
+            AK_UNROLL for (int i = 0; i < 4; i++) {
+                if (i / 2 >= rows || x + i % 2 >= columns) continue;
+                const long pixel = at + i / 2 * out->row + i % 2 * 16;
+                if (add) o[i] += AK_FN(lanes)(out->data, pixel, true);
+                if (gathering == AK_FN(MOMENTS)) AK_FN(stretch_add)(&stretch, o[i]);
+                if (reduces)
+                    AK_FN(reduce_lanes)(&sums, o[i], AK_FN(lanes)(job->reduction.x.data, pixel, true), &reducer, prelu);
+                AK_FN(put_lanes)(out->data, pixel, o[i], true);
+            }
+        }
+        written += rows * columns;
+    }
+    if (gathering == AK_FN(MOMENTS)) AK_FN(stretch_end)(&stretch, written, own);
+    if (reduces) AK_FN(partial_sums_end)(&sums, own);
+}
+
+#define OUTPUTS(name, gathering) \
+    AK_NOINLINE void AK_FN(name)( \
+        const ak_winograd_bf16_job *job, const AK_FN(strip) * strips, int count, int k, const float *m, void *own) { \
+        AK_FN(outputs)(job, strips, count, k, m, own, AK_FN(gathering)); \
+    }
+OUTPUTS(outputs_alone, NOTHING)
+OUTPUTS(outputs_moments, MOMENTS)
+OUTPUTS(outputs_sums, SUMS)
+OUTPUTS(outputs_sums_prelu, SUMS_PRELU)
+#undef OUTPUTS
+
+// --------------------------------------------------------------------------------------------------------- the pass
+
+void AK_FN(ak_winograd_bf16_part)(void *context, int part, int parts);
+void AK_FN(ak_winograd_bf16_part)(void *context, int part, int parts) {
+    (void)parts;
+    const ak_winograd_bf16_job *job = context;
+    const ak_map *out = &job->out;
+    const ak_winograd_bf16_panel *panel = &job->panel;
+    ak_moments *moments = ak_moments_begin(job->moments, out->c, part);
+    ak_sums *sums = ak_sums_begin(job->reduction.sums, out->c, part);
+    if (part >= job->split.positions * job->split.blocks) return;
+    const int a = part % job->split.positions, b = part / job->split.positions;
+    const int in_blocks = ak_blocks(job->in.map.c), out_blocks = ak_blocks(out->c), pairs = (out_blocks + 1) / 2;
+    const int k0 = 2 * (int)ak_begin(pairs, b, job->split.blocks);
+    const int k1 = ak_min(out_blocks, 2 * (int)ak_begin(pairs, b + 1, job->split.blocks));
+    const long all = (long)out->n * ((out->h + 1) / 2) * ((out->w + 1) / 2);
+    const long t0 = ak_begin(all, a, job->split.positions), t1 = ak_begin(all, a + 1, job->split.positions);
+    uint16_t *v = (uint16_t *)(job->workspace + (size_t)part * job->thread_bytes);
+    float *m = (float *)(v + POINTS * panel->in);
+    const ak_reading reading = ak_reading_of(&job->in.activation);
+    const int rounds = (int)((t1 - t0 + panel->tiles - 1) / panel->tiles);
+    for (int round = 0; round < rounds; round++) {
+        const long first = t0 + ak_begin(t1 - t0, round, rounds);
+        const int tiles = (int)(t0 + ak_begin(t1 - t0, round + 1, rounds) - first);
+        AK_FN(strip) strips[AK_WINOGRAD_BF16_TILES];
+        const int count = AK_FN(strips_of)(out, first, tiles, strips);
+        if (reading == AK_AS_STORED) AK_FN(inputs_stored)(&job->in, strips, count, panel, v);
+        else if (reading == AK_AFFINE) AK_FN(inputs_affine)(&job->in, strips, count, panel, v);
+        else AK_FN(inputs_prelu)(&job->in, strips, count, panel, v);
+        for (int k = k0; k < k1; k += 2) {
+            const int pair = ak_min(2, k1 - k);
+            AK_FN(bf16_products)(v, in_blocks, job->weights + k * (POINTS * 256L) * in_blocks, pair, m, panel, tiles);
+            for (int q = 0; q < pair; q++) {
+                const float *from = m + q * panel->tiles * 16L;
+                if (moments) AK_FN(outputs_moments)(job, strips, count, k + q, from, moments + k + q);
+                else if (!sums) AK_FN(outputs_alone)(job, strips, count, k + q, from, NULL);
+                else if (!job->reduction.slope) AK_FN(outputs_sums)(job, strips, count, k + q, from, sums + k + q);
+                else AK_FN(outputs_sums_prelu)(job, strips, count, k + q, from, sums + k + q);
+            }
+        }
+    }
+}
+
+// ------------------------------------------------------------------------------------------------------------ packing
+
+/// G: three taps to four points.
+AK_INLINE void AK_FN(weight_points)(ak_vec g0, ak_vec g1, ak_vec g2, ak_vec *o) {
+    const ak_vec half = ak_splat(0.5f), even = (g0 + g2) * half;
+    o[0] = g0;
+    o[1] = ak_fma(g1, half, even);
+    o[2] = ak_fma(g1, -half, even);
+    o[3] = g2;
+}
+
+/// 3x3 taps (tap t at g[t * step]) to 16 points.
+AK_INLINE void AK_FN(weight_tile)(const ak_vec *g, int step, ak_vec *o) {
+    ak_vec t[3][4];
+    AK_UNROLL for (int j = 0; j < 3; j++)
+        AK_FN(weight_points)(g[j * step], g[(3 + j) * step], g[(6 + j) * step], t[j]);
+    AK_UNROLL for (int i = 0; i < 4; i++) AK_FN(weight_points)(t[0][i], t[1][i], t[2][i], o + i * 4);
+}
+
+/// The taps of a block of 16 output and 16 input channels of PyTorch's weights, [input channel][tap] of 16 output
+/// channels, zero beyond the last channel of either.
+AK_INLINE void AK_FN(block_taps)(const ak_conv *conv, const float *weights, int out, int in, ak_vec *taps) {
+    for (int r = 0; r < 9; r++) {
+        const int valid = ak_max(0, ak_min(16, (conv->c - in * 16) * 9 - r * 16));
+        for (int i = 0; i < 16; i++) {
+            const float *from = weights + ((long)(out * 16 + i) * conv->c + in * 16) * 9 + r * 16;
+            if (out * 16 + i >= conv->k) taps[r * 16 + i] = ak_zero();
+            else taps[r * 16 + i] = valid == 16 ? ak_load_unaligned(from) : AK_FN(load_some)(from, valid, 0);
+        }
+        AK_FN(transpose16)(taps + r * 16);
+    }
+}
+
+/// For AK_BACKWARD: [tap][output channel] of 16 input channels, the taps turned round.
+AK_INLINE void AK_FN(turn_taps)(const ak_vec *taps, ak_vec *turned) {
+    for (int tap = 0; tap < 9; tap++) {
+        ak_vec *to = turned + (8 - tap) * 16;
+        for (int c = 0; c < 16; c++) to[c] = taps[c * 9 + tap];
+        AK_FN(transpose16)(to);
+    }
+}
+
+void AK_FN(ak_winograd_bf16_pack_part)(void *context, int part, int parts);
+void AK_FN(ak_winograd_bf16_pack_part)(void *context, int part, int parts) {
+    const ak_winograd_bf16_pack_job *job = context;
+    const bool backward = job->direction == AK_BACKWARD;
+    const int c_blocks = ak_blocks(job->conv->c), k_blocks = ak_blocks(job->conv->k);
+    const int in_blocks = backward ? k_blocks : c_blocks, out_blocks = backward ? c_blocks : k_blocks;
+    const long units = (long)in_blocks * out_blocks;
+    ak_vec taps[16 * 9], turned[9 * 16], points[2][POINTS];
+    for (long unit = ak_begin(units, part, parts); unit < ak_begin(units, part + 1, parts); unit++) {
+        const int out = (int)(unit / in_blocks), in = (int)(unit % in_blocks);
+        const int pair = ak_min(2, out_blocks - (out & ~1));
+        AK_FN(block_taps)(job->conv, job->weights, backward ? in : out, backward ? out : in, taps);
+        if (backward) AK_FN(turn_taps)(taps, turned);
+        uint16_t *to = job->packed + (out & ~1) * (POINTS * 256L) * in_blocks + (out & 1) * 32 + in * 256L * pair;
+        for (int i = 0; i < 16; i += 2, to += pair * 32) {
+            for (int c = 0; c < 2; c++)
+                AK_FN(weight_tile)(backward ? turned + i + c : taps + (i + c) * 9, backward ? 16 : 1, points[c]);
+            for (int point = 0; point < POINTS; point++) {
+                const ak_uvec low = __builtin_convertvector(AK_FN(to_bf16)(points[0][point]), ak_uvec);
+                const ak_uvec high = __builtin_convertvector(AK_FN(to_bf16)(points[1][point]), ak_uvec);
+                *(ak_uvec *)(to + point * 256L * in_blocks * pair) = low | high << 16;
+            }
+        }
+    }
+}
+
+#undef POINTS
+#undef TILE
+#undef WIDTHS
+#endif
