@@ -125,10 +125,12 @@ AK_INLINE void AK_FN(gradient_tile)(
     }
 }
 
-/// All input channels x output blocks k0..<k1 at one point, summed over `count` tiles: d = v g^T, or d += unless first.
-AK_NOINLINE void AK_FN(gradient_products)(
-    const float *v, int in_blocks, const float *g, int k0, int k1, int tiles, int count, float *d, bool first) {
-    long block = (long)tiles * 16, weights = (long)in_blocks * 256;
+/// All input channels x output blocks k0..<k1, summed over `count` tiles: d = v g^T, or d += unless first. `weights`
+/// floats of d to an output block.
+AK_NOINLINE void AK_FN(gradient_products_at)(
+    const float *v, int in_blocks, const float *g, int k0, int k1, int tiles, int count, float *d, long weights,
+    bool first) {
+    long block = (long)tiles * 16;
     for (int k = k0; k < k1;) {
         int pair = ak_min(PAIR, k1 - k);
         const float *gk = g + (k - k0) * block;
@@ -142,4 +144,10 @@ AK_NOINLINE void AK_FN(gradient_products)(
         }
         k += pair;
     }
+}
+
+/// The same at one point, where the output blocks of d follow each other.
+AK_INLINE void AK_FN(gradient_products)(
+    const float *v, int in_blocks, const float *g, int k0, int k1, int tiles, int count, float *d, bool first) {
+    AK_FN(gradient_products_at)(v, in_blocks, g, k0, k1, tiles, count, d, (long)in_blocks * 256, first);
 }
