@@ -1,5 +1,11 @@
 // Flat vectors and rows of a matrix: sums, the optimizer's step, conversions, the exponentials of a softmax.
-#include "elementwise_lanes.inc.h"
+#include "lanes.inc.h"
+
+AK_INLINE double AK_FN(sum_lanes)(ak_dvec v) {
+    double total = 0;
+    for (int i = 0; i < 16; i++) total += v[i];
+    return total;
+}
 
 /// The elements of a flat vector that belong to a part, in multiples of 16 but for the last part.
 AK_INLINE void AK_FN(flat_range)(size_t count, int part, int parts, size_t *first, size_t *last) {

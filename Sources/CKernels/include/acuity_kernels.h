@@ -240,6 +240,17 @@ void ak_row_exp_sum(ak_pool *pool, float *x, int n, int c, long ld, const float 
 /// inverse[i] = 1 / max(|row i|, 1e-12) of an n x d matrix.
 void ak_row_inverse_norm(ak_pool *pool, const float *x, int n, int d, long ld, float *inverse);
 
+// --------------------------------------------------------------------------------------------------------------- peak
+
+/// Floating-point operations per second of fused multiply-adds in registers (AK_F32) or of bf16 products with fp32 sums
+/// (AK_BF16; 0 where the instruction set in use has none), on all threads of the pool, with the instruction set in use.
+/// A multiply-add counts as two. The best of some repetitions, about 50 ms in all.
+double ak_peak_flops(ak_pool *pool, ak_dtype dtype);
+/// Bytes per second of c = a + 0.5*b over the three thirds of the given memory, aligned to 64 bytes, which is
+/// overwritten: two reads and a write past the caches, on all threads of the pool. The best of at least five passes
+/// and about 50 ms.
+double ak_peak_bandwidth(ak_pool *pool, void *memory, size_t bytes);
+
 #ifdef __cplusplus
 }
 #endif
