@@ -138,7 +138,7 @@ package struct StepBenchmark: Sendable {
         _ communicator: any Communicator, _ execution: Execution
     ) throws -> Result {
         var usage = rusage()
-        getrusage(RUSAGE_SELF, &usage)
+        getrusage(__rusage_who_t(RUSAGE_SELF.rawValue), &usage)
         var memory = [Double(usage.ru_maxrss) / 1024]
         try memory.withUnsafeMutableBufferPointer { try communicator.allReduce($0, .sum, "benchmark") }
         let measured = seconds.dropFirst(warmup)
@@ -151,11 +151,12 @@ package struct StepBenchmark: Sendable {
 
     private func layerTimes(_ profile: LayerProfile, _ graph: Graph, _ batch: Int) -> [LayerTime] {
         graph.steps.enumerated().map { index, step in
-            let inputs = step.inputs.map { graph.shape(Graph.Node(index: $0)) }
+            let inputs = graph.inputShapes(step)
             let (kind, flops) = Self.work(step, inputs[0], batch: batch)
             let isFirst = step.layer is StemConvolution
+            let shape = inputs[0] == step.shape ? "\(inputs[0])" : "\(inputs[0]) to \(step.shape)"
             return LayerTime(
-                name: step.name, kind: kind, shape: inputs[0] == step.shape ? "\(inputs[0])" : "\(inputs[0]) to \(step.shape)",
+                name: step.name, kind: kind, shape: shape,
                 forward: profile.forward[index] / Double(steps), backward: profile.backward[index] / Double(steps),
                 forwardFlops: flops, backwardFlops: isFirst ? flops : 2 * flops)
         }

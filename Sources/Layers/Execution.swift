@@ -45,7 +45,7 @@ package final class Execution {
         var packed = 64
         var offsets: [Int] = []
         for (index, step) in graph.steps.enumerated() {
-            let inputs = step.inputs.map { graph.shape(Graph.Node(index: $0)) }
+            let inputs = graph.inputShapes(step)
             let type = layout.types[index + 1]
             offsets.append(saved)
             saved += Self.aligned(step.layer.savedByteCount(inputs, batch: batch))

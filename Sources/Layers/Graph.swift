@@ -23,6 +23,8 @@ package struct Graph {
 
     package var image: Node { Node(index: 0) }
     package var output: Node { Node(index: steps.count) }
+    /// The inputs' shapes of a step.
+    package func inputShapes(_ step: Step) -> [MapShape] { step.inputs.map { shape(Node(index: $0)) } }
     package func shape(_ node: Node) -> MapShape { node.index == 0 ? inputShape : steps[node.index - 1].shape }
 
     /// Appends a layer that reads `inputs`; returns its output.

@@ -178,17 +178,17 @@ private final class Probe: Layer {
 
     func outputShape(of inputs: [MapShape]) -> MapShape { inputs[0] }
 
-    func forward(_ inputs: [ak_map], _ output: ak_map, saved: UnsafeMutableRawPointer, _ context: PassContext) {
-        output.data.copyMemory(from: inputs[0].data, byteCount: Int(output.image) * Int(output.n) * 4)
+    func forward(_ operands: Operands, _ context: PassContext) {
+        let output = operands.output
+        output.data.copyMemory(
+            from: operands.inputs[0].map.data, byteCount: Int(output.image) * Int(output.n) * 4)
     }
 
-    func backward(
-        _ inputs: [ak_map], _ outputGradient: ak_map, _ inputGradients: [GradientTarget],
-        saved: UnsafeMutableRawPointer, _ context: PassContext
-    ) {
+    func backward(_ operands: Operands, _ context: PassContext) {
         backwards += 1
-        if case .write(let target) = inputGradients[0] {
-            target.data.copyMemory(from: outputGradient.data, byteCount: Int(target.image) * Int(target.n) * 4)
+        if case .write(let target) = operands.targets[0] {
+            target.data.copyMemory(
+                from: operands.outputGradient.map.data, byteCount: Int(target.image) * Int(target.n) * 4)
         }
     }
 }
