@@ -3,99 +3,91 @@
 // outputs takes 36 multiplications per channel pair in place of 144: Y = A^T [(G g G^T) . (B^T d B)] A.
 // The weights' gradient is the adjoint of the same: dg = G^T [(B^T d B) . (A dY A^T)] G.
 // Included once per instruction set.
-#include "conv_winograd_transforms.inc.h"
+#include "lanes.inc.h"
+#include "fusion.inc.h"
 #include "transpose.inc.h"
 
 #include "conv_products.inc.h"
+#include "conv_winograd_transforms.inc.h"
 
 // ------------------------------------------------------------------------------------------------------------- tiles
 
-/// Tile t of a map: the image and the interior position of its first output.
-typedef struct {
-    int n, y, x;
-} AK_FN(tile_place);
-
-AK_INLINE AK_FN(tile_place) AK_FN(winograd_place)(const ak_map *m, long t) {
-    int across = (m->w + 3) / 4, down = (m->h + 3) / 4;
-    int rest = (int)(t % (across * down));
-    return (AK_FN(tile_place)){(int)(t / (across * down)), rest / across * 4, rest % across * 4};
-}
-
-/// Copies size x size elements from interior position (y, x), which may lie outside, into `patch`.
-AK_NOINLINE void AK_FN(winograd_patch)(const ak_map *m, const float *plane, int y, int x, int size, float *patch) {
-    for (int i = 0; i < size; i++)
-        for (int j = 0; j < size; j++) {
-            bool inside = y + i >= 0 && y + i < m->h && x + j >= 0 && x + j < m->w;
-            ak_store(patch + (i * 6 + j) * 16, inside ? ak_load(plane + (y + i) * m->row + (x + j) * 16) : ak_zero());
-        }
-}
-
-/// Transforms tiles t0..<t0+count of all blocks of a map into v: [point][block][tile][16], `tiles` tiles to a block.
-/// `gradient`: the 4x4 tiles of dy; else the 6x6 tiles that surround them.
+/// Transforms `count` tiles of blocks b0..<b1 of a map into v: [point][block][tile][16], `tiles` tiles to a block.
+/// `gradient`: the 4x4 tiles of dy; else the 6x6 tiles that surround them, zero outside the map.
 AK_INLINE void AK_FN(winograd_transform)(
-    const ak_map *m, int b0, int b1, long t0, int count, int tiles, float *v, long stride, const bool gradient) {
-    _Alignas(64) float patch[6 * 6 * 16];
-    for (int t = 0; t < count; t++) {
-        AK_FN(tile_place) at = AK_FN(winograd_place)(m, t0 + t);
-        int y = at.y - !gradient, x = at.x - !gradient;
-        for (int b = b0; b < b1; b++) {
-            const float *plane = ak_floats(m) + ak_interior(m, at.n, b), *from = plane + y * m->row + x * 16;
-            long row = m->row;
-            if (!m->halo) {
-                AK_FN(winograd_patch)(m, plane, y, x, gradient ? 4 : 6, patch);
-                from = patch;
-                row = 6 * 16;
+    const ak_source *x, int b0, int b1, const ak_winograd_place * places, int count, int tiles, float *v, long stride,
+    const bool gradient) {
+    const ak_map *m = &x->map;
+    const int size = gradient ? 4 : 6;
+    AK_FN(winograd_reader) r = {
+        .data = m->data, .row = m->row, .bf16 = m->dtype == AK_BF16, .reading = ak_reading_of(&x->activation)};
+    for (int b = b0; b < b1; b++, v += (long)tiles * 16) {
+        r.norm = AK_FN(norm_of)(&x->activation, b, r.reading);
+        for (int t = 0; t < count; t++) {
+            int y = places[t].y - !gradient, left = places[t].x - !gradient;
+            ak_winograd_inside in = {
+                ak_max(0, -y), ak_min(size, m->h - y), ak_max(0, -left), ak_min(size, m->w - left)};
+            AK_FN(winograd_tile)(
+                &r, ak_plane(m, places[t].n, b) + y * m->row + left * 16, in, v + t * 16, stride, gradient);
+        }
+    }
+}
+
+/// Transforms products m ([point][out block][tile][16]) of `count` tiles back, to output blocks k0..<k1.
+AK_NOINLINE void AK_FN(winograd_leave_tiles)(
+    const ak_winograd_job *job, int k0, int k1, const ak_winograd_place * places, int count, const float *m,
+    ak_moments *moments, ak_sums *sums) {
+    const ak_map *out = &job->out;
+    const ak_reduction *reduction = &job->reduction;
+    const long stride = job->panel.out;
+    AK_FN(winograd_writer) w = {
+        .data = out->data, .bf16 = out->dtype == AK_BF16, .finish = job->finish, .moments = moments, .sums = sums,
+        .x = reduction->x.data, .x_bf16 = reduction->x.dtype == AK_BF16, .prelu = reduction->slope};
+    for (int k = k0; k < k1; k++, m += (long)job->panel.tiles * 16) {
+        if (sums) w.reducer = AK_FN(reducer_of)(reduction, k, w.prelu);
+        for (int t = 0, end; t < count; t = end) {
+            end = ak_min(count, t + AK_WINOGRAD_STRETCH);
+            int outputs = 0;
+            w.stretch = (AK_FN(stretch)){ak_zero(), ak_zero(), ak_zero()};
+            if (moments) w.stretch = AK_FN(stretch_begin)(moments + k, AK_FN(winograd_corner)(m + t * 16, stride));
+            w.partial = (AK_FN(partial_sums)){ak_zero(), ak_zero(), ak_zero()};
+            for (; t < end; t++) {
+                int rows = ak_min(4, out->h - places[t].y), cols = ak_min(4, out->w - places[t].x);
+                AK_FN(winograd_output)(
+                    m + t * 16, stride, &w,
+                    ak_plane(out, places[t].n, k) + places[t].y * out->row + places[t].x * 16, out->row, rows, cols);
+                outputs += rows * cols;
             }
-            float *to = v + ((long)(b - b0) * tiles + t) * 16;
-            if (gradient) AK_FN(winograd_output_gradient)(from, row, to, stride);
-            else AK_FN(winograd_input)(from, row, to, stride);
+            if (moments) AK_FN(stretch_end)(&w.stretch, outputs, moments + k);
+            if (sums) AK_FN(partial_sums_end)(&w.partial, sums + k);
         }
     }
 }
 
 void AK_FN(ak_winograd_part)(void *context, int part, int parts);
 void AK_FN(ak_winograd_part)(void *context, int part, int parts) {
+    (void)parts;
     const ak_winograd_job *job = context;
-    const ak_map *in = &job->in, *out = &job->out;
-    int in_blocks = ak_blocks(in->c), out_blocks = ak_blocks(out->c);
-    if (!job->accumulate) {
-        long planes = (long)out->n * out_blocks;
-        for (long i = ak_begin(planes, part, parts); i < ak_begin(planes, part + 1, parts); i++)
-            ak_zero_border(out, (int)(i / out_blocks), (int)(i % out_blocks));
-    }
+    ak_moments *moments = ak_moments_begin(job->moments, job->out.c, part);
+    ak_sums *sums = ak_sums_begin(job->reduction.sums, job->out.c, part);
     if (part >= job->split.positions * job->split.blocks) return;
-    int a = part % job->split.positions, b = part / job->split.positions, pairs = (out_blocks + 1) / 2;
-    int k0 = 2 * (int)ak_begin(pairs, b, job->split.blocks);
-    int k1 = ak_min(out_blocks, 2 * (int)ak_begin(pairs, b + 1, job->split.blocks));
-    long all = (long)in->n * ((in->h + 3) / 4) * ((in->w + 3) / 4);
-    long t0 = ak_begin(all, a, job->split.positions), t1 = ak_begin(all, a + 1, job->split.positions);
+    const ak_winograd_share own = ak_winograd_share_of(&job->out, job->split, part);
+    int in_blocks = ak_blocks(job->in.map.c), tiles = job->panel.tiles;
     float *v = job->workspace + part * job->thread_floats, *m = v + AK_WINOGRAD_POINTS * job->panel.in;
-    long weights = ak_winograd_weight_stride(in->c, out->c);
-    int tiles = job->panel.tiles, rounds = (int)((t1 - t0 + tiles - 1) / tiles);
+    long weights = ak_winograd_weight_stride(job->in.map.c, job->out.c), rounds = (own.t1 - own.t0 + tiles - 1) / tiles;
+    ak_winograd_place places[AK_WINOGRAD_MOST_TILES];
     for (int round = 0; round < rounds; round++) {
-        long first = t0 + ak_begin(t1 - t0, round, rounds);
-        int count = (int)(t0 + ak_begin(t1 - t0, round + 1, rounds) - first);
-        AK_FN(winograd_transform)(in, 0, in_blocks, first, count, tiles, v, job->panel.in, false);
+        long first = own.t0 + ak_begin(own.t1 - own.t0, round, (int)rounds);
+        int count = (int)(own.t0 + ak_begin(own.t1 - own.t0, round + 1, (int)rounds) - first);
+        ak_winograd_places(&job->out, first, count, places);
+        AK_FN(winograd_transform)(&job->in, 0, in_blocks, places, count, tiles, v, job->panel.in, false);
         for (int point = 0; point < AK_WINOGRAD_POINTS; point++)
             AK_FN(products)(
-                v + point * job->panel.in, in_blocks, job->weights + point * weights, k0, k1,
+                v + point * job->panel.in, in_blocks, job->weights + point * weights, own.k0, own.k1,
                 m + point * job->panel.out, tiles, count);
-        for (int t = 0; t < count; t++) {
-            AK_FN(tile_place) at = AK_FN(winograd_place)(out, first + t);
-            int rows = ak_min(4, out->h - at.y), cols = ak_min(4, out->w - at.x);
-            for (int k = k0; k < k1; k++) {
-                const float *from = m + ((long)(k - k0) * tiles + t) * 16;
-                float *to = ak_floats(out) + ak_interior(out, at.n, k) + at.y * out->row + at.x * 16;
-                if (rows == 4 && cols == 4 && job->stream)
-                    AK_FN(winograd_output_stream)(from, job->panel.out, to, out->row);
-                else if (rows == 4 && cols == 4 && !job->accumulate)
-                    AK_FN(winograd_output)(from, job->panel.out, to, out->row);
-                else
-                    AK_FN(winograd_output_edge)(from, job->panel.out, to, out->row, rows, cols, job->accumulate);
-            }
-        }
+        AK_FN(winograd_leave_tiles)(job, own.k0, own.k1, places, count, m, moments, sums);
     }
-    if (job->stream) ak_stream_fence();
+    if (job->finish == AK_STREAM) ak_stream_fence();
 }
 
 // ------------------------------------------------------------------------------------------- gradient of the weights
@@ -104,26 +96,24 @@ void AK_FN(ak_winograd_gradient_part)(void *context, int part, int parts);
 void AK_FN(ak_winograd_gradient_part)(void *context, int part, int parts) {
     (void)parts;
     const ak_winograd_gradient_job *job = context;
-    const ak_map *x = &job->x, *dy = &job->dy;
     if (part >= job->split.positions * job->split.blocks) return;
-    int in_blocks = ak_blocks(x->c), out_blocks = ak_blocks(dy->c);
-    int a = part % job->split.positions, b = part / job->split.positions, pairs = (out_blocks + 1) / 2;
-    int k0 = 2 * (int)ak_begin(pairs, b, job->split.blocks);
-    int k1 = ak_min(out_blocks, 2 * (int)ak_begin(pairs, b + 1, job->split.blocks));
-    long all = (long)x->n * ((x->h + 3) / 4) * ((x->w + 3) / 4);
-    long t0 = ak_begin(all, a, job->split.positions), t1 = ak_begin(all, a + 1, job->split.positions);
-    long weights = ak_winograd_weight_stride(x->c, dy->c);
+    const ak_map *dy = &job->dy.map;
+    const ak_winograd_share own = ak_winograd_share_of(dy, job->split, part);
+    int in_blocks = ak_blocks(job->x.map.c), tiles = job->panel.tiles;
+    long weights = ak_winograd_weight_stride(job->x.map.c, dy->c), all = own.t1 - own.t0;
     float *v = job->workspace + part * job->thread_floats, *g = v + AK_WINOGRAD_POINTS * job->panel.in;
-    float *partial = job->partial + a * AK_WINOGRAD_POINTS * weights;
-    int tiles = job->panel.tiles, rounds = ak_max(1, (int)((t1 - t0 + tiles - 1) / tiles));
+    float *partial = job->partial + own.position * AK_WINOGRAD_POINTS * weights;
+    int rounds = ak_max(1, (int)((all + tiles - 1) / tiles));
+    ak_winograd_place places[AK_WINOGRAD_MOST_TILES];
     for (int round = 0; round < rounds; round++) {
-        long first = t0 + ak_begin(t1 - t0, round, rounds);
-        int count = (int)(t0 + ak_begin(t1 - t0, round + 1, rounds) - first);
-        AK_FN(winograd_transform)(x, 0, in_blocks, first, count, tiles, v, job->panel.in, false);
-        AK_FN(winograd_transform)(dy, k0, k1, first, count, tiles, g, job->panel.out, true);
+        long first = own.t0 + ak_begin(all, round, rounds);
+        int count = (int)(own.t0 + ak_begin(all, round + 1, rounds) - first);
+        ak_winograd_places(dy, first, count, places);
+        AK_FN(winograd_transform)(&job->x, 0, in_blocks, places, count, tiles, v, job->panel.in, false);
+        AK_FN(winograd_transform)(&job->dy, own.k0, own.k1, places, count, tiles, g, job->panel.out, true);
         for (int point = 0; point < AK_WINOGRAD_POINTS; point++)
             AK_FN(gradient_products)(
-                v + point * job->panel.in, in_blocks, g + point * job->panel.out, k0, k1, tiles, count,
+                v + point * job->panel.in, in_blocks, g + point * job->panel.out, own.k0, own.k1, tiles, count,
                 partial + point * weights, round == 0);
     }
 }
@@ -132,7 +122,7 @@ void AK_FN(ak_winograd_gradient_part)(void *context, int part, int parts) {
 void AK_FN(ak_winograd_gradient_sum_part)(void *context, int part, int parts);
 void AK_FN(ak_winograd_gradient_sum_part)(void *context, int part, int parts) {
     const ak_winograd_gradient_job *job = context;
-    int c_count = job->x.c, k_count = job->dy.c, in_blocks = ak_blocks(c_count), sums = job->split.positions;
+    int c_count = job->x.map.c, k_count = job->dy.map.c, in_blocks = ak_blocks(c_count), sums = job->split.positions;
     long weights = ak_winograd_weight_stride(c_count, k_count), units = (long)in_blocks * ak_blocks(k_count);
     ak_vec taps[16 * 9];
     for (long unit = ak_begin(units, part, parts); unit < ak_begin(units, part + 1, parts); unit++) {
@@ -191,7 +181,7 @@ void AK_FN(ak_winograd_pack_part)(void *context, int part, int parts) {
     const ak_winograd_pack_job *job = context;
     int c_count = job->conv->c, k_count = job->conv->k, in_blocks = ak_blocks(c_count), out_blocks = ak_blocks(k_count);
     long stride = ak_winograd_weight_stride(c_count, k_count), units = (long)in_blocks * out_blocks;
-    ak_vec taps[16 * 9], turned[9 * 16];
+    ak_vec taps[16 * 9];
     for (long unit = ak_begin(units, part, parts); unit < ak_begin(units, part + 1, parts); unit++) {
         int kb = (int)(unit / in_blocks), cb = (int)(unit % in_blocks);
         for (int r = 0; r < 9; r++) {
@@ -205,17 +195,21 @@ void AK_FN(ak_winograd_pack_part)(void *context, int part, int parts) {
             }
             AK_FN(transpose16)(taps + r * 16);
         }
-        // taps: [channel][tap] of 16 output channels. For backward: [flipped tap][output channel] of 16 channels.
+        // taps: [input channel][tap] of 16 output channels.
+        if (job->direction == AK_FORWARD) {
+            for (int i = 0; i < 16; i++)
+                AK_FN(winograd_weights)(taps + i * 9, 1, job->packed + unit * 256 + i * 16, stride);
+            continue;
+        }
+        // The other way round: [tap, turned by 180 degrees][output channel] of 16 input channels.
+        ak_vec turned[9 * 16];
         for (int tap = 0; tap < 9; tap++) {
             ak_vec *to = turned + (8 - tap) * 16;
             for (int c = 0; c < 16; c++) to[c] = taps[c * 9 + tap];
             AK_FN(transpose16)(to);
         }
-        for (int i = 0; i < 16; i++) {
-            AK_FN(winograd_weights)(taps + i * 9, 1, job->forward + unit * 256 + i * 16, stride);
-            AK_FN(winograd_weights)(
-                turned + i, 16, job->backward + ((long)cb * out_blocks + kb) * 256 + i * 16, stride);
-        }
+        float *packed = job->packed + ((long)cb * out_blocks + kb) * 256;
+        for (int i = 0; i < 16; i++) AK_FN(winograd_weights)(turned + i, 16, packed + i * 16, stride);
     }
 }
 
