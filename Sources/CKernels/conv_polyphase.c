@@ -174,7 +174,6 @@ static void run(ak_pool *pool, const ak_conv *conv, ak_polyphase_job *job, void 
     job->plan = plan_make(conv, job->in.n, panel_tiles(conv), workspace);
     job->plan.split = ak_split_make(
         ak_pool_threads(pool), (tiling_points(&job->plan.tiling) + 323) / 324, (ak_blocks(job->out.c) + 1) / 2);
-    job->stream = !job->accumulate && ak_streams(&job->out);
     ak_pool_run(pool, AK_DISPATCH(ak_polyphase_part), job);
 }
 

@@ -78,7 +78,7 @@ typedef struct {
     ak_map in, out;
     ak_activation activation;
     const float *weights; // [matrix][out block][in channel][16]
-    bool accumulate, stream;
+    bool accumulate;
     ak_moments *moments;
     ak_reduction reduction;
     ak_polyphase_plan plan;

@@ -131,10 +131,9 @@ AK_INLINE void AK_FN(polyphase_columns)(
 }
 
 /// Leaves a value in a map.
-AK_INLINE void AK_FN(polyphase_put)(const ak_map *to, long at, ak_vec v, bool stream) {
+AK_INLINE void AK_FN(polyphase_put)(const ak_map *to, long at, ak_vec v) {
     if (to->dtype == AK_BF16) AK_FN(put_lanes)(to->data, at, v, true);
-    else if (stream) ak_stream(ak_floats(to) + at, v);
-    else ak_store(ak_floats(to) + at, v);
+    else AK_FN(put_lanes)(to->data, at, v, false);
 }
 
 /// A stored value.
