@@ -17,7 +17,7 @@
 #define AK_POLYPHASE_MATRICES (AK_POLYPHASE_WEIGHTS * AK_POLYPHASE_WEIGHTS)
 
 /// Tiles of one panel at most.
-#define AK_POLYPHASE_TILES 64
+#define AK_POLYPHASE_TILES 72
 /// Keeps what is stored to all the weights' matrices together out of the same few cache sets.
 #define AK_POLYPHASE_PADDING 48
 

@@ -13,64 +13,6 @@
 #include "conv_products.inc.h"
 #include "transpose.inc.h"
 
-// ------------------------------------------------------------------------------------------------------------- panels
-
-/// Copies the part of a window that lies inside both the map and what a tile of rows x cols needs, as its reader sees
-/// it, zero elsewhere. (y, x): its first element, which may lie outside the map.
-AK_NOINLINE void AK_FN(polyphase_patch)(
-    const ak_map *m, long plane, const AK_FN(norm) * norm, int y, int x, int rows, int cols, int size, float *patch) {
-    const int left = ak_max(0, -x), right = ak_min(cols, m->w - x);
-    for (int i = 0; i < size; i++, patch += size * 16) {
-        const bool inside = i < rows && y + i >= 0 && y + i < m->h;
-        const int j0 = inside ? left : size, j1 = inside ? right : size;
-        for (int j = 0; j < j0; j++) ak_store(patch + j * 16, ak_zero());
-        for (int j = j0; j < j1; j++) {
-            ak_vec v = AK_FN(polyphase_get)(m, plane + (y + i) * m->row + (x + j) * 16);
-            if (norm) v = AK_FN(activated)(v, norm, AK_PRELU);
-            ak_store(patch + j * 16, v);
-        }
-        for (int j = j1; j < size; j++) ak_store(patch + j * 16, ak_zero());
-    }
-}
-
-/// Transforms one kind of window of a panel's tiles, blocks b0..<b1, into v.
-AK_NOINLINE void AK_FN(polyphase_transform)(
-    const ak_map *m, const ak_activation *activation, int b0, int b1, const ak_polyphase_panel *panel, int positions,
-    float *v, ak_polyphase_window window) {
-    _Alignas(64) float patch[AK_POLYPHASE_GRID * 16];
-    const ak_reading reading = activation ? ak_reading_of(activation) : AK_AS_STORED;
-    const bool bf16 = m->dtype == AK_BF16;
-    const int size = ak_polyphase_size(window, 4);
-    for (int b = b0; b < b1; b++, v += (long)positions * 16) {
-        AK_FN(norm) norm, *given = NULL;
-        if (reading != AK_AS_STORED) {
-            given = &norm;
-            if (reading == AK_PRELU) norm = AK_FN(norm_of)(activation, b, AK_PRELU);
-            else norm = AK_FN(norm_of)(activation, b, AK_AFFINE), norm.slope = ak_splat(1);
-        }
-        for (int t = 0; t < panel->count; t++) {
-            const ak_polyphase_tile *tile = &panel->tile[t];
-            const int y = window == AK_POLYPHASE_X ? 2 * tile->y - 1 : tile->y;
-            const int x = window == AK_POLYPHASE_X ? 2 * tile->x - 1 : tile->x;
-            const int rows = ak_polyphase_size(window, tile->rows), cols = ak_polyphase_size(window, tile->cols);
-            const long plane = ak_plane(m, tile->n, b);
-            const bool whole = rows == size && cols == size && y >= 0 && x >= 0 && y + size <= m->h && x + size <= m->w;
-            if (!whole) AK_FN(polyphase_patch)(m, plane, given, y, x, rows, cols, size, patch);
-            const void *data = whole ? m->data : patch;
-            const long from = whole ? plane + y * m->row + x * 16 : 0, row = whole ? m->row : size * 16;
-            const AK_FN(norm) *left = whole ? given : NULL;
-            float *to = v + t * 16;
-            if (window == AK_POLYPHASE_X)
-                AK_FN(polyphase_points_x)(data, from, row, whole && bf16, left, tile->rows, tile->cols, to, panel->at);
-            else if (window == AK_POLYPHASE_DY)
-                AK_FN(polyphase_points_dy)(data, from, row, whole && bf16, left, tile->rows, tile->cols, to, panel->at);
-            else
-                AK_FN(polyphase_points_tile)(
-                    data, from, row, whole && bf16, left, tile->rows, tile->cols, to, panel->at);
-        }
-    }
-}
-
 // ------------------------------------------------------------------------------------------------------- reading ahead
 
 /// What is to be in the caches when the products at hand are done: blocks b0..<b1 of a map where a panel's tiles lie,
@@ -100,6 +42,10 @@ AK_INLINE int AK_FN(ahead_rows)(const AK_FN(ahead) * a, int steps) {
     return ((a->b1 - a->b0) * a->panel->count * (4 * a->scale + a->before + a->after) + steps - 1) / steps;
 }
 
+/// Whether what was read ahead of a whole panel is likely to have left the second-level cache again, so that it pays to
+/// call each tile's part once more shortly before its turn.
+AK_INLINE bool AK_FN(ahead_fails)(const ak_polyphase_panel *panel, int blocks) { return panel->count * blocks >= 128; }
+
 AK_NOINLINE void AK_FN(ahead_step)(AK_FN(ahead) * a, int rows) {
     const ak_map *m = a->map;
     const int bytes = m->dtype == AK_BF16 ? 2 : 4;
@@ -120,6 +66,68 @@ AK_NOINLINE void AK_FN(ahead_step)(AK_FN(ahead) * a, int rows) {
     }
 }
 
+// ------------------------------------------------------------------------------------------------------------- panels
+
+/// Copies the part of a window that lies inside both the map and what a tile of rows x cols needs, as its reader sees
+/// it, zero elsewhere. (y, x): its first element, which may lie outside the map.
+AK_NOINLINE void AK_FN(polyphase_patch)(
+    const ak_map *m, long plane, const AK_FN(norm) * norm, int y, int x, int rows, int cols, int size, float *patch) {
+    const int left = ak_max(0, -x), right = ak_min(cols, m->w - x);
+    for (int i = 0; i < size; i++, patch += size * 16) {
+        const bool inside = i < rows && y + i >= 0 && y + i < m->h;
+        const int j0 = inside ? left : size, j1 = inside ? right : size;
+        for (int j = 0; j < j0; j++) ak_store(patch + j * 16, ak_zero());
+        for (int j = j0; j < j1; j++) {
+            ak_vec v = AK_FN(polyphase_get)(m, plane + (y + i) * m->row + (x + j) * 16);
+            if (norm) v = AK_FN(activated)(v, norm, AK_PRELU);
+            ak_store(patch + j * 16, v);
+        }
+        for (int j = j1; j < size; j++) ak_store(patch + j * 16, ak_zero());
+    }
+}
+
+/// Transforms one kind of window of a panel's tiles, blocks b0..<b1, into v.
+AK_NOINLINE void AK_FN(polyphase_transform)(
+    const ak_map *m, const ak_activation *activation, int b0, int b1, const ak_polyphase_panel *panel, int positions,
+    float *v, ak_polyphase_window window) {
+    _Alignas(64) float patch[AK_POLYPHASE_GRID * 16];
+    const ak_reading reading = activation ? ak_reading_of(activation) : AK_AS_STORED;
+    const bool bf16 = m->dtype == AK_BF16;
+    const int size = ak_polyphase_size(window, 4);
+    const bool again = AK_FN(ahead_fails)(panel, b1 - b0);
+    AK_FN(ahead) ahead = AK_FN(ahead_of_window)(m, panel, b0, b1, window);
+    if (again) AK_FN(ahead_step)(&ahead, size);
+    for (int b = b0; b < b1; b++, v += (long)positions * 16) {
+        AK_FN(norm) norm, *given = NULL;
+        if (reading != AK_AS_STORED) {
+            given = &norm;
+            if (reading == AK_PRELU) norm = AK_FN(norm_of)(activation, b, AK_PRELU);
+            else norm = AK_FN(norm_of)(activation, b, AK_AFFINE), norm.slope = ak_splat(1);
+        }
+        for (int t = 0; t < panel->count; t++) {
+            if (again) AK_FN(ahead_step)(&ahead, size);
+            const ak_polyphase_tile *tile = &panel->tile[t];
+            const int y = window == AK_POLYPHASE_X ? 2 * tile->y - 1 : tile->y;
+            const int x = window == AK_POLYPHASE_X ? 2 * tile->x - 1 : tile->x;
+            const int rows = ak_polyphase_size(window, tile->rows), cols = ak_polyphase_size(window, tile->cols);
+            const long plane = ak_plane(m, tile->n, b);
+            const bool whole = rows == size && cols == size && y >= 0 && x >= 0 && y + size <= m->h && x + size <= m->w;
+            if (!whole) AK_FN(polyphase_patch)(m, plane, given, y, x, rows, cols, size, patch);
+            const void *data = whole ? m->data : patch;
+            const long from = whole ? plane + y * m->row + x * 16 : 0, row = whole ? m->row : size * 16;
+            const AK_FN(norm) *left = whole ? given : NULL;
+            float *to = v + t * 16;
+            if (window == AK_POLYPHASE_X)
+                AK_FN(polyphase_points_x)(data, from, row, whole && bf16, left, tile->rows, tile->cols, to, panel->at);
+            else if (window == AK_POLYPHASE_DY)
+                AK_FN(polyphase_points_dy)(data, from, row, whole && bf16, left, tile->rows, tile->cols, to, panel->at);
+            else
+                AK_FN(polyphase_points_tile)(
+                    data, from, row, whole && bf16, left, tile->rows, tile->cols, to, panel->at);
+        }
+    }
+}
+
 /// Makes block k of a panel's outputs of their points, and gathers their statistics into *moments or *sums, where wanted.
 AK_INLINE void AK_FN(polyphase_outputs)(
     const ak_polyphase_job *job, const ak_polyphase_panel *panel, const float *m, int k, ak_moments *moments,
@@ -134,8 +142,13 @@ AK_INLINE void AK_FN(polyphase_outputs)(
     AK_FN(partial_sums) partial = {ak_zero(), ak_zero(), ak_zero()};
     ak_vec columns[8][AK_POLYPHASE_POINTS];
     int values = 0;
+    const int again = AK_FN(ahead_fails)(panel, ak_blocks(out->c)) ? 4 * scale : 0;
+    AK_FN(ahead) ahead_out = AK_FN(ahead_of)(out, panel, k, k + 1, scale, 0, 0);
+    AK_FN(ahead) ahead_x = AK_FN(ahead_of)(x, panel, k, k + (sums != NULL), scale, 0, 0);
     for (int t = 0; t < panel->count; t++) {
         const ak_polyphase_tile *tile = &panel->tile[t];
+        AK_FN(ahead_step)(&ahead_out, t ? again : 2 * again);
+        AK_FN(ahead_step)(&ahead_x, t ? again : 2 * again);
         const int h = ak_min(scale * tile->rows, out->h - scale * tile->y);
         const int w = ak_min(scale * tile->cols, out->w - scale * tile->x);
         AK_FN(polyphase_columns)(m + t * 16, panel->at, tile, columns, direction);

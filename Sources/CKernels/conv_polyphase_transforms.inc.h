@@ -124,7 +124,10 @@ AK_INLINE void AK_FN(polyphase_columns)(
         ak_vec d[AK_POLYPHASE_POINTS], o[8];
         const bool needed = ak_polyphase_needs(tile->cols, j);
         AK_UNROLL for (int i = 0; i < AK_POLYPHASE_POINTS; i++)
+{
             d[i] = needed && ak_polyphase_needs(tile->rows, i) ? ak_load(m + at[i * AK_POLYPHASE_POINTS]) : ak_zero();
+            __builtin_prefetch(m + at[i * AK_POLYPHASE_POINTS] + 16, 0, 3);
+        }
         AK_FN(polyphase_collapse)(d, o, direction);
         AK_UNROLL for (int i = 0; i < (direction == AK_FORWARD ? 4 : 8); i++) t[i][j] = o[i];
     }
