@@ -105,46 +105,58 @@ static long weight_floats(const ak_conv *conv) {
     return AK_POLYPHASE_MATRICES * ak_polyphase_matrix_stride(conv->c, conv->k);
 }
 
-/// Few channels: as many tiles as keep a panel near the second-level cache. Many: enough tiles to pay for reading the
-/// weights once more. Multiples of the widest register tile.
-static int panel_tiles(const ak_conv *conv) {
-    const int channels = (ak_blocks(conv->c) + ak_blocks(conv->k)) * 16;
-    return channels <= 320 ? 14 : channels <= 640 ? 28 : 56;
-}
+/// Channels on both sides.
+static int channels(const ak_conv *conv) { return (ak_blocks(conv->c) + ak_blocks(conv->k)) * 16; }
 
-/// Each round of the gradient reads and writes the sums of all matrices once more, so it takes more tiles.
-static int gradient_tiles(const ak_conv *conv) {
-    const int channels = (ak_blocks(conv->c) + ak_blocks(conv->k)) * 16;
-    return channels <= 320 ? 28 : 56;
-}
-
-static ak_polyphase_plan plan_make(const ak_conv *conv, int n, int tiles, void *workspace) {
-    ak_polyphase_plan plan = {
-        .tiling = ak_polyphase_tiling_make(n, ak_conv_out_h(conv), ak_conv_out_w(conv)), .workspace = workspace};
-    plan.tiles = (int)(tiles < plan.tiling.begin[4] ? tiles : plan.tiling.begin[4]);
+/// A plan with panels of `tiles` tiles, or as few as a thread has.
+static ak_polyphase_plan plan_make(
+    const ak_conv *conv, const ak_polyphase_tiling *tiling, ak_split split, int tiles, void *workspace) {
+    ak_polyphase_plan plan = {.tiling = *tiling, .split = split, .workspace = workspace};
+    // A thread of small tiles has more than its share of them.
+    const long share = tiling->begin[4] / split.positions * 5 / 4 + 1;
+    plan.tiles = (int)(tiles < share ? tiles : share);
     // Odd, so that the blocks of a position fall into different cache sets.
     plan.positions = (AK_POLYPHASE_GRID * plan.tiles) | 1;
-    plan.thread_floats = (long)plan.positions * 16 * (ak_blocks(conv->c) + ak_blocks(conv->k));
+    plan.thread_floats = (long)plan.positions * channels(conv);
     return plan;
 }
 
-/// Splitting positions costs a partial gradient each; splitting output blocks transforms the inputs again.
-static ak_split gradient_split(const ak_conv *conv, const ak_polyphase_tiling *tiling, int threads) {
+static ak_polyphase_tiling tiling_of(const ak_conv *conv, int n) {
+    return ak_polyphase_tiling_make(n, ak_conv_out_h(conv), ak_conv_out_w(conv));
+}
+
+/// The plan of y or of dx. Few channels: as many tiles as keep a panel near the second-level cache. Many: enough tiles to
+/// pay for reading the weights once more.
+static ak_polyphase_plan plan_of(
+    const ak_conv *conv, ak_direction direction, int n, int threads, void *workspace) {
+    enum { UNIT = 4 * AK_POLYPHASE_GRID }; // points
+    const ak_polyphase_tiling tiling = tiling_of(conv, n);
+    const int pairs = (ak_blocks(direction == AK_FORWARD ? conv->k : conv->c) + 1) / 2;
+    const ak_split split = ak_split_make(threads, (tiling_points(&tiling) + UNIT - 1) / UNIT, pairs);
+    const int tiles = channels(conv) <= 320 ? 14 : channels(conv) <= 640 ? 28 : AK_POLYPHASE_TILES;
+    return plan_make(conv, &tiling, split, tiles, workspace);
+}
+
+/// The plan of the weights' gradient. Each round reads and writes the sums of all matrices once more, so it takes more
+/// tiles. Splitting positions costs a partial gradient each; splitting output blocks transforms the inputs again.
+static ak_polyphase_plan gradient_plan_of(const ak_conv *conv, int n, int threads, void *workspace) {
     enum { LIMIT = 128 << 20 }; // floats of all partial gradients
+    const ak_polyphase_tiling tiling = tiling_of(conv, n);
     const int pairs = (ak_blocks(conv->k) + 1) / 2, most = ak_max(1, (int)(LIMIT / weight_floats(conv)));
-    const double products = (double)tiling_points(tiling) * ak_blocks(conv->c) * 32; // vector operations per pair
+    const double products = (double)tiling_points(&tiling) * ak_blocks(conv->c) * 32; // vector operations per pair
     const double sums = AK_POLYPHASE_MATRICES * ak_blocks(conv->c) * 32.0;
-    const double inputs = 500.0 * (double)tiling->begin[4] * ak_blocks(conv->c);
+    const double inputs = 500.0 * (double)tiling.begin[4] * ak_blocks(conv->c);
     ak_split best = {1, 1};
     double least = 1e300;
     for (int a = ak_min(threads, most); a >= 1; a--) {
-        if (a > 1 && tiling->begin[4] / a < 8) continue;
+        if (a > 1 && tiling.begin[4] / a < 8) continue;
         const int b = ak_min(threads / a, pairs);
         const double blocks = (pairs + b - 1) / b;
         const double cost = (products * blocks + inputs) / a + sums * pairs * (1.5 * a + 3) / (a * b);
         if (cost < least) least = cost, best = (ak_split){a, b};
     }
-    return best;
+    const int tiles = channels(conv) <= 320 ? 28 : channels(conv) <= 640 ? 56 : AK_POLYPHASE_TILES;
+    return plan_make(conv, &tiling, best, tiles, workspace);
 }
 
 size_t ak_polyphase_packed_bytes(const ak_conv *conv, ak_dtype dtype, ak_direction direction) {
@@ -155,10 +167,13 @@ size_t ak_polyphase_packed_bytes(const ak_conv *conv, ak_dtype dtype, ak_directi
 
 size_t ak_polyphase_workspace_bytes(const ak_conv *conv, ak_dtype dtype, int n, int threads) {
     (void)dtype;
-    // The gradient's panels are the larger ones.
-    const ak_polyphase_plan plan = plan_make(conv, n, gradient_tiles(conv), NULL);
-    const ak_split split = gradient_split(conv, &plan.tiling, threads);
-    return sizeof(float) * (size_t)(threads * plan.thread_floats + split.positions * weight_floats(conv));
+    const ak_polyphase_plan gradient = gradient_plan_of(conv, n, threads, NULL);
+    long floats = threads * gradient.thread_floats + gradient.split.positions * weight_floats(conv);
+    for (int direction = AK_FORWARD; direction <= AK_BACKWARD; direction++) {
+        const long needed = threads * plan_of(conv, (ak_direction)direction, n, threads, NULL).thread_floats;
+        if (needed > floats) floats = needed;
+    }
+    return sizeof(float) * (size_t)floats;
 }
 
 // ----------------------------------------------------------------------------------------------------------- dispatch
@@ -170,38 +185,30 @@ void ak_polyphase_pack(
     ak_pool_run(pool, AK_DISPATCH(ak_polyphase_pack_part), &job);
 }
 
-static void run(ak_pool *pool, const ak_conv *conv, ak_polyphase_job *job, void *workspace) {
-    job->plan = plan_make(conv, job->in.n, panel_tiles(conv), workspace);
-    job->plan.split = ak_split_make(
-        ak_pool_threads(pool), (tiling_points(&job->plan.tiling) + 323) / 324, (ak_blocks(job->out.c) + 1) / 2);
-    job->stream = !job->accumulate && ak_streams(&job->out);
-    ak_pool_run(pool, AK_DISPATCH(ak_polyphase_part), job);
-}
-
 void ak_polyphase_forward(
     ak_pool *pool, const ak_conv *conv, const ak_source *x, const void *packed, const ak_map *y, ak_moments *moments,
     void *workspace) {
     ak_polyphase_job job = {
         .direction = AK_FORWARD, .in = x->map, .activation = x->activation, .out = *y, .weights = packed,
-        .moments = moments};
-    run(pool, conv, &job, workspace);
+        .moments = moments, .plan = plan_of(conv, AK_FORWARD, y->n, ak_pool_threads(pool), workspace)};
+    ak_pool_run(pool, AK_DISPATCH(ak_polyphase_part), &job);
 }
 
 void ak_polyphase_backward(
     ak_pool *pool, const ak_conv *conv, const ak_source *x, const ak_gradient *dy, const void *packed,
     const ak_conv_gradients *to, void *workspace) {
+    const int n = dy->map.n, threads = ak_pool_threads(pool);
     if (to->dx.data) {
         ak_polyphase_job job = {
             .direction = AK_BACKWARD, .in = dy->map, .out = to->dx, .weights = packed,
-            .accumulate = to->accumulate_dx, .reduction = to->reduction};
-        run(pool, conv, &job, workspace);
+            .accumulate = to->accumulate_dx, .reduction = to->reduction,
+            .plan = plan_of(conv, AK_BACKWARD, n, threads, workspace)};
+        ak_pool_run(pool, AK_DISPATCH(ak_polyphase_part), &job);
     }
     if (!to->dw) return;
     ak_polyphase_gradient_job job = {
-        .x = *x, .dy = dy->map, .plan = plan_make(conv, dy->map.n, gradient_tiles(conv), workspace), .dw = to->dw,
+        .x = *x, .dy = dy->map, .plan = gradient_plan_of(conv, n, threads, workspace), .dw = to->dw,
         .accumulate = to->accumulate_dw};
-    const int threads = ak_pool_threads(pool);
-    job.plan.split = gradient_split(conv, &job.plan.tiling, threads);
     job.partial = job.plan.workspace + threads * job.plan.thread_floats;
     ak_pool_run(pool, AK_DISPATCH(ak_polyphase_gradient_part), &job);
     ak_pool_run(pool, AK_DISPATCH(ak_polyphase_gradient_sum_part), &job);

@@ -17,7 +17,7 @@
 #define AK_POLYPHASE_MATRICES (AK_POLYPHASE_WEIGHTS * AK_POLYPHASE_WEIGHTS)
 
 /// Tiles of one panel at most.
-#define AK_POLYPHASE_TILES 64
+#define AK_POLYPHASE_TILES 72
 /// Keeps what is stored to all the weights' matrices together out of the same few cache sets.
 #define AK_POLYPHASE_PADDING 48
 
@@ -78,7 +78,7 @@ typedef struct {
     ak_map in, out;
     ak_activation activation;
     const float *weights; // [matrix][out block][in channel][16]
-    bool accumulate, stream;
+    bool accumulate;
     ak_moments *moments;
     ak_reduction reduction;
     ak_polyphase_plan plan;

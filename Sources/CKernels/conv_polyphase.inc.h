@@ -13,21 +13,77 @@
 #include "conv_products.inc.h"
 #include "transpose.inc.h"
 
+// ------------------------------------------------------------------------------------------------------- reading ahead
+
+/// What is to be in the caches when the products at hand are done: blocks b0..<b1 of a map where a panel's tiles lie,
+/// `scale` values per output and some before and after. Windows of few rows, each elsewhere in memory, are nothing that a
+/// processor foresees, and the transforms are too short to hide the wait; the products have no use for memory.
+typedef struct {
+    const ak_map *map;
+    const ak_polyphase_panel *panel;
+    int b0, b1, scale, before, after;
+    int row, tile, block; // where it stands
+} AK_FN(ahead);
+
+AK_INLINE AK_FN(ahead) AK_FN(ahead_of)(
+    const ak_map *m, const ak_polyphase_panel *panel, int b0, int b1, int scale, int before, int after) {
+    return (AK_FN(ahead)){m, panel, b0, b1, scale, before, after, 0, 0, b0};
+}
+
+/// The panel's windows of x, or of dy for dx.
+AK_INLINE AK_FN(ahead) AK_FN(ahead_of_window)(
+    const ak_map *m, const ak_polyphase_panel *panel, int b0, int b1, ak_polyphase_window window) {
+    return AK_FN(ahead_of)(
+        m, panel, b0, b1, window == AK_POLYPHASE_X ? 2 : 1, window == AK_POLYPHASE_X, window == AK_POLYPHASE_DY);
+}
+
+/// Rows of windows per step, for all to be done in so many steps.
+AK_INLINE int AK_FN(ahead_rows)(const AK_FN(ahead) * a, int steps) {
+    return ((a->b1 - a->b0) * a->panel->count * (4 * a->scale + a->before + a->after) + steps - 1) / steps;
+}
+
+/// Whether what was read ahead of a whole panel is likely to have left the second-level cache again, so that it pays to
+/// call each tile's part once more shortly before its turn.
+AK_INLINE bool AK_FN(ahead_fails)(const ak_polyphase_panel *panel, int blocks) { return panel->count * blocks >= 128; }
+
+AK_NOINLINE void AK_FN(ahead_step)(AK_FN(ahead) * a, int rows) {
+    const ak_map *m = a->map;
+    const int bytes = m->dtype == AK_BF16 ? 2 : 4;
+    for (; rows > 0 && a->block < a->b1; rows--) {
+        const ak_polyphase_tile *tile = &a->panel->tile[a->tile];
+        const int y = a->scale * tile->y - a->before + a->row;
+        if (y >= 0 && y < m->h) {
+            const int x0 = ak_max(0, a->scale * tile->x - a->before);
+            const int x1 = ak_min(m->w, a->scale * (tile->x + tile->cols) + a->after);
+            const char *from = (const char *)m->data + (ak_plane(m, tile->n, a->block) + y * m->row + x0 * 16) * bytes;
+            for (int i = 0; i < (x1 - x0) * 16 * bytes; i += 64) __builtin_prefetch(from + i, 0, 2);
+        }
+        if (++a->row < a->scale * tile->rows + a->before + a->after) continue;
+        a->row = 0;
+        if (++a->tile < a->panel->count) continue;
+        a->tile = 0;
+        a->block++;
+    }
+}
+
 // ------------------------------------------------------------------------------------------------------------- panels
 
 /// Copies the part of a window that lies inside both the map and what a tile of rows x cols needs, as its reader sees
 /// it, zero elsewhere. (y, x): its first element, which may lie outside the map.
 AK_NOINLINE void AK_FN(polyphase_patch)(
     const ak_map *m, long plane, const AK_FN(norm) * norm, int y, int x, int rows, int cols, int size, float *patch) {
-    for (int i = 0; i < size; i++)
-        for (int j = 0; j < size; j++) {
-            ak_vec v = ak_zero();
-            if (i < rows && j < cols && y + i >= 0 && y + i < m->h && x + j >= 0 && x + j < m->w) {
-                v = AK_FN(polyphase_get)(m, plane + (y + i) * m->row + (x + j) * 16);
-                if (norm) v = AK_FN(activated)(v, norm, AK_PRELU);
-            }
-            ak_store(patch + (i * size + j) * 16, v);
+    const int left = ak_max(0, -x), right = ak_min(cols, m->w - x);
+    for (int i = 0; i < size; i++, patch += size * 16) {
+        const bool inside = i < rows && y + i >= 0 && y + i < m->h;
+        const int j0 = inside ? left : size, j1 = inside ? right : size;
+        for (int j = 0; j < j0; j++) ak_store(patch + j * 16, ak_zero());
+        for (int j = j0; j < j1; j++) {
+            ak_vec v = AK_FN(polyphase_get)(m, plane + (y + i) * m->row + (x + j) * 16);
+            if (norm) v = AK_FN(activated)(v, norm, AK_PRELU);
+            ak_store(patch + j * 16, v);
         }
+        for (int j = j1; j < size; j++) ak_store(patch + j * 16, ak_zero());
+    }
 }
 
 /// Transforms one kind of window of a panel's tiles, blocks b0..<b1, into v.
@@ -38,6 +94,9 @@ AK_NOINLINE void AK_FN(polyphase_transform)(
     const ak_reading reading = activation ? ak_reading_of(activation) : AK_AS_STORED;
     const bool bf16 = m->dtype == AK_BF16;
     const int size = ak_polyphase_size(window, 4);
+    const bool again = AK_FN(ahead_fails)(panel, b1 - b0);
+    AK_FN(ahead) ahead = AK_FN(ahead_of_window)(m, panel, b0, b1, window);
+    if (again) AK_FN(ahead_step)(&ahead, size);
     for (int b = b0; b < b1; b++, v += (long)positions * 16) {
         AK_FN(norm) norm, *given = NULL;
         if (reading != AK_AS_STORED) {
@@ -46,6 +105,7 @@ AK_NOINLINE void AK_FN(polyphase_transform)(
             else norm = AK_FN(norm_of)(activation, b, AK_AFFINE), norm.slope = ak_splat(1);
         }
         for (int t = 0; t < panel->count; t++) {
+            if (again) AK_FN(ahead_step)(&ahead, size);
             const ak_polyphase_tile *tile = &panel->tile[t];
             const int y = window == AK_POLYPHASE_X ? 2 * tile->y - 1 : tile->y;
             const int x = window == AK_POLYPHASE_X ? 2 * tile->x - 1 : tile->x;
@@ -82,8 +142,13 @@ AK_INLINE void AK_FN(polyphase_outputs)(
     AK_FN(partial_sums) partial = {ak_zero(), ak_zero(), ak_zero()};
     ak_vec columns[8][AK_POLYPHASE_POINTS];
     int values = 0;
+    const int again = AK_FN(ahead_fails)(panel, ak_blocks(out->c)) ? 4 * scale : 0;
+    AK_FN(ahead) ahead_out = AK_FN(ahead_of)(out, panel, k, k + 1, scale, 0, 0);
+    AK_FN(ahead) ahead_x = AK_FN(ahead_of)(x, panel, k, k + (sums != NULL), scale, 0, 0);
     for (int t = 0; t < panel->count; t++) {
         const ak_polyphase_tile *tile = &panel->tile[t];
+        AK_FN(ahead_step)(&ahead_out, t ? again : 2 * again);
+        AK_FN(ahead_step)(&ahead_x, t ? again : 2 * again);
         const int h = ak_min(scale * tile->rows, out->h - scale * tile->y);
         const int w = ak_min(scale * tile->cols, out->w - scale * tile->x);
         AK_FN(polyphase_columns)(m + t * 16, panel->at, tile, columns, direction);
@@ -102,7 +167,7 @@ AK_INLINE void AK_FN(polyphase_outputs)(
                     if (job->accumulate) o[j] += AK_FN(polyphase_get)(out, to + at);
                     if (sums) AK_FN(reduce_lanes)(&partial, o[j], AK_FN(polyphase_get)(x, from + at), &reducer, prelu);
                 }
-                AK_FN(polyphase_put)(out, to + at, o[j], job->stream);
+                AK_FN(polyphase_put)(out, to + at, o[j]);
             }
             values += w;
         }
@@ -151,36 +216,68 @@ AK_INLINE void AK_FN(polyphase_panel_of)(
     ak_polyphase_panel_make(panel, &plan->tiling, first, (int)(end - first));
 }
 
+/// m = v*weights for output blocks k0..<k1 of a panel; meanwhile reads ahead.
+AK_NOINLINE void AK_FN(polyphase_products)(
+    const ak_polyphase_job *job, const ak_polyphase_panel *panel, const float *v, int k0, int k1, float *m,
+    AK_FN(ahead) * ahead, int count) {
+    const int in_blocks = ak_blocks(job->in.c);
+    const long block = (long)job->plan.positions * 16, matrix = ak_polyphase_matrix_stride(job->in.c, job->out.c);
+    int units = 1, rows[3] = {0, 0, 0};
+    for (int i = 0; i < AK_POLYPHASE_MATRICES; i++)
+        units += (panel->start[i + 1] - panel->start[i] + TILE - 1) / TILE * ((k1 - k0 + PAIR - 1) / PAIR);
+    for (int i = 0; i < count; i++) rows[i] = AK_FN(ahead_rows)(&ahead[i], units);
+    for (int i = 0; i < AK_POLYPHASE_MATRICES; i++) {
+        const int positions = panel->start[i + 1] - panel->start[i], groups = (positions + TILE - 1) / TILE;
+        for (int k = k0; k < k1; k += PAIR) {
+            const float *u = job->weights + i * matrix + (long)k * in_blocks * 256;
+            for (int g = 0; g < groups; g++) {
+                const long first = ak_begin(positions, g, groups), at = (panel->start[i] + first) * 16;
+                AK_FN(products)(
+                    v + at, in_blocks, u, 0, ak_min(PAIR, k1 - k), m + (k - k0) * block + at, job->plan.positions,
+                    (int)(ak_begin(positions, g + 1, groups) - first));
+                for (int a = 0; a < count; a++) AK_FN(ahead_step)(&ahead[a], rows[a]);
+            }
+        }
+    }
+}
+
 void AK_FN(ak_polyphase_part)(void *context, int part, int parts);
 void AK_FN(ak_polyphase_part)(void *context, int part, int parts) {
     (void)parts;
     const ak_polyphase_job *job = context;
     const ak_polyphase_plan *plan = &job->plan;
     const bool forward = job->direction == AK_FORWARD;
+    const ak_polyphase_window window = forward ? AK_POLYPHASE_X : AK_POLYPHASE_DY;
     ak_moments *moments = ak_moments_begin(job->moments, job->out.c, part);
     ak_sums *sums = ak_sums_begin(job->reduction.sums, job->out.c, part);
     if (part >= plan->split.positions * plan->split.blocks) return;
     const int in_blocks = ak_blocks(job->in.c);
-    const long block = (long)plan->positions * 16, matrix = ak_polyphase_matrix_stride(job->in.c, job->out.c);
+    const long block = (long)plan->positions * 16;
     const AK_FN(polyphase_share) share = AK_FN(polyphase_share_of)(plan, ak_blocks(job->out.c), part);
     float *v = plan->workspace + part * plan->thread_floats, *m = v + in_blocks * block;
-    ak_polyphase_panel panel;
+    ak_polyphase_panel panels[2];
+    AK_FN(polyphase_panel_of)(plan, &share, 0, &panels[0]);
     for (int round = 0; round < share.rounds; round++) {
-        AK_FN(polyphase_panel_of)(plan, &share, round, &panel);
+        const ak_polyphase_panel *panel = &panels[round % 2];
+        ak_polyphase_panel *next = &panels[(round + 1) % 2];
         AK_FN(polyphase_transform)(
-            &job->in, &job->activation, 0, in_blocks, &panel, plan->positions, v,
-            forward ? AK_POLYPHASE_X : AK_POLYPHASE_DY);
-        for (int i = 0; i < AK_POLYPHASE_MATRICES; i++)
-            AK_FN(products)(
-                v + panel.start[i] * 16, in_blocks, job->weights + i * matrix, share.k0, share.k1,
-                m + panel.start[i] * 16, plan->positions, panel.start[i + 1] - panel.start[i]);
+            &job->in, &job->activation, 0, in_blocks, panel, plan->positions, v, window);
+        AK_FN(ahead) ahead[3];
+        int count = 0;
+        if (round + 1 < share.rounds) {
+            AK_FN(polyphase_panel_of)(plan, &share, round + 1, next);
+            ahead[count++] = AK_FN(ahead_of_window)(&job->in, next, 0, in_blocks, window);
+        }
+        // What is written, too: each of its lines is read before it is overwritten, and stores past the caches stall.
+        ahead[count++] = AK_FN(ahead_of)(&job->out, panel, share.k0, share.k1, forward ? 1 : 2, 0, 0);
+        if (sums) ahead[count++] = AK_FN(ahead_of)(&job->reduction.x, panel, share.k0, share.k1, 2, 0, 0);
+        AK_FN(polyphase_products)(job, panel, v, share.k0, share.k1, m, ahead, count);
         for (int k = share.k0; k < share.k1; k++) {
             const float *from = m + (k - share.k0) * block;
-            if (forward) AK_FN(polyphase_outputs_y)(job, &panel, from, k, moments ? moments + k : NULL);
-            else AK_FN(polyphase_outputs_dx)(job, &panel, from, k, sums ? sums + k : NULL);
+            if (forward) AK_FN(polyphase_outputs_y)(job, panel, from, k, moments ? moments + k : NULL);
+            else AK_FN(polyphase_outputs_dx)(job, panel, from, k, sums ? sums + k : NULL);
         }
     }
-    if (job->stream) ak_stream_fence();
 }
 
 // ------------------------------------------------------------------------------------------- gradient of the weights
@@ -196,18 +293,31 @@ void AK_FN(ak_polyphase_gradient_part)(void *context, int part, int parts) {
     const AK_FN(polyphase_share) share = AK_FN(polyphase_share_of)(plan, ak_blocks(job->dy.c), part);
     float *v = plan->workspace + part * plan->thread_floats, *g = v + in_blocks * block;
     float *partial = job->partial + part % plan->split.positions * AK_POLYPHASE_MATRICES * matrix;
-    ak_polyphase_panel panel;
+    ak_polyphase_panel panels[2];
+    AK_FN(polyphase_panel_of)(plan, &share, 0, &panels[0]);
     for (int round = 0; round < share.rounds; round++) {
-        AK_FN(polyphase_panel_of)(plan, &share, round, &panel);
+        const ak_polyphase_panel *panel = &panels[round % 2];
+        ak_polyphase_panel *next = &panels[(round + 1) % 2];
         AK_FN(polyphase_transform)(
-            &job->x.map, &job->x.activation, 0, in_blocks, &panel, plan->positions, v, AK_POLYPHASE_X);
+            &job->x.map, &job->x.activation, 0, in_blocks, panel, plan->positions, v, AK_POLYPHASE_X);
         AK_FN(polyphase_transform)(
-            &job->dy, NULL, share.k0, share.k1, &panel, plan->positions, g, AK_POLYPHASE_TILE);
+            &job->dy, NULL, share.k0, share.k1, panel, plan->positions, g, AK_POLYPHASE_TILE);
+        next->count = 0;
+        if (round + 1 < share.rounds) AK_FN(polyphase_panel_of)(plan, &share, round + 1, next);
+        AK_FN(ahead) ahead_x = AK_FN(ahead_of_window)(&job->x.map, next, 0, in_blocks, AK_POLYPHASE_X);
+        AK_FN(ahead) ahead_dy = AK_FN(ahead_of_window)(&job->dy, next, share.k0, share.k1, AK_POLYPHASE_TILE);
+        const int units = AK_POLYPHASE_MATRICES * ((share.k1 - share.k0 + 1) / 2);
+        const int rows_x = AK_FN(ahead_rows)(&ahead_x, units), rows_dy = AK_FN(ahead_rows)(&ahead_dy, units);
         // A matrix without positions still is set to zero in the first round.
         for (int i = 0; i < AK_POLYPHASE_MATRICES; i++)
-            AK_FN(gradient_products)(
-                v + panel.start[i] * 16, in_blocks, g + panel.start[i] * 16, share.k0, share.k1, plan->positions,
-                panel.start[i + 1] - panel.start[i], partial + i * matrix, round == 0);
+            for (int k = share.k0; k < share.k1; k += 2) {
+                AK_FN(gradient_products)(
+                    v + panel->start[i] * 16, in_blocks, g + (k - share.k0) * block + panel->start[i] * 16, 0,
+                    ak_min(2, share.k1 - k), plan->positions, panel->start[i + 1] - panel->start[i],
+                    partial + i * matrix + (long)k * in_blocks * 256, round == 0);
+                AK_FN(ahead_step)(&ahead_x, rows_x);
+                AK_FN(ahead_step)(&ahead_dy, rows_dy);
+            }
     }
 }
 
@@ -229,6 +339,7 @@ void AK_FN(ak_polyphase_gradient_sum_part)(void *context, int part, int parts) {
                 AK_UNROLL for (int i = 0; i < AK_POLYPHASE_WEIGHTS; i++) {
                     const float *q = from + (i * AK_POLYPHASE_WEIGHTS + j) * matrix + c * 16;
                     d[i] = ak_load(q);
+                    __builtin_prefetch(q + 256, 0, 2);
                     for (int s = 1; s < sums; s++) d[i] += ak_load(q + s * AK_POLYPHASE_MATRICES * matrix);
                 }
                 AK_FN(polyphase_gt)(d, o);

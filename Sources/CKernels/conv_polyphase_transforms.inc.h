@@ -124,17 +124,19 @@ AK_INLINE void AK_FN(polyphase_columns)(
         ak_vec d[AK_POLYPHASE_POINTS], o[8];
         const bool needed = ak_polyphase_needs(tile->cols, j);
         AK_UNROLL for (int i = 0; i < AK_POLYPHASE_POINTS; i++)
+{
             d[i] = needed && ak_polyphase_needs(tile->rows, i) ? ak_load(m + at[i * AK_POLYPHASE_POINTS]) : ak_zero();
+            __builtin_prefetch(m + at[i * AK_POLYPHASE_POINTS] + 16, 0, 3);
+        }
         AK_FN(polyphase_collapse)(d, o, direction);
         AK_UNROLL for (int i = 0; i < (direction == AK_FORWARD ? 4 : 8); i++) t[i][j] = o[i];
     }
 }
 
 /// Leaves a value in a map.
-AK_INLINE void AK_FN(polyphase_put)(const ak_map *to, long at, ak_vec v, bool stream) {
+AK_INLINE void AK_FN(polyphase_put)(const ak_map *to, long at, ak_vec v) {
     if (to->dtype == AK_BF16) AK_FN(put_lanes)(to->data, at, v, true);
-    else if (stream) ak_stream(ak_floats(to) + at, v);
-    else ak_store(ak_floats(to) + at, v);
+    else AK_FN(put_lanes)(to->data, at, v, false);
 }
 
 /// A stored value.
