@@ -30,6 +30,9 @@ typedef struct {
     int count;
 } ak_positions;
 
+/// Positions of the panel at p of those before p1.
+static inline int ak_panel_count(long p, long p1) { return p1 - p < AK_PANEL ? ak_max(0, (int)(p1 - p)) : AK_PANEL; }
+
 static inline void ak_positions_make(const ak_walk *walk, long first, int count, ak_positions *at) {
     long per_image = (long)walk->rows * walk->cols;
     int n = (int)(first / per_image), rest = (int)(first % per_image), i = rest / walk->cols, j = rest % walk->cols;
@@ -59,6 +62,26 @@ typedef struct {
 static inline void ak_output_begin(const ak_output *y, int part) {
     ak_moments_begin(y->moments, y->map.c, part);
     ak_sums_begin(y->reduction.sums, y->map.c, part);
+}
+
+/// A map whose lines are fetched while a tile is computed, ahead of their use: memory is slow, and its time is hidden only
+/// while there is something else to do.
+typedef struct {
+    const char *data; // NULL: nothing
+    size_t element;   // bytes
+    long block;       // elements
+    const long *at;   // offsets of `count` positions
+    int count;
+} ak_ahead;
+
+static inline ak_ahead ak_ahead_of(const ak_map *map, const long *at, int count) {
+    return (ak_ahead){map->data, map->dtype == AK_BF16 ? sizeof(uint16_t) : sizeof(float), map->block, at, count};
+}
+
+/// Fetches positions p0..<p1 of one block.
+static inline __attribute__((always_inline)) void ak_fetch(const ak_ahead *a, int block, int p0, int p1) {
+    const char *data = a->data + (size_t)(block * a->block) * a->element;
+    for (int p = p0; p < p1; p++) __builtin_prefetch(data + (size_t)a->at[p] * a->element, 0, 3);
 }
 
 typedef enum { AK_GATHER_NOTHING, AK_GATHER_MOMENTS, AK_GATHER_SUMS, AK_GATHER_SUMS_PRELU } ak_gathering;

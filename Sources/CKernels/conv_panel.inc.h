@@ -120,19 +120,22 @@ AK_INLINE void AK_FN(finish_as)(
     const ak_reduction *r = &y->reduction;
     const bool prelu = gathering == AK_GATHER_SUMS_PRELU, sums = prelu || gathering == AK_GATHER_SUMS;
     AK_FN(reducer) reducer;
-    if (sums) reducer = AK_FN(reducer_of)(r, block, prelu);
-    AK_FN(gathered) own = *into;
+    AK_FN(stretch) stretch;
+    AK_FN(partial_sums) partial;
+    if (sums) reducer = AK_FN(reducer_of)(r, block, prelu), partial = into->sums;
+    else stretch = into->stretch;
     for (int p = 0; p < count; p++) {
         const long q = block * y->map.block + at[p];
         ak_vec v = ak_load(m + p * 16);
         if (y->accumulate) v += AK_FN(lanes)(y->map.data, q, bf16);
         if (!bf16 && y->stream) ak_stream(ak_floats(&y->map) + q, v);
         else AK_FN(put_lanes)(y->map.data, q, v, bf16);
-        if (gathering == AK_GATHER_MOMENTS) AK_FN(stretch_add)(&own.stretch, v);
+        if (gathering == AK_GATHER_MOMENTS) AK_FN(stretch_add)(&stretch, v);
         if (sums)
-            AK_FN(reduce_lanes)(&own.sums, v, AK_FN(lanes)(r->x.data, q, r->x.dtype == AK_BF16), &reducer, prelu);
+            AK_FN(reduce_lanes)(&partial, v, AK_FN(lanes)(r->x.data, q, r->x.dtype == AK_BF16), &reducer, prelu);
     }
-    *into = own;
+    if (sums) into->sums = partial;
+    else if (gathering == AK_GATHER_MOMENTS) into->stretch = stretch;
 }
 
 /// Writes the sums m of `count` positions of one block of the output.
@@ -163,73 +166,27 @@ AK_INLINE void AK_FN(finish_end)(
 
 // ----------------------------------------------------------------------------------------------------------- products
 
-#if AK_LEVEL == 3
-/// products_tile() in bf16: u holds [step][8 pairs of input channels][16 output channels][2].
-AK_INLINE void AK_FN(products_tile_bf16)(
-    const uint16_t *v, int steps, const uint16_t *u0, const uint16_t *u1, float *m0, float *m1, const int pair) {
-    __m512 a[TILE], b[TILE];
-    AK_UNROLL for (int p = 0; p < TILE; p++) a[p] = b[p] = _mm512_setzero_ps();
-    for (int s = 0; s < steps; s++, v += AK_PANEL * 16) {
-        _Pragma("clang loop unroll_count(4)") for (int i = 0; i < 8; i++) {
-            const __m512bh s0 = (__m512bh)_mm512_load_si512(u0);
-            const __m512bh s1 = pair == 2 ? (__m512bh)_mm512_load_si512(u1) : s0;
-            u0 += 32;
-            u1 += 32;
-            AK_UNROLL for (int p = 0; p < TILE; p++) {
-                const __m512bh x = (__m512bh)_mm512_set1_epi32(*(const int32_t *)(v + p * 16 + i * 2));
-                a[p] = _mm512_dpbf16_ps(a[p], x, s0);
-                if (pair == 2) b[p] = _mm512_dpbf16_ps(b[p], x, s1);
-            }
-        }
+/// What is fetched while tiles are computed: `reads`, by the step, for the next panel; `touches`, by the output block, at
+/// the positions of the tile or of its like in the next panel.
+typedef struct {
+    ak_ahead reads[2], touches[3];
+} AK_FN(fetches);
+
+/// A tile's share of the fetches at step s of `steps`: reads at positions r0..<r1; touches at those of the tile at
+/// position `first`, of output blocks k..<k + pair.
+AK_INLINE void AK_FN(fetch_step)(
+    const AK_FN(fetches) * fetches, int s, int steps, int r0, int r1, int first, int k, const int pair) {
+    AK_UNROLL for (int i = 0; i < 2; i++) {
+        const ak_ahead *a = &fetches->reads[i];
+        if (a->data) ak_fetch(a, s, ak_min(a->count, r0), ak_min(a->count, r1));
     }
-    AK_UNROLL for (int p = 0; p < TILE; p++) {
-        ak_store(m0 + p * 16, (ak_vec)a[p]);
-        if (pair == 2) ak_store(m1 + p * 16, (ak_vec)b[p]);
+    const int each = (TILE + steps - 1) / steps, p0 = first + ak_min(TILE, s * each);
+    AK_UNROLL for (int i = 0; i < 3; i++) {
+        const ak_ahead *a = &fetches->touches[i];
+        if (!a->data) continue;
+        const int p1 = ak_min(a->count, ak_min(first + TILE, p0 + each));
+        for (int j = 0; j < pair; j++) ak_fetch(a, k + j, p0, p1);
     }
-}
-
-AK_NOINLINE void AK_FN(panel_tile_bf16_1)(const uint16_t *v, int steps, const uint16_t *u, float *m) {
-    AK_FN(products_tile_bf16)(v, steps, u, u, m, m, 1);
-}
-
-AK_NOINLINE void AK_FN(panel_tile_bf16_2)(const uint16_t *v, int steps, const uint16_t *u, long weights, float *m) {
-    AK_FN(products_tile_bf16)(v, steps, u, u + weights, m, m + TILE * 16, 2);
-}
-#endif
-
-AK_NOINLINE void AK_FN(panel_tile_1)(const float *v, int steps, const float *u, float *m) {
-    AK_FN(products_tile)(v, AK_PANEL * 16, steps, u, u, m, m, TILE, 1);
-}
-
-#if PAIR == 2
-AK_NOINLINE void AK_FN(panel_tile_2)(const float *v, int steps, const float *u, long weights, float *m) {
-    AK_FN(products_tile)(v, AK_PANEL * 16, steps, u, u + weights, m, m + TILE * 16, TILE, 2);
-}
-#endif
-
-/// m[pair][TILE][16] = positions first..<first + TILE of the panel times `pair` output blocks' weights, which lie
-/// `weights` elements apart.
-AK_INLINE void AK_FN(panel_tile)(
-    const void *panel, int first, int steps, const void *u, long weights, float *m, int pair, bool half) {
-#if AK_LEVEL == 3
-    if (half) {
-        const uint16_t *v = (const uint16_t *)panel + first * 16;
-        if (pair == 2) AK_FN(panel_tile_bf16_2)(v, steps, u, weights, m);
-        else AK_FN(panel_tile_bf16_1)(v, steps, u, m);
-        return;
-    }
-#endif
-    (void)half;
-    const float *v = (const float *)panel + first * 16;
-#if PAIR == 2
-    if (pair == 2) {
-        AK_FN(panel_tile_2)(v, steps, u, weights, m);
-        return;
-    }
-#endif
-    (void)weights;
-    (void)pair;
-    AK_FN(panel_tile_1)(v, steps, u, m);
 }
 
 /// One panel against packed weights.
@@ -242,21 +199,102 @@ typedef struct {
     // Where the steps are not all: sums so far, [output block][AK_PANEL][16], and whether these are the last.
     float *sums;
     bool first, last;
+    AK_FN(fetches) fetches;
 } AK_FN(product);
+
+/// m[pair][TILE][16] = positions first..<first + TILE of the panel times output blocks k..<k + pair; r0..<r1 are the
+/// positions of the next panel that it fetches.
+AK_INLINE void AK_FN(panel_tile)(
+    const AK_FN(product) * of, int first, int k, int r0, int r1, ak_vec *m, const int pair, const bool half) {
+    ak_vec a[TILE], b[TILE];
+    AK_UNROLL for (int p = 0; p < TILE; p++) a[p] = b[p] = ak_zero();
+    const long from = (long)first * 16, to = k * of->weights_block;
+    if (half) {
+#if AK_LEVEL == 3
+        const uint16_t *v = (const uint16_t *)of->panel + from;
+        const uint16_t *u0 = (const uint16_t *)of->weights + to, *u1 = u0 + of->weights_block;
+        for (int s = 0; s < of->steps; s++, v += AK_PANEL * 16) {
+            AK_FN(fetch_step)(&of->fetches, s, of->steps, r0, r1, first, k, pair);
+            _Pragma("clang loop unroll_count(4)") for (int i = 0; i < 8; i++, u0 += 32, u1 += 32) {
+                const __m512bh s0 = (__m512bh)_mm512_load_si512(u0);
+                const __m512bh s1 = pair == 2 ? (__m512bh)_mm512_load_si512(u1) : s0;
+                AK_UNROLL for (int p = 0; p < TILE; p++) {
+                    const __m512bh x = (__m512bh)_mm512_set1_epi32(*(const int32_t *)(v + p * 16 + i * 2));
+                    a[p] = (ak_vec)_mm512_dpbf16_ps((__m512)a[p], x, s0);
+                    if (pair == 2) b[p] = (ak_vec)_mm512_dpbf16_ps((__m512)b[p], x, s1);
+                }
+            }
+        }
+#endif
+    } else {
+        const float *v = (const float *)of->panel + from;
+        const float *u0 = (const float *)of->weights + to, *u1 = u0 + of->weights_block;
+        for (int s = 0; s < of->steps; s++, v += AK_PANEL * 16) {
+            AK_FN(fetch_step)(&of->fetches, s, of->steps, r0, r1, first, k, pair);
+            _Pragma("clang loop unroll_count(4)") for (int i = 0; i < 16; i++, u0 += 16, u1 += 16) {
+                const ak_vec s0 = ak_load(u0), s1 = pair == 2 ? ak_load(u1) : s0;
+                AK_UNROLL for (int p = 0; p < TILE; p++) {
+                    const ak_vec x = ak_splat(v[p * 16 + i]);
+                    a[p] = ak_fma(x, s0, a[p]);
+                    if (pair == 2) b[p] = ak_fma(x, s1, b[p]);
+                }
+            }
+        }
+    }
+    AK_UNROLL for (int p = 0; p < TILE; p++) {
+        m[p] = a[p];
+        if (pair == 2) m[TILE + p] = b[p];
+    }
+}
+
+// One function each, so that the sums stay in registers.
+#define PANEL_TILE(pair, half) \
+    AK_NOINLINE void AK_FN(panel_tile_##pair##_##half)( \
+        const AK_FN(product) * of, int first, int k, int r0, int r1, ak_vec *m) { \
+        AK_FN(panel_tile)(of, first, k, r0, r1, m, pair, half); \
+    }
+PANEL_TILE(1, 0)
+#if PAIR == 2
+PANEL_TILE(2, 0)
+#endif
+#if AK_LEVEL == 3
+PANEL_TILE(1, 1)
+PANEL_TILE(2, 1)
+#endif
+#undef PANEL_TILE
+
+AK_INLINE void AK_FN(panel_tile_of)(
+    const AK_FN(product) * of, int first, int k, int r0, int r1, ak_vec *m, int pair) {
+#if AK_LEVEL == 3
+    if (of->half) {
+        if (pair == 2) AK_FN(panel_tile_2_1)(of, first, k, r0, r1, m);
+        else AK_FN(panel_tile_1_1)(of, first, k, r0, r1, m);
+        return;
+    }
+#endif
+#if PAIR == 2
+    if (pair == 2) {
+        AK_FN(panel_tile_2_0)(of, first, k, r0, r1, m);
+        return;
+    }
+#endif
+    (void)pair;
+    AK_FN(panel_tile_1_0)(of, first, k, r0, r1, m);
+}
 
 /// Output blocks k0..<k1 of the positions `at`.
 AK_NOINLINE void AK_FN(panel_products)(
     const AK_FN(product) * of, int k0, int k1, const ak_output *y, const ak_positions *at, int part) {
     const ak_gathering gathering = ak_gathering_of(y);
-    const size_t element = of->half ? sizeof(uint16_t) : sizeof(float);
+    const int groups = (k1 - k0 + PAIR - 1) / PAIR;
     ak_vec tile[PAIR * TILE];
     for (int k = k0, pair; k < k1; k += pair) {
         pair = ak_min(PAIR, k1 - k);
-        const void *u = (const char *)of->weights + (size_t)(k * of->weights_block) * element;
+        const int group = (k - k0) / PAIR, r0 = TILE * group / groups, r1 = TILE * (group + 1) / groups;
         AK_FN(gathered) gathered[PAIR];
         memset(gathered, 0, sizeof gathered);
         for (int p = 0; p < at->count; p += TILE) {
-            AK_FN(panel_tile)(of->panel, p, of->steps, u, of->weights_block, (float *)tile, pair, of->half);
+            AK_FN(panel_tile_of)(of, p, k, p + r0, p + r1, tile, pair);
             const int count = ak_min(TILE, at->count - p);
             for (int i = 0; i < pair; i++) {
                 ak_vec *m = tile + i * TILE;
