@@ -166,6 +166,23 @@ AK_INLINE void AK_FN(finish_end)(
 
 // ----------------------------------------------------------------------------------------------------------- products
 
+/// Writes a register tile of one block of the output, gathering no more than moments.
+AK_INLINE void AK_FN(emit)(
+    const ak_output *y, const ak_vec *a, const long *at, int count, int block, AK_FN(stretch) * into,
+    const ak_moments *known, const bool bf16) {
+    const long plane = block * y->map.block;
+    AK_UNROLL for (int p = 0; p < TILE; p++)
+        if (p < count) {
+            if (!bf16 && y->stream) ak_stream(ak_floats(&y->map) + plane + at[p], a[p]);
+            else AK_FN(put_lanes)(y->map.data, plane + at[p], a[p], bf16);
+        }
+    if (!y->moments) return;
+    AK_FN(stretch) s = known ? AK_FN(stretch_begin)(known, a[0]) : *into;
+    AK_UNROLL for (int p = 0; p < TILE; p++)
+        if (p < count) AK_FN(stretch_add)(&s, a[p]);
+    *into = s;
+}
+
 /// What is fetched while tiles are computed: `reads`, by the step, for the next panel; `touches`, by the output block, at
 /// the positions of the tile or of its like in the next panel.
 typedef struct {
@@ -202,10 +219,23 @@ typedef struct {
     AK_FN(fetches) fetches;
 } AK_FN(product);
 
-/// m[pair][TILE][16] = positions first..<first + TILE of the panel times output blocks k..<k + pair; r0..<r1 are the
-/// positions of the next panel that it fetches.
+/// A register tile: positions first..<first + TILE of the panel and output blocks k..<k + pair.
+typedef struct {
+    int first, k;
+    int r0, r1; // positions of the next panel that it fetches
+    // Where sums are written as they come: the output, the tile's offsets in it, what is gathered of each block, and for
+    // the panel's first tile what is known of the blocks' moments. Else y is NULL and they are left in m.
+    const ak_output *y;
+    const long *at;
+    int count;
+    AK_FN(gathered) *gathered;
+    const ak_moments *known;
+    ak_vec *m; // [pair][TILE]
+} AK_FN(tile);
+
 AK_INLINE void AK_FN(panel_tile)(
-    const AK_FN(product) * of, int first, int k, int r0, int r1, ak_vec *m, const int pair, const bool half) {
+    const AK_FN(product) * of, const AK_FN(tile) * tile, const int pair, const bool half, const bool bf16) {
+    const int first = tile->first, k = tile->k, r0 = tile->r0, r1 = tile->r1;
     ak_vec a[TILE], b[TILE];
     AK_UNROLL for (int p = 0; p < TILE; p++) a[p] = b[p] = ak_zero();
     const long from = (long)first * 16, to = k * of->weights_block;
@@ -241,73 +271,74 @@ AK_INLINE void AK_FN(panel_tile)(
             }
         }
     }
+    if (tile->y) {
+        const ak_moments *known = tile->known;
+        AK_FN(gathered) *g = tile->gathered;
+        AK_FN(emit)(tile->y, a, tile->at, tile->count, k, &g[0].stretch, known, bf16);
+        if (pair == 2)
+            AK_FN(emit)(tile->y, b, tile->at, tile->count, k + 1, &g[1].stretch, known ? known + 1 : known, bf16);
+        return;
+    }
     AK_UNROLL for (int p = 0; p < TILE; p++) {
-        m[p] = a[p];
-        if (pair == 2) m[TILE + p] = b[p];
+        tile->m[p] = a[p];
+        if (pair == 2) tile->m[TILE + p] = b[p];
     }
 }
 
 // One function each, so that the sums stay in registers.
-#define PANEL_TILE(pair, half) \
-    AK_NOINLINE void AK_FN(panel_tile_##pair##_##half)( \
-        const AK_FN(product) * of, int first, int k, int r0, int r1, ak_vec *m) { \
-        AK_FN(panel_tile)(of, first, k, r0, r1, m, pair, half); \
+#define PANEL_TILE(pair, half, bf16) \
+    AK_NOINLINE void AK_FN(panel_tile_##pair##_##bf16)(const AK_FN(product) * of, const AK_FN(tile) * tile) { \
+        AK_FN(panel_tile)(of, tile, pair, half, bf16); \
     }
-PANEL_TILE(1, 0)
+PANEL_TILE(1, 0, 0)
+PANEL_TILE(1, AK_LEVEL == 3, 1)
 #if PAIR == 2
-PANEL_TILE(2, 0)
-#endif
-#if AK_LEVEL == 3
-PANEL_TILE(1, 1)
-PANEL_TILE(2, 1)
+PANEL_TILE(2, 0, 0)
+PANEL_TILE(2, AK_LEVEL == 3, 1)
 #endif
 #undef PANEL_TILE
 
-AK_INLINE void AK_FN(panel_tile_of)(
-    const AK_FN(product) * of, int first, int k, int r0, int r1, ak_vec *m, int pair) {
-#if AK_LEVEL == 3
-    if (of->half) {
-        if (pair == 2) AK_FN(panel_tile_2_1)(of, first, k, r0, r1, m);
-        else AK_FN(panel_tile_1_1)(of, first, k, r0, r1, m);
-        return;
-    }
-#endif
+AK_INLINE void AK_FN(panel_tile_of)(const AK_FN(product) * of, const AK_FN(tile) * tile, int pair, bool bf16) {
 #if PAIR == 2
     if (pair == 2) {
-        AK_FN(panel_tile_2_0)(of, first, k, r0, r1, m);
+        if (bf16) AK_FN(panel_tile_2_1)(of, tile);
+        else AK_FN(panel_tile_2_0)(of, tile);
         return;
     }
 #endif
     (void)pair;
-    AK_FN(panel_tile_1_0)(of, first, k, r0, r1, m);
+    if (bf16) AK_FN(panel_tile_1_1)(of, tile);
+    else AK_FN(panel_tile_1_0)(of, tile);
 }
 
 /// Output blocks k0..<k1 of the positions `at`.
 AK_NOINLINE void AK_FN(panel_products)(
     const AK_FN(product) * of, int k0, int k1, const ak_output *y, const ak_positions *at, int part) {
     const ak_gathering gathering = ak_gathering_of(y);
+    const bool direct = !of->sums && !y->accumulate && !y->reduction.sums;
     const int groups = (k1 - k0 + PAIR - 1) / PAIR;
-    ak_vec tile[PAIR * TILE];
+    ak_vec m[PAIR * TILE];
     for (int k = k0, pair; k < k1; k += pair) {
         pair = ak_min(PAIR, k1 - k);
-        const int group = (k - k0) / PAIR, r0 = TILE * group / groups, r1 = TILE * (group + 1) / groups;
+        const ak_moments *known = y->moments ? y->moments + (long)part * ak_blocks(y->map.c) + k : NULL;
         AK_FN(gathered) gathered[PAIR];
         memset(gathered, 0, sizeof gathered);
         for (int p = 0; p < at->count; p += TILE) {
-            AK_FN(panel_tile_of)(of, p, k, p + r0, p + r1, tile, pair);
-            const int count = ak_min(TILE, at->count - p);
-            for (int i = 0; i < pair; i++) {
-                ak_vec *m = tile + i * TILE;
+            const int group = (k - k0) / PAIR, count = ak_min(TILE, at->count - p);
+            const AK_FN(tile) tile = {
+                p, k, p + TILE * group / groups, p + TILE * (group + 1) / groups, direct ? y : NULL, at->out + p, count,
+                gathered, p == 0 ? known : NULL, m};
+            AK_FN(panel_tile_of)(of, &tile, pair, y->map.dtype == AK_BF16);
+            for (int i = 0; i < pair && !direct; i++) {
+                ak_vec *left = m + i * TILE;
                 if (of->sums) {
                     ak_vec *sums = (ak_vec *)of->sums + (k - k0 + i) * AK_PANEL + p;
-                    for (int j = 0; j < TILE; j++) sums[j] = of->first ? m[j] : sums[j] + m[j];
+                    for (int j = 0; j < TILE; j++) sums[j] = of->first ? left[j] : sums[j] + left[j];
                     if (!of->last) continue;
-                    m = sums;
+                    left = sums;
+                    if (known && p == 0) gathered[i].stretch = AK_FN(stretch_begin)(known + i, left[0]);
                 }
-                if (gathering == AK_GATHER_MOMENTS && p == 0)
-                    gathered[i].stretch = AK_FN(stretch_begin)(
-                        y->moments + (long)part * ak_blocks(y->map.c) + k + i, m[0]);
-                AK_FN(finish)(y, gathering, (float *)m, at->out + p, count, k + i, &gathered[i]);
+                AK_FN(finish)(y, gathering, (float *)left, at->out + p, count, k + i, &gathered[i]);
             }
         }
         if (of->last)
