@@ -183,22 +183,20 @@ AK_INLINE void AK_FN(emit)(
     *into = s;
 }
 
-/// What is fetched while tiles are computed: `reads`, by the step, for the next panel; `touches`, by the output block, at
-/// the positions of the tile or of its like in the next panel.
+/// What is fetched while tiles are computed: `reads`, an equal share with every step, for the next panel; `touches`, what
+/// a tile meets in memory when it is written.
 typedef struct {
-    ak_ahead reads[2], touches[3];
+    ak_ahead reads[3], touches[2];
 } AK_FN(fetches);
 
-/// A tile's share of the fetches at step s of `steps`: reads at positions r0..<r1; touches at those of the tile at
-/// position `first`, of output blocks k..<k + pair.
+/// A tile's share at step s of `steps`: of each read the `share`-th part of its positions, and touches at positions
+/// first..<first + TILE of output blocks k..<k + pair.
 AK_INLINE void AK_FN(fetch_step)(
-    const AK_FN(fetches) * fetches, int s, int steps, int r0, int r1, int first, int k, const int pair) {
-    AK_UNROLL for (int i = 0; i < 2; i++) {
-        const ak_ahead *a = &fetches->reads[i];
-        if (a->data) ak_fetch(a, s, ak_min(a->count, r0), ak_min(a->count, r1));
-    }
+    AK_FN(fetches) * fetches, int s, int steps, const int *shares, int first, int k, const int pair) {
+    AK_UNROLL for (int i = 0; i < 3; i++)
+        if (fetches->reads[i].data) ak_fetch_next(&fetches->reads[i], shares[i]);
     const int each = (TILE + steps - 1) / steps, p0 = first + ak_min(TILE, s * each);
-    AK_UNROLL for (int i = 0; i < 3; i++) {
+    AK_UNROLL for (int i = 0; i < 2; i++) {
         const ak_ahead *a = &fetches->touches[i];
         if (!a->data) continue;
         const int p1 = ak_min(a->count, ak_min(first + TILE, p0 + each));
@@ -222,7 +220,7 @@ typedef struct {
 /// A register tile: positions first..<first + TILE of the panel and output blocks k..<k + pair.
 typedef struct {
     int first, k;
-    int r0, r1; // positions of the next panel that it fetches
+    int shares[3]; // positions that each step fetches of the reads
     // Where sums are written as they come: the output, the tile's offsets in it, what is gathered of each block, and for
     // the panel's first tile what is known of the blocks' moments. Else y is NULL and they are left in m.
     const ak_output *y;
@@ -234,8 +232,8 @@ typedef struct {
 } AK_FN(tile);
 
 AK_INLINE void AK_FN(panel_tile)(
-    const AK_FN(product) * of, const AK_FN(tile) * tile, const int pair, const bool half, const bool bf16) {
-    const int first = tile->first, k = tile->k, r0 = tile->r0, r1 = tile->r1;
+    AK_FN(product) * of, const AK_FN(tile) * tile, const int pair, const bool half, const bool bf16) {
+    const int first = tile->first, k = tile->k;
     ak_vec a[TILE], b[TILE];
     AK_UNROLL for (int p = 0; p < TILE; p++) a[p] = b[p] = ak_zero();
     const long from = (long)first * 16, to = k * of->weights_block;
@@ -244,7 +242,7 @@ AK_INLINE void AK_FN(panel_tile)(
         const uint16_t *v = (const uint16_t *)of->panel + from;
         const uint16_t *u0 = (const uint16_t *)of->weights + to, *u1 = u0 + of->weights_block;
         for (int s = 0; s < of->steps; s++, v += AK_PANEL * 16) {
-            AK_FN(fetch_step)(&of->fetches, s, of->steps, r0, r1, first, k, pair);
+            AK_FN(fetch_step)(&of->fetches, s, of->steps, tile->shares, first, k, pair);
             _Pragma("clang loop unroll_count(4)") for (int i = 0; i < 8; i++, u0 += 32, u1 += 32) {
                 const __m512bh s0 = (__m512bh)_mm512_load_si512(u0);
                 const __m512bh s1 = pair == 2 ? (__m512bh)_mm512_load_si512(u1) : s0;
@@ -260,7 +258,7 @@ AK_INLINE void AK_FN(panel_tile)(
         const float *v = (const float *)of->panel + from;
         const float *u0 = (const float *)of->weights + to, *u1 = u0 + of->weights_block;
         for (int s = 0; s < of->steps; s++, v += AK_PANEL * 16) {
-            AK_FN(fetch_step)(&of->fetches, s, of->steps, r0, r1, first, k, pair);
+            AK_FN(fetch_step)(&of->fetches, s, of->steps, tile->shares, first, k, pair);
             _Pragma("clang loop unroll_count(4)") for (int i = 0; i < 16; i++, u0 += 16, u1 += 16) {
                 const ak_vec s0 = ak_load(u0), s1 = pair == 2 ? ak_load(u1) : s0;
                 AK_UNROLL for (int p = 0; p < TILE; p++) {
@@ -287,7 +285,7 @@ AK_INLINE void AK_FN(panel_tile)(
 
 // One function each, so that the sums stay in registers.
 #define PANEL_TILE(pair, half, bf16) \
-    AK_NOINLINE void AK_FN(panel_tile_##pair##_##bf16)(const AK_FN(product) * of, const AK_FN(tile) * tile) { \
+    AK_NOINLINE void AK_FN(panel_tile_##pair##_##bf16)(AK_FN(product) * of, const AK_FN(tile) * tile) { \
         AK_FN(panel_tile)(of, tile, pair, half, bf16); \
     }
 PANEL_TILE(1, 0, 0)
@@ -298,7 +296,7 @@ PANEL_TILE(2, AK_LEVEL == 3, 1)
 #endif
 #undef PANEL_TILE
 
-AK_INLINE void AK_FN(panel_tile_of)(const AK_FN(product) * of, const AK_FN(tile) * tile, int pair, bool bf16) {
+AK_INLINE void AK_FN(panel_tile_of)(AK_FN(product) * of, const AK_FN(tile) * tile, int pair, bool bf16) {
 #if PAIR == 2
     if (pair == 2) {
         if (bf16) AK_FN(panel_tile_2_1)(of, tile);
@@ -313,21 +311,30 @@ AK_INLINE void AK_FN(panel_tile_of)(const AK_FN(product) * of, const AK_FN(tile)
 
 /// Output blocks k0..<k1 of the positions `at`.
 AK_NOINLINE void AK_FN(panel_products)(
-    const AK_FN(product) * of, int k0, int k1, const ak_output *y, const ak_positions *at, int part) {
+    AK_FN(product) * of, int k0, int k1, const ak_output *y, const ak_positions *at, int part) {
     const ak_gathering gathering = ak_gathering_of(y);
     const bool direct = !of->sums && !y->accumulate && !y->reduction.sums;
-    const int groups = (k1 - k0 + PAIR - 1) / PAIR;
+    const int tiles = (at->count + TILE - 1) / TILE, slots = tiles * ((k1 - k0 + PAIR - 1) / PAIR) * of->steps;
+    AK_FN(tile) tile = {.y = direct ? y : NULL};
+    for (int i = 0; i < 3 && slots > 0; i++) {
+        const ak_ahead *a = &of->fetches.reads[i];
+        tile.shares[i] = (a->blocks * a->count + slots - 1) / slots;
+    }
     ak_vec m[PAIR * TILE];
+    tile.m = m;
     for (int k = k0, pair; k < k1; k += pair) {
         pair = ak_min(PAIR, k1 - k);
         const ak_moments *known = y->moments ? y->moments + (long)part * ak_blocks(y->map.c) + k : NULL;
         AK_FN(gathered) gathered[PAIR];
         memset(gathered, 0, sizeof gathered);
         for (int p = 0; p < at->count; p += TILE) {
-            const int group = (k - k0) / PAIR, count = ak_min(TILE, at->count - p);
-            const AK_FN(tile) tile = {
-                p, k, p + TILE * group / groups, p + TILE * (group + 1) / groups, direct ? y : NULL, at->out + p, count,
-                gathered, p == 0 ? known : NULL, m};
+            const int count = ak_min(TILE, at->count - p);
+            tile.first = p;
+            tile.k = k;
+            tile.at = at->out + p;
+            tile.count = count;
+            tile.gathered = gathered;
+            tile.known = p == 0 ? known : NULL;
             AK_FN(panel_tile_of)(of, &tile, pair, y->map.dtype == AK_BF16);
             for (int i = 0; i < pair && !direct; i++) {
                 ak_vec *left = m + i * TILE;

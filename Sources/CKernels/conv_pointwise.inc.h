@@ -96,14 +96,14 @@ AK_INLINE AK_FN(pointwise_panels) AK_FN(pointwise_panels_of)(const ak_pointwise_
 /// What is fetched while dx is computed: the next panel, and what dx's tiles meet in memory.
 AK_INLINE void AK_FN(pointwise_fetches)(
     const ak_pointwise_job *job, const ak_positions *at, const ak_positions *next, AK_FN(fetches) * to) {
+    const ak_map *reduced = &job->dx.reduction.x;
     to->reads[0] = ak_ahead_of(&job->dy.map, next->in, next->count);
     to->reads[1] = ak_ahead_of(&job->dy.chain.x, next->in, next->count);
+    if (job->partial) to->reads[2] = ak_ahead_of(&job->x.map, next->out, next->count);
     if (!job->dx.stream) to->touches[0] = ak_ahead_of(&job->dx.map, at->out, at->count);
-    const ak_map *reduced = &job->dx.reduction.x;
-    if (job->partial) to->touches[1] = ak_ahead_of(&job->x.map, next->out, next->count);
     // Where that is x, it is there already.
     if (job->dx.reduction.sums && !(job->partial && reduced->data == job->x.map.data))
-        to->touches[2] = ak_ahead_of(reduced, at->out, at->count);
+        to->touches[1] = ak_ahead_of(reduced, at->out, at->count);
 }
 
 void AK_FN(ak_pointwise_part)(void *context, int part, int parts);
