@@ -40,9 +40,14 @@ AK_NOINLINE void AK_FN(gemm_run)(const ak_gemm_job *job, ak_range range, int k0,
         .panel = panel, .weights_block = (long)taps * held * 256, .half = job->half,
         .sums = steps > AK_GEMM_STEPS ? panel + (long)AK_GEMM_STEPS * AK_PANEL * 16 : NULL};
     const size_t step_bytes = 256 * (job->half ? sizeof(uint16_t) : sizeof(float));
+    ak_positions at, next;
+    ak_positions_make(walk, p0, ak_panel_count(p0, p1), &next);
     for (long p = p0; p < p1; p += AK_PANEL) {
-        ak_positions at;
-        ak_positions_make(walk, p, (int)(p1 - p < AK_PANEL ? p1 - p : AK_PANEL), &at);
+        at = next;
+        ak_positions_make(walk, p + AK_PANEL, ak_panel_count(p + AK_PANEL, p1), &next);
+        if (taps == 1) product.fetches.reads[0] = ak_ahead_of(&job->x.map, next.in, next.count);
+        if (!job->y.stream) product.fetches.touches[0] = ak_ahead_of(&job->y.map, at.out, at.count);
+        if (job->y.reduction.sums) product.fetches.touches[1] = ak_ahead_of(&job->y.reduction.x, at.out, at.count);
         int s0 = 0;
         do {
             const int s1 = ak_min(s0 + AK_GEMM_STEPS, steps);
@@ -113,7 +118,7 @@ AK_NOINLINE void AK_FN(gemm_gradient_run)(
     bool first = true;
     for (long p = p0; p < p1 || first; p += AK_PANEL) {
         ak_positions at;
-        ak_positions_make(walk, p, (int)(p1 - p < AK_PANEL ? p1 - p : AK_PANEL), &at);
+        ak_positions_make(walk, p, ak_panel_count(p, p1), &at);
         for (int k = k0; k < k1; k++) {
             const AK_FN(panel) to = AK_FN(panel_block)((AK_FN(panel)){panel_dy, NULL}, k - k0, false);
             AK_FN(load_gradient)(&job->dy, at.out, at.count, k, to, false);

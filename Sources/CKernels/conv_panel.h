@@ -30,6 +30,9 @@ typedef struct {
     int count;
 } ak_positions;
 
+/// Positions of the panel at p of those before p1.
+static inline int ak_panel_count(long p, long p1) { return p1 - p < AK_PANEL ? ak_max(0, (int)(p1 - p)) : AK_PANEL; }
+
 static inline void ak_positions_make(const ak_walk *walk, long first, int count, ak_positions *at) {
     long per_image = (long)walk->rows * walk->cols;
     int n = (int)(first / per_image), rest = (int)(first % per_image), i = rest / walk->cols, j = rest % walk->cols;
@@ -59,6 +62,42 @@ typedef struct {
 static inline void ak_output_begin(const ak_output *y, int part) {
     ak_moments_begin(y->moments, y->map.c, part);
     ak_sums_begin(y->reduction.sums, y->map.c, part);
+}
+
+/// Positions of a map whose lines are fetched while a tile is computed, ahead of their use: memory is slow, and its time
+/// is hidden only while there is something else to do.
+typedef struct {
+    const char *data; // NULL: nothing
+    size_t element;   // bytes
+    long block_bytes;
+    const long *at; // offsets of `count` positions
+    int count, blocks;
+    // The next one, where they are fetched block after block.
+    int block, position;
+} ak_ahead;
+
+static inline ak_ahead ak_ahead_of(const ak_map *map, const long *at, int count) {
+    const size_t element = map->dtype == AK_BF16 ? sizeof(uint16_t) : sizeof(float);
+    return (ak_ahead){
+        .data = count > 0 ? map->data : NULL, .element = element, .block_bytes = map->block * (long)element, .at = at,
+        .count = count, .blocks = ak_blocks(map->c)};
+}
+
+/// Fetches positions p0..<p1 of one block.
+static inline __attribute__((always_inline)) void ak_fetch(const ak_ahead *a, int block, int p0, int p1) {
+    const char *data = a->data + block * a->block_bytes;
+    for (int p = p0; p < p1; p++) __builtin_prefetch(data + (size_t)a->at[p] * a->element, 0, 3);
+}
+
+/// Fetches the next `count` positions.
+static inline __attribute__((always_inline)) void ak_fetch_next(ak_ahead *a, int count) {
+    while (count > 0 && a->block < a->blocks) {
+        const int end = ak_min(a->count, a->position + count);
+        ak_fetch(a, a->block, a->position, end);
+        count -= end - a->position;
+        a->position = end;
+        if (end == a->count) a->position = 0, a->block++;
+    }
 }
 
 typedef enum { AK_GATHER_NOTHING, AK_GATHER_MOMENTS, AK_GATHER_SUMS, AK_GATHER_SUMS_PRELU } ak_gathering;

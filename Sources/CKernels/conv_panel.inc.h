@@ -120,19 +120,22 @@ AK_INLINE void AK_FN(finish_as)(
     const ak_reduction *r = &y->reduction;
     const bool prelu = gathering == AK_GATHER_SUMS_PRELU, sums = prelu || gathering == AK_GATHER_SUMS;
     AK_FN(reducer) reducer;
-    if (sums) reducer = AK_FN(reducer_of)(r, block, prelu);
-    AK_FN(gathered) own = *into;
+    AK_FN(stretch) stretch;
+    AK_FN(partial_sums) partial;
+    if (sums) reducer = AK_FN(reducer_of)(r, block, prelu), partial = into->sums;
+    else stretch = into->stretch;
     for (int p = 0; p < count; p++) {
         const long q = block * y->map.block + at[p];
         ak_vec v = ak_load(m + p * 16);
         if (y->accumulate) v += AK_FN(lanes)(y->map.data, q, bf16);
         if (!bf16 && y->stream) ak_stream(ak_floats(&y->map) + q, v);
         else AK_FN(put_lanes)(y->map.data, q, v, bf16);
-        if (gathering == AK_GATHER_MOMENTS) AK_FN(stretch_add)(&own.stretch, v);
+        if (gathering == AK_GATHER_MOMENTS) AK_FN(stretch_add)(&stretch, v);
         if (sums)
-            AK_FN(reduce_lanes)(&own.sums, v, AK_FN(lanes)(r->x.data, q, r->x.dtype == AK_BF16), &reducer, prelu);
+            AK_FN(reduce_lanes)(&partial, v, AK_FN(lanes)(r->x.data, q, r->x.dtype == AK_BF16), &reducer, prelu);
     }
-    *into = own;
+    if (sums) into->sums = partial;
+    else if (gathering == AK_GATHER_MOMENTS) into->stretch = stretch;
 }
 
 /// Writes the sums m of `count` positions of one block of the output.
@@ -163,73 +166,42 @@ AK_INLINE void AK_FN(finish_end)(
 
 // ----------------------------------------------------------------------------------------------------------- products
 
-#if AK_LEVEL == 3
-/// products_tile() in bf16: u holds [step][8 pairs of input channels][16 output channels][2].
-AK_INLINE void AK_FN(products_tile_bf16)(
-    const uint16_t *v, int steps, const uint16_t *u0, const uint16_t *u1, float *m0, float *m1, const int pair) {
-    __m512 a[TILE], b[TILE];
-    AK_UNROLL for (int p = 0; p < TILE; p++) a[p] = b[p] = _mm512_setzero_ps();
-    for (int s = 0; s < steps; s++, v += AK_PANEL * 16) {
-        _Pragma("clang loop unroll_count(4)") for (int i = 0; i < 8; i++) {
-            const __m512bh s0 = (__m512bh)_mm512_load_si512(u0);
-            const __m512bh s1 = pair == 2 ? (__m512bh)_mm512_load_si512(u1) : s0;
-            u0 += 32;
-            u1 += 32;
-            AK_UNROLL for (int p = 0; p < TILE; p++) {
-                const __m512bh x = (__m512bh)_mm512_set1_epi32(*(const int32_t *)(v + p * 16 + i * 2));
-                a[p] = _mm512_dpbf16_ps(a[p], x, s0);
-                if (pair == 2) b[p] = _mm512_dpbf16_ps(b[p], x, s1);
-            }
+/// Writes a register tile of one block of the output, gathering no more than moments.
+AK_INLINE void AK_FN(emit)(
+    const ak_output *y, const ak_vec *a, const long *at, int count, int block, AK_FN(stretch) * into,
+    const ak_moments *known, const bool bf16) {
+    const long plane = block * y->map.block;
+    AK_UNROLL for (int p = 0; p < TILE; p++)
+        if (p < count) {
+            if (!bf16 && y->stream) ak_stream(ak_floats(&y->map) + plane + at[p], a[p]);
+            else AK_FN(put_lanes)(y->map.data, plane + at[p], a[p], bf16);
         }
+    if (!y->moments) return;
+    AK_FN(stretch) s = known ? AK_FN(stretch_begin)(known, a[0]) : *into;
+    AK_UNROLL for (int p = 0; p < TILE; p++)
+        if (p < count) AK_FN(stretch_add)(&s, a[p]);
+    *into = s;
+}
+
+/// What is fetched while tiles are computed: `reads`, an equal share with every step, for the next panel; `touches`, what
+/// a tile meets in memory when it is written.
+typedef struct {
+    ak_ahead reads[3], touches[2];
+} AK_FN(fetches);
+
+/// A tile's share at step s of `steps`: of each read the `share`-th part of its positions, and touches at positions
+/// first..<first + TILE of output blocks k..<k + pair.
+AK_INLINE void AK_FN(fetch_step)(
+    AK_FN(fetches) * fetches, int s, int steps, const int *shares, int first, int k, const int pair) {
+    AK_UNROLL for (int i = 0; i < 3; i++)
+        if (fetches->reads[i].data) ak_fetch_next(&fetches->reads[i], shares[i]);
+    const int each = (TILE + steps - 1) / steps, p0 = first + ak_min(TILE, s * each);
+    AK_UNROLL for (int i = 0; i < 2; i++) {
+        const ak_ahead *a = &fetches->touches[i];
+        if (!a->data) continue;
+        const int p1 = ak_min(a->count, ak_min(first + TILE, p0 + each));
+        for (int j = 0; j < pair; j++) ak_fetch(a, k + j, p0, p1);
     }
-    AK_UNROLL for (int p = 0; p < TILE; p++) {
-        ak_store(m0 + p * 16, (ak_vec)a[p]);
-        if (pair == 2) ak_store(m1 + p * 16, (ak_vec)b[p]);
-    }
-}
-
-AK_NOINLINE void AK_FN(panel_tile_bf16_1)(const uint16_t *v, int steps, const uint16_t *u, float *m) {
-    AK_FN(products_tile_bf16)(v, steps, u, u, m, m, 1);
-}
-
-AK_NOINLINE void AK_FN(panel_tile_bf16_2)(const uint16_t *v, int steps, const uint16_t *u, long weights, float *m) {
-    AK_FN(products_tile_bf16)(v, steps, u, u + weights, m, m + TILE * 16, 2);
-}
-#endif
-
-AK_NOINLINE void AK_FN(panel_tile_1)(const float *v, int steps, const float *u, float *m) {
-    AK_FN(products_tile)(v, AK_PANEL * 16, steps, u, u, m, m, TILE, 1);
-}
-
-#if PAIR == 2
-AK_NOINLINE void AK_FN(panel_tile_2)(const float *v, int steps, const float *u, long weights, float *m) {
-    AK_FN(products_tile)(v, AK_PANEL * 16, steps, u, u + weights, m, m + TILE * 16, TILE, 2);
-}
-#endif
-
-/// m[pair][TILE][16] = positions first..<first + TILE of the panel times `pair` output blocks' weights, which lie
-/// `weights` elements apart.
-AK_INLINE void AK_FN(panel_tile)(
-    const void *panel, int first, int steps, const void *u, long weights, float *m, int pair, bool half) {
-#if AK_LEVEL == 3
-    if (half) {
-        const uint16_t *v = (const uint16_t *)panel + first * 16;
-        if (pair == 2) AK_FN(panel_tile_bf16_2)(v, steps, u, weights, m);
-        else AK_FN(panel_tile_bf16_1)(v, steps, u, m);
-        return;
-    }
-#endif
-    (void)half;
-    const float *v = (const float *)panel + first * 16;
-#if PAIR == 2
-    if (pair == 2) {
-        AK_FN(panel_tile_2)(v, steps, u, weights, m);
-        return;
-    }
-#endif
-    (void)weights;
-    (void)pair;
-    AK_FN(panel_tile_1)(v, steps, u, m);
 }
 
 /// One panel against packed weights.
@@ -242,34 +214,138 @@ typedef struct {
     // Where the steps are not all: sums so far, [output block][AK_PANEL][16], and whether these are the last.
     float *sums;
     bool first, last;
+    AK_FN(fetches) fetches;
 } AK_FN(product);
+
+/// A register tile: positions first..<first + TILE of the panel and output blocks k..<k + pair.
+typedef struct {
+    int first, k;
+    int shares[3]; // positions that each step fetches of the reads
+    // Where sums are written as they come: the output, the tile's offsets in it, what is gathered of each block, and for
+    // the panel's first tile what is known of the blocks' moments. Else y is NULL and they are left in m.
+    const ak_output *y;
+    const long *at;
+    int count;
+    AK_FN(gathered) *gathered;
+    const ak_moments *known;
+    ak_vec *m; // [pair][TILE]
+} AK_FN(tile);
+
+AK_INLINE void AK_FN(panel_tile)(
+    AK_FN(product) * of, const AK_FN(tile) * tile, const int pair, const bool half, const bool bf16) {
+    const int first = tile->first, k = tile->k;
+    ak_vec a[TILE], b[TILE];
+    AK_UNROLL for (int p = 0; p < TILE; p++) a[p] = b[p] = ak_zero();
+    const long from = (long)first * 16, to = k * of->weights_block;
+    if (half) {
+#if AK_LEVEL == 3
+        const uint16_t *v = (const uint16_t *)of->panel + from;
+        const uint16_t *u0 = (const uint16_t *)of->weights + to, *u1 = u0 + of->weights_block;
+        for (int s = 0; s < of->steps; s++, v += AK_PANEL * 16) {
+            AK_FN(fetch_step)(&of->fetches, s, of->steps, tile->shares, first, k, pair);
+            _Pragma("clang loop unroll_count(4)") for (int i = 0; i < 8; i++, u0 += 32, u1 += 32) {
+                const __m512bh s0 = (__m512bh)_mm512_load_si512(u0);
+                const __m512bh s1 = pair == 2 ? (__m512bh)_mm512_load_si512(u1) : s0;
+                AK_UNROLL for (int p = 0; p < TILE; p++) {
+                    const __m512bh x = (__m512bh)_mm512_set1_epi32(*(const int32_t *)(v + p * 16 + i * 2));
+                    a[p] = (ak_vec)_mm512_dpbf16_ps((__m512)a[p], x, s0);
+                    if (pair == 2) b[p] = (ak_vec)_mm512_dpbf16_ps((__m512)b[p], x, s1);
+                }
+            }
+        }
+#endif
+    } else {
+        const float *v = (const float *)of->panel + from;
+        const float *u0 = (const float *)of->weights + to, *u1 = u0 + of->weights_block;
+        for (int s = 0; s < of->steps; s++, v += AK_PANEL * 16) {
+            AK_FN(fetch_step)(&of->fetches, s, of->steps, tile->shares, first, k, pair);
+            _Pragma("clang loop unroll_count(4)") for (int i = 0; i < 16; i++, u0 += 16, u1 += 16) {
+                const ak_vec s0 = ak_load(u0), s1 = pair == 2 ? ak_load(u1) : s0;
+                AK_UNROLL for (int p = 0; p < TILE; p++) {
+                    const ak_vec x = ak_splat(v[p * 16 + i]);
+                    a[p] = ak_fma(x, s0, a[p]);
+                    if (pair == 2) b[p] = ak_fma(x, s1, b[p]);
+                }
+            }
+        }
+    }
+    if (tile->y) {
+        const ak_moments *known = tile->known;
+        AK_FN(gathered) *g = tile->gathered;
+        AK_FN(emit)(tile->y, a, tile->at, tile->count, k, &g[0].stretch, known, bf16);
+        if (pair == 2)
+            AK_FN(emit)(tile->y, b, tile->at, tile->count, k + 1, &g[1].stretch, known ? known + 1 : known, bf16);
+        return;
+    }
+    AK_UNROLL for (int p = 0; p < TILE; p++) {
+        tile->m[p] = a[p];
+        if (pair == 2) tile->m[TILE + p] = b[p];
+    }
+}
+
+// One function each, so that the sums stay in registers.
+#define PANEL_TILE(pair, half, bf16) \
+    AK_NOINLINE void AK_FN(panel_tile_##pair##_##bf16)(AK_FN(product) * of, const AK_FN(tile) * tile) { \
+        AK_FN(panel_tile)(of, tile, pair, half, bf16); \
+    }
+PANEL_TILE(1, 0, 0)
+PANEL_TILE(1, AK_LEVEL == 3, 1)
+#if PAIR == 2
+PANEL_TILE(2, 0, 0)
+PANEL_TILE(2, AK_LEVEL == 3, 1)
+#endif
+#undef PANEL_TILE
+
+AK_INLINE void AK_FN(panel_tile_of)(AK_FN(product) * of, const AK_FN(tile) * tile, int pair, bool bf16) {
+#if PAIR == 2
+    if (pair == 2) {
+        if (bf16) AK_FN(panel_tile_2_1)(of, tile);
+        else AK_FN(panel_tile_2_0)(of, tile);
+        return;
+    }
+#endif
+    (void)pair;
+    if (bf16) AK_FN(panel_tile_1_1)(of, tile);
+    else AK_FN(panel_tile_1_0)(of, tile);
+}
 
 /// Output blocks k0..<k1 of the positions `at`.
 AK_NOINLINE void AK_FN(panel_products)(
-    const AK_FN(product) * of, int k0, int k1, const ak_output *y, const ak_positions *at, int part) {
+    AK_FN(product) * of, int k0, int k1, const ak_output *y, const ak_positions *at, int part) {
     const ak_gathering gathering = ak_gathering_of(y);
-    const size_t element = of->half ? sizeof(uint16_t) : sizeof(float);
-    ak_vec tile[PAIR * TILE];
+    const bool direct = !of->sums && !y->accumulate && !y->reduction.sums;
+    const int tiles = (at->count + TILE - 1) / TILE, slots = tiles * ((k1 - k0 + PAIR - 1) / PAIR) * of->steps;
+    AK_FN(tile) tile = {.y = direct ? y : NULL};
+    for (int i = 0; i < 3 && slots > 0; i++) {
+        const ak_ahead *a = &of->fetches.reads[i];
+        tile.shares[i] = (a->blocks * a->count + slots - 1) / slots;
+    }
+    ak_vec m[PAIR * TILE];
+    tile.m = m;
     for (int k = k0, pair; k < k1; k += pair) {
         pair = ak_min(PAIR, k1 - k);
-        const void *u = (const char *)of->weights + (size_t)(k * of->weights_block) * element;
+        const ak_moments *known = y->moments ? y->moments + (long)part * ak_blocks(y->map.c) + k : NULL;
         AK_FN(gathered) gathered[PAIR];
         memset(gathered, 0, sizeof gathered);
         for (int p = 0; p < at->count; p += TILE) {
-            AK_FN(panel_tile)(of->panel, p, of->steps, u, of->weights_block, (float *)tile, pair, of->half);
             const int count = ak_min(TILE, at->count - p);
-            for (int i = 0; i < pair; i++) {
-                ak_vec *m = tile + i * TILE;
+            tile.first = p;
+            tile.k = k;
+            tile.at = at->out + p;
+            tile.count = count;
+            tile.gathered = gathered;
+            tile.known = p == 0 ? known : NULL;
+            AK_FN(panel_tile_of)(of, &tile, pair, y->map.dtype == AK_BF16);
+            for (int i = 0; i < pair && !direct; i++) {
+                ak_vec *left = m + i * TILE;
                 if (of->sums) {
                     ak_vec *sums = (ak_vec *)of->sums + (k - k0 + i) * AK_PANEL + p;
-                    for (int j = 0; j < TILE; j++) sums[j] = of->first ? m[j] : sums[j] + m[j];
+                    for (int j = 0; j < TILE; j++) sums[j] = of->first ? left[j] : sums[j] + left[j];
                     if (!of->last) continue;
-                    m = sums;
+                    left = sums;
+                    if (known && p == 0) gathered[i].stretch = AK_FN(stretch_begin)(known + i, left[0]);
                 }
-                if (gathering == AK_GATHER_MOMENTS && p == 0)
-                    gathered[i].stretch = AK_FN(stretch_begin)(
-                        y->moments + (long)part * ak_blocks(y->map.c) + k + i, m[0]);
-                AK_FN(finish)(y, gathering, (float *)m, at->out + p, count, k + i, &gathered[i]);
+                AK_FN(finish)(y, gathering, (float *)left, at->out + p, count, k + i, &gathered[i]);
             }
         }
         if (of->last)

@@ -93,6 +93,19 @@ AK_INLINE AK_FN(pointwise_panels) AK_FN(pointwise_panels_of)(const ak_pointwise_
     return panels;
 }
 
+/// What is fetched while dx is computed: the next panel, and what dx's tiles meet in memory.
+AK_INLINE void AK_FN(pointwise_fetches)(
+    const ak_pointwise_job *job, const ak_positions *at, const ak_positions *next, AK_FN(fetches) * to) {
+    const ak_map *reduced = &job->dx.reduction.x;
+    to->reads[0] = ak_ahead_of(&job->dy.map, next->in, next->count);
+    to->reads[1] = ak_ahead_of(&job->dy.chain.x, next->in, next->count);
+    if (job->partial) to->reads[2] = ak_ahead_of(&job->x.map, next->out, next->count);
+    if (!job->dx.stream) to->touches[0] = ak_ahead_of(&job->dx.map, at->out, at->count);
+    // Where that is x, it is there already.
+    if (job->dx.reduction.sums && !(job->partial && reduced->data == job->x.map.data))
+        to->touches[1] = ak_ahead_of(reduced, at->out, at->count);
+}
+
 void AK_FN(ak_pointwise_part)(void *context, int part, int parts);
 void AK_FN(ak_pointwise_part)(void *context, int part, int parts) {
     (void)parts;
@@ -105,15 +118,18 @@ void AK_FN(ak_pointwise_part)(void *context, int part, int parts) {
     const long p0 = ak_begin(tiles, part, job->split) * TILE, end = ak_begin(tiles, part + 1, job->split) * TILE;
     const long p1 = end < positions ? end : positions;
     const AK_FN(pointwise_panels) panels = AK_FN(pointwise_panels_of)(job, part);
-    const AK_FN(product) product = {
+    AK_FN(product) product = {
         .panel = panels.dy.rows, .steps = kbs, .weights = job->weights, .weights_block = (long)kbs * 256,
         .half = job->half, .last = true};
     float *partial = job->partial ? job->partial + part * job->partial_floats : NULL;
     const size_t element = job->x.map.dtype == AK_BF16 ? sizeof(uint16_t) : sizeof(float);
     if (partial && p0 == p1) memset(partial, 0, (size_t)job->partial_floats * sizeof(float));
+    ak_positions at, next;
+    ak_positions_make(walk, p0, ak_panel_count(p0, p1), &next);
     for (long p = p0; p < p1; p += AK_PANEL) {
-        ak_positions at;
-        ak_positions_make(walk, p, (int)(p1 - p < AK_PANEL ? p1 - p : AK_PANEL), &at);
+        at = next;
+        ak_positions_make(walk, p + AK_PANEL, ak_panel_count(p + AK_PANEL, p1), &next);
+        AK_FN(pointwise_fetches)(job, &at, &next, &product.fetches);
         for (int k = 0; k < kbs; k++)
             AK_FN(load_gradient)(
                 &job->dy, at.in, at.count, k, AK_FN(panel_block)(panels.dy, k, job->half), job->half);
