@@ -99,6 +99,14 @@ AK_INLINE const float *AK_FN(line)(AK_FN(lines) * lines, int r) {
     return line;
 }
 
+/// Number i is row y of a plane: `elements` of it for each pixel that is written.
+AK_INLINE void AK_FN(look_ahead)(
+    AK_FN(ahead) * ahead, int i, const ak_map *m, const ak_depthwise_span *span, int y, int elements) {
+    const long size = m->dtype == AK_BF16 ? 2 : 4;
+    ahead->from[i] = (const char *)m->data + (ak_plane(m, span->n, span->block) + y * m->row) * size;
+    ahead->bytes[i] = elements * size;
+}
+
 // --------------------------------------------------------------------------------------------------------------- forward
 
 /// 3x3: some rows of y.
@@ -111,8 +119,11 @@ AK_INLINE void AK_FN(rows_forward)(
         const int top = y * stride - 1;
         const float *r[3] = {AK_FN(line)(lines, top), AK_FN(line)(lines, top + 1), AK_FN(line)(lines, top + 2)};
         const AK_FN(target) to = AK_FN(target_of)(&job->y, span->n, span->block, y, moments);
-        if (stride == 1) AK_FN(correlation_1)(r, w, &to, job->y.w);
-        else AK_FN(correlation_2)(r, w, &to, job->y.w);
+        // With stride 2 the processor foresees enough by itself: each row that is written reads two.
+        AK_FN(ahead) ahead = {0};
+        if (stride == 1) AK_FN(look_ahead)(&ahead, 0, &job->x.map, span, y + 2, 16);
+        if (stride == 1) AK_FN(correlation_1)(r, w, &to, &ahead, job->y.w);
+        else AK_FN(correlation_2)(r, w, &to, &ahead, job->y.w);
         if (moments->count >= STRETCH) AK_FN(gather_end)(moments);
     }
 }
@@ -142,6 +153,19 @@ void AK_FN(ak_depthwise_forward_part)(void *context, int part, int parts) {
 
 // -------------------------------------------------------------------------------------------------------------- backward
 
+/// What the rows after row y of dx will read.
+AK_INLINE AK_FN(ahead) AK_FN(backward_ahead)(const ak_depthwise_job *job, const ak_depthwise_span *span, int y) {
+    const int stride = job->conv->stride;
+    AK_FN(ahead) ahead = {0};
+    if (job->to->dw) AK_FN(look_ahead)(&ahead, 2, &job->x.map, span, y + 1, 16);
+    // With stride 2 two rows of dx read one new row of dy, of half their width: the first of the two asks for all of it.
+    if (y % stride == 0) {
+        AK_FN(look_ahead)(&ahead, 0, &job->dy.map, span, y / stride + 2, 16 / stride);
+        if (job->dy.chain.x.data) AK_FN(look_ahead)(&ahead, 1, &job->dy.chain.x, span, y / stride + 2, 16 / stride);
+    }
+    return ahead;
+}
+
 /// 3x3: what some rows of dy give, with stride 1, or some pairs of rows of dx. left: a line.
 AK_INLINE void AK_FN(rows_backward)(
     const ak_depthwise_job *job, const ak_depthwise_span *span, AK_FN(lines) * lines, float *left, float *sums,
@@ -161,8 +185,9 @@ AK_INLINE void AK_FN(rows_backward)(
         if (to->dx.data) {
             AK_FN(target) target = {.data = left};
             if (direct) target = AK_FN(target_of)(&to->dx, span->n, span->block, y, NULL);
-            if (stride == 1) AK_FN(correlation_1)(r, taps, &target, w);
-            else AK_FN(scatter_row)(r, taps, &target, w, y % 2);
+            const AK_FN(ahead) ahead = AK_FN(backward_ahead)(job, span, y);
+            if (stride == 1) AK_FN(correlation_1)(r, taps, &target, &ahead, w);
+            else AK_FN(scatter_row)(r, taps, &target, &ahead, w, y % 2);
             if (!direct) AK_FN(leave_gradient)(to, left, span->n, span->block, y, reducing);
         }
         if (!to->dw) continue;

@@ -9,11 +9,27 @@
 #define WIDTHS_EVEN(X) X(4) X(2) X(1)
 #endif
 
+/// What the next rows will read, asked for in passing: a row is brought in faster than memory gives it, and the
+/// processor's own prefetching rests while the row is worked on.
+typedef struct {
+    const char *from[3];
+    long bytes[3]; // for each pixel that is written
+} AK_FN(ahead);
+
+AK_INLINE void AK_FN(ask)(const AK_FN(ahead) * ahead, int x, const int width) {
+    for (int i = 0; i < 3; i++) {
+        const char *from = ahead->from[i] + x * ahead->bytes[i];
+        for (long b = 0; b < width * ahead->bytes[i]; b += 64) __builtin_prefetch(from + b, 0, 2);
+    }
+}
+
 // ---------------------------------------------------------------------------------------------------------- correlation
 
 /// `width` sums of three lines' taps.
 AK_INLINE void AK_FN(correlation_tile)(
-    const float *const *lines, const float *w, const AK_FN(target) * to, int x, const int stride, const int width) {
+    const float *const *lines, const float *w, const AK_FN(target) * to, const AK_FN(ahead) * ahead, int x,
+    const int stride, const int width) {
+    AK_FN(ask)(ahead, x, width);
     ak_vec sum[14];
     AK_UNROLL for (int p = 0; p < width; p++) sum[p] = ak_zero();
     AK_UNROLL for (int a = 0; a < 3; a++) {
@@ -31,14 +47,15 @@ AK_INLINE void AK_FN(correlation_tile)(
 /// A row of the forward pass; with stride 1 and the taps in reverse order, of dx.
 #define CORRELATION(stride) \
     AK_NOINLINE void AK_FN(correlation_##stride)( \
-        const float *const *lines, const float *w, const AK_FN(target) * to, int width) { \
+        const float *const *lines, const float *w, const AK_FN(target) * to, const AK_FN(ahead) * ahead, \
+        int width) { \
         int x = 0; \
         WIDTHS(CORRELATION_TILES_##stride) \
     }
 #define CORRELATION_TILES_1(count) \
-    for (; x + count <= width; x += count) AK_FN(correlation_tile)(lines, w, to, x, 1, count);
+    for (; x + count <= width; x += count) AK_FN(correlation_tile)(lines, w, to, ahead, x, 1, count);
 #define CORRELATION_TILES_2(count) \
-    for (; x + count <= width; x += count) AK_FN(correlation_tile)(lines, w, to, x, 2, count);
+    for (; x + count <= width; x += count) AK_FN(correlation_tile)(lines, w, to, ahead, x, 2, count);
 CORRELATION(1)
 CORRELATION(2)
 #undef CORRELATION
@@ -52,7 +69,9 @@ CORRELATION(2)
 
 /// `width` values from column x on, which is even. An even row: lines[0] and the middle row of taps; an odd one: both lines.
 AK_INLINE void AK_FN(scatter_tile)(
-    const float *const *lines, const float *w, const AK_FN(target) * to, int x, const bool odd, const int width) {
+    const float *const *lines, const float *w, const AK_FN(target) * to, const AK_FN(ahead) * ahead, int x,
+    const bool odd, const int width) {
+    AK_FN(ask)(ahead, x, width);
     ak_vec v[14];
     AK_UNROLL for (int p = 0; p < width; p++) v[p] = ak_zero();
     AK_UNROLL for (int a = 0; a < (odd ? 2 : 1); a++) {
@@ -68,18 +87,20 @@ AK_INLINE void AK_FN(scatter_tile)(
 }
 
 AK_INLINE void AK_FN(scatter)(
-    const float *const *lines, const float *w, const AK_FN(target) * to, int width, const bool odd) {
+    const float *const *lines, const float *w, const AK_FN(target) * to, const AK_FN(ahead) * ahead, int width,
+    const bool odd) {
     int x = 0;
 #define TILES(count) \
-    for (; x + count <= width; x += count) AK_FN(scatter_tile)(lines, w, to, x, odd, count);
+    for (; x + count <= width; x += count) AK_FN(scatter_tile)(lines, w, to, ahead, x, odd, count);
     WIDTHS_EVEN(TILES)
 #undef TILES
 }
 
 AK_NOINLINE void AK_FN(scatter_row)(
-    const float *const *lines, const float *w, const AK_FN(target) * to, int width, bool odd) {
-    if (odd) AK_FN(scatter)(lines, w, to, width, true);
-    else AK_FN(scatter)(lines, w, to, width, false);
+    const float *const *lines, const float *w, const AK_FN(target) * to, const AK_FN(ahead) * ahead, int width,
+    bool odd) {
+    if (odd) AK_FN(scatter)(lines, w, to, ahead, width, true);
+    else AK_FN(scatter)(lines, w, to, ahead, width, false);
 }
 
 // -------------------------------------------------------------------------------------------------- gradient of the taps
