@@ -96,9 +96,9 @@ static void AK_FN(bf16_from_f32)(void *task, int part, int parts) {
     const flat_task t = *(const flat_task *)task;
     size_t i, last;
     AK_FN(flat_range)(t.count, part, parts, &i, &last);
-    for (; i + 16 <= last; i += 16) ak_store_half(t.y16 + i, AK_FN(to_bf16)(ak_load_unaligned(t.x + i)));
+    for (; i + 16 <= last; i += 16) ak_store_half(t.y16 + i, AK_FN(rounded_to_bf16)(ak_load_unaligned(t.x + i)));
     if (i == last) return;
-    const ak_hvec rest = AK_FN(to_bf16)(AK_FN(load_some)(t.x + i, (int)(last - i), 0));
+    const ak_hvec rest = AK_FN(rounded_to_bf16)(AK_FN(load_some)(t.x + i, (int)(last - i), 0));
     for (size_t lane = 0; i < last; i++, lane++) t.y16[i] = rest[lane];
 }
 

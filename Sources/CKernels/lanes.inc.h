@@ -1,17 +1,23 @@
-// Sixteen lanes in memory: as fp32 or bf16, and partly. Included once per instruction set (see vector.h), before what uses it.
+// Sixteen lanes in memory: as fp32 or bf16, and partly. Included once per instruction set (see vector.h), before what
+// uses it.
 
 AK_INLINE ak_vec AK_FN(from_bf16)(ak_hvec v) { return (ak_vec)(__builtin_convertvector(v, ak_uvec) << 16); }
 
 /// Rounds to nearest even; a NaN stays one.
-AK_INLINE ak_hvec AK_FN(to_bf16)(ak_vec v) {
-#if AK_LEVEL == 3
-    return (ak_hvec)_mm512_cvtneps_pbh((__m512)v);
-#else
+AK_INLINE ak_hvec AK_FN(rounded_to_bf16)(ak_vec v) {
     const ak_uvec bits = (ak_uvec)v, high = bits >> 16;
     const ak_uvec rounded = (bits + 0x7fff + (high & 1)) >> 16;
     // Compared as signed numbers: there the sign bit is clear, and sets without an unsigned comparison need no detour.
     const ak_ivec nan = (ak_ivec)(bits & 0x7fffffff) > 0x7f800000;
     return __builtin_convertvector((ak_uvec)ak_select(nan, high | 0x40, rounded), ak_hvec);
+}
+
+/// The same in one instruction where there is one; that gives zero for a subnormal.
+AK_INLINE ak_hvec AK_FN(to_bf16)(ak_vec v) {
+#if AK_LEVEL == 3
+    return (ak_hvec)_mm512_cvtneps_pbh((__m512)v);
+#else
+    return AK_FN(rounded_to_bf16)(v);
 #endif
 }
 

@@ -55,8 +55,10 @@ static void AK_FN(touch)(void *task, int part, int parts) {
     const triad_task t = *(const triad_task *)task;
     const long end = ak_begin(t.count / 16, part + 1, parts) * 16;
     float *const arrays[] = {(float *)t.a, (float *)t.b, t.c};
-    for (int which = 0; which < 3; which++)
-        for (long i = ak_begin(t.count / 16, part, parts) * 16; i < end; i += 16) ak_store(arrays[which] + i, ak_zero());
+    for (int which = 0; which < 3; which++) {
+        for (long i = ak_begin(t.count / 16, part, parts) * 16; i < end; i += 16)
+            ak_store(arrays[which] + i, ak_zero());
+    }
 }
 
 static void AK_FN(triad)(void *task, int part, int parts) {

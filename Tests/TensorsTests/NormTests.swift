@@ -17,7 +17,7 @@ struct NormTests {
             let x = TestMap(shape, dtype, values)
             onEachSet(threads: [1, 2, 3, 5]) { pool, setting in
                 let found = Self.moments(pool, x)
-                #expect(found.error(pool, of: values, shape) < 1e-6, "\(name(dtype)), \(setting)")
+                #expect(found.error(pool, of: values, shape) < 3e-6, "\(name(dtype)), \(setting)")
                 let (first, second) = (found.fold(pool), Self.moments(pool, x).fold(pool))
                 #expect(
                     first?.mean == second?.mean && first?.variance == second?.variance,
@@ -73,7 +73,7 @@ struct NormTests {
                 onEachSet(turn: turn + 4 * i) { pool, turn, setting in
                     // Every combination of element types, and moments or none.
                     for choice in 0..<16 {
-                        let types = [elementTypes[choice & 1], elementTypes[choice >> 1 & 1], elementTypes[choice >> 2 & 1]]
+                        let types = (0..<3).map { elementTypes[choice >> $0 & 1] }
                         let setting = "\(reading), \(residualReading, default: "none"), \(types.map(name)), \(setting)"
                         let (x, r) = (TestMap(shape, types[0], values), TestMap(shape, types[1], residuals))
                         let (source, residual) = (
@@ -111,15 +111,14 @@ struct NormTests {
         let norm = NormFixture(shape.c, 3)
         let (values, upstream) = (randomValues(shape.count, 16, AK_BF16), randomValues(shape.count, 17, AK_BF16))
         for choice in 0..<8 {
-            let (x, g) = (
-                TestMap(shape, elementTypes[choice & 1], values), TestMap(shape, elementTypes[choice >> 1 & 1], upstream)
-            )
+            let types = (0..<2).map { elementTypes[choice >> $0 & 1] }
+            let (x, g) = (TestMap(shape, types[0], values), TestMap(shape, types[1], upstream))
             let reading = choice & 4 != 0 ? Reading.prelu : .affine
             onEachSet(turn: choice) { pool, _, setting in
                 let sums = (0..<2).map { _ in NormFixture.sums(shape.c, pool) }
                 for sums in sums { ak_sums_of(pool.handle, g.map, norm.reduction(x, reading, sums)) }
                 let error = norm.errorOfSums(pool, sums[0], upstream, x, values, reading)
-                #expect(error < 1e-6, "\(reading), \(setting)")
+                #expect(error < 1e-6, "\(reading), \(types.map(name)), \(setting)")
                 #expect(sums[0].bytes == sums[1].bytes, "same bits twice, \(reading), \(setting)")
             }
             withExtendedLifetime((x, g)) {}
