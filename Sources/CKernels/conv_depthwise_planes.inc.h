@@ -1,5 +1,5 @@
-// Depthwise convolutions of any geometry (the global KxK one above all), a plane at a time: the input lies in scratch with
-// its padding, so that no tap needs a check. Included by conv_depthwise.inc.h.
+// Depthwise convolutions of any geometry (the global KxK one above all), a plane at a time: the input lies in scratch
+// with its padding, so that no tap needs a check. Included by conv_depthwise.inc.h.
 
 /// The output pixel whose taps begin at x.
 AK_INLINE ak_vec AK_FN(window)(const float *x, long row, const float *w, int kh, int kw) {
