@@ -166,7 +166,7 @@ AK_INLINE void AK_FN(rows_backward)(
     AK_FN(reducing) * reducing) {
     const ak_conv_gradients *to = job->to;
     const int stride = job->conv->stride, h = job->conv->h, w = job->conv->w;
-    const float *taps = job->weights + span->block * 9 * 16;
+    const float *taps = to->dx.data ? job->weights + span->block * 9 * 16 : NULL;
     const bool direct = !to->accumulate_dx && !reducing->into, bf16 = job->dy.map.dtype == AK_BF16;
     AK_FN(passing_row) x = {.data = job->x.map.data, .width = w};
     if (to->dw) x.norm = AK_FN(any_norm_of)(&job->x.activation, span->block);
