@@ -1,12 +1,12 @@
-// Depthwise convolutions, vectorised over 16 channels: every map is read once and written once. The gradients of input and
-// weights come from one pass. Included once per instruction set.
+// Depthwise convolutions, vectorised over 16 channels: every map is read once and written once. The gradients of input
+// and weights come from one pass. Included once per instruction set.
 #include "lanes.inc.h"
 
 #include "fusion.inc.h"
 
 #include "conv_rows.inc.h"
 
-// ---------------------------------------------------------------------------------------------------- a row of dx is left
+// ------------------------------------------------------------------------------------------------- a row of dx is left
 
 /// The reduction of one block of channels as it is gathered.
 typedef struct {
@@ -59,7 +59,7 @@ AK_NOINLINE void AK_FN(leave_gradient)(
 #include "conv_depthwise_lines.inc.h"
 #include "conv_depthwise_planes.inc.h"
 
-// ---------------------------------------------------------------------------------------------------------- lines of rows
+// ------------------------------------------------------------------------------------------------------- lines of rows
 
 /// The lines of one plane of x or dy.
 typedef struct {
@@ -99,15 +99,7 @@ AK_INLINE const float *AK_FN(line)(AK_FN(lines) * lines, int r) {
     return line;
 }
 
-/// Number i is row y of a plane: `elements` of it for each pixel that is written.
-AK_INLINE void AK_FN(look_ahead)(
-    AK_FN(ahead) * ahead, int i, const ak_map *m, const ak_depthwise_span *span, int y, int elements) {
-    const long size = m->dtype == AK_BF16 ? 2 : 4;
-    ahead->from[i] = (const char *)m->data + (ak_plane(m, span->n, span->block) + y * m->row) * size;
-    ahead->bytes[i] = elements * size;
-}
-
-// --------------------------------------------------------------------------------------------------------------- forward
+// ------------------------------------------------------------------------------------------------------------- forward
 
 /// 3x3: some rows of y.
 AK_INLINE void AK_FN(rows_forward)(
@@ -120,8 +112,8 @@ AK_INLINE void AK_FN(rows_forward)(
         const float *r[3] = {AK_FN(line)(lines, top), AK_FN(line)(lines, top + 1), AK_FN(line)(lines, top + 2)};
         const AK_FN(target) to = AK_FN(target_of)(&job->y, span->n, span->block, y, moments);
         // With stride 2 the processor foresees enough by itself: each row that is written reads two.
-        AK_FN(ahead) ahead = {0};
-        if (stride == 1) AK_FN(look_ahead)(&ahead, 0, &job->x.map, span, y + 2, 16);
+        AK_FN(ahead) ahead = AK_FN(nothing_ahead)(job);
+        if (stride == 1) AK_FN(look_ahead)(&ahead, 0, &job->x.map, span->n, span->block, y + 2, 16);
         if (stride == 1) AK_FN(correlation_1)(r, w, &to, &ahead, job->y.w);
         else AK_FN(correlation_2)(r, w, &to, &ahead, job->y.w);
         if (moments->count >= STRETCH) AK_FN(gather_end)(moments);
@@ -151,19 +143,21 @@ void AK_FN(ak_depthwise_forward_part)(void *context, int part, int parts) {
     if (ak_streams(&job->y)) ak_stream_fence();
 }
 
-// -------------------------------------------------------------------------------------------------------------- backward
+// ------------------------------------------------------------------------------------------------------------ backward
 
-/// What the rows after row y of dx will read.
-AK_INLINE AK_FN(ahead) AK_FN(backward_ahead)(const ak_depthwise_job *job, const ak_depthwise_span *span, int y) {
-    const int stride = job->conv->stride;
-    AK_FN(ahead) ahead = {0};
-    if (job->to->dw) AK_FN(look_ahead)(&ahead, 2, &job->x.map, span, y + 1, 16);
-    // With stride 2 two rows of dx read one new row of dy, of half their width: the first of the two asks for all of it.
-    if (y % stride == 0) {
-        AK_FN(look_ahead)(&ahead, 0, &job->dy.map, span, y / stride + 2, 16 / stride);
-        if (job->dy.chain.x.data) AK_FN(look_ahead)(&ahead, 1, &job->dy.chain.x, span, y / stride + 2, 16 / stride);
-    }
-    return ahead;
+/// What the rows after row y of dx will read: asked for while row y is computed, and while x passes. What is asked for
+/// late in a row is what the row after the next reads: the next one begins at once.
+AK_INLINE void AK_FN(backward_ahead)(
+    const ak_depthwise_job *job, const ak_depthwise_span *span, int y, AK_FN(ahead) * computing,
+    AK_FN(ahead) * passing) {
+    const int stride = job->conv->stride, n = span->n, block = span->block;
+    const bool dw = job->to->dw;
+    *computing = *passing = AK_FN(nothing_ahead)(job);
+    if (dw) AK_FN(look_ahead)(passing, 1, &job->x.map, n, block, y + 2, 16);
+    // With stride 2 two rows of dx read one new row of dy, of half their width: the first of the two asks for it.
+    if (y % stride != 0) return;
+    AK_FN(look_ahead)(computing, 0, &job->dy.map, n, block, y / stride + 2, 16 / stride);
+    AK_FN(look_ahead)(dw ? passing : computing, dw ? 0 : 1, &job->dy.chain.x, n, block, y / stride + 3, 16 / stride);
 }
 
 /// 3x3: what some rows of dy give, with stride 1, or some pairs of rows of dx. left: a line.
@@ -172,7 +166,7 @@ AK_INLINE void AK_FN(rows_backward)(
     AK_FN(reducing) * reducing) {
     const ak_conv_gradients *to = job->to;
     const int stride = job->conv->stride, h = job->conv->h, w = job->conv->w;
-    const float *taps = job->weights + span->block * 9 * 16;
+    const float *taps = to->dx.data ? job->weights + span->block * 9 * 16 : NULL;
     const bool direct = !to->accumulate_dx && !reducing->into, bf16 = job->dy.map.dtype == AK_BF16;
     AK_FN(passing_row) x = {.data = job->x.map.data, .width = w};
     if (to->dw) x.norm = AK_FN(any_norm_of)(&job->x.activation, span->block);
@@ -182,10 +176,11 @@ AK_INLINE void AK_FN(rows_backward)(
         const int top = stride == 1 ? y - 1 : y / 2;
         const float *r[3] = {AK_FN(line)(lines, top), AK_FN(line)(lines, top + 1), lines->zero};
         if (stride == 1) r[2] = AK_FN(line)(lines, top + 2);
+        AK_FN(ahead) ahead;
+        AK_FN(backward_ahead)(job, span, y, &ahead, &x.ahead);
         if (to->dx.data) {
             AK_FN(target) target = {.data = left};
             if (direct) target = AK_FN(target_of)(&to->dx, span->n, span->block, y, NULL);
-            const AK_FN(ahead) ahead = AK_FN(backward_ahead)(job, span, y);
             if (stride == 1) AK_FN(correlation_1)(r, taps, &target, &ahead, w);
             else AK_FN(scatter_row)(r, taps, &target, &ahead, w, y % 2);
             if (!direct) AK_FN(leave_gradient)(to, left, span->n, span->block, y, reducing);

@@ -9,21 +9,7 @@
 #define WIDTHS_EVEN(X) X(4) X(2) X(1)
 #endif
 
-/// What the next rows will read, asked for in passing: a row is brought in faster than memory gives it, and the
-/// processor's own prefetching rests while the row is worked on.
-typedef struct {
-    const char *from[3];
-    long bytes[3]; // for each pixel that is written
-} AK_FN(ahead);
-
-AK_INLINE void AK_FN(ask)(const AK_FN(ahead) * ahead, int x, const int width) {
-    for (int i = 0; i < 3; i++) {
-        const char *from = ahead->from[i] + x * ahead->bytes[i];
-        for (long b = 0; b < width * ahead->bytes[i]; b += 64) __builtin_prefetch(from + b, 0, 2);
-    }
-}
-
-// ---------------------------------------------------------------------------------------------------------- correlation
+// --------------------------------------------------------------------------------------------------------- correlation
 
 /// `width` sums of three lines' taps.
 AK_INLINE void AK_FN(correlation_tile)(
@@ -62,12 +48,13 @@ CORRELATION(2)
 #undef CORRELATION_TILES_1
 #undef CORRELATION_TILES_2
 
-// --------------------------------------------------------------------------------------------------- stride 2, backward
+// -------------------------------------------------------------------------------------------------- stride 2, backward
 //
-// An even row or column of dx meets the middle tap of one of dy; an odd one the outer taps of two. In reverse order of the
-// taps, dx[2i+1] = dy[i]*w[0] + dy[i+1]*w[2].
+// An even row or column of dx meets the middle tap of one of dy; an odd one the outer taps of two. In reverse order of
+// the taps, dx[2i+1] = dy[i]*w[0] + dy[i+1]*w[2].
 
-/// `width` values from column x on, which is even. An even row: lines[0] and the middle row of taps; an odd one: both lines.
+/// `width` values from column x on, which is even. An even row: lines[0] and the middle row of taps; an odd one: both
+/// lines.
 AK_INLINE void AK_FN(scatter_tile)(
     const float *const *lines, const float *w, const AK_FN(target) * to, const AK_FN(ahead) * ahead, int x,
     const bool odd, const int width) {
@@ -103,7 +90,7 @@ AK_NOINLINE void AK_FN(scatter_row)(
     else AK_FN(scatter)(lines, w, to, ahead, width, false);
 }
 
-// -------------------------------------------------------------------------------------------------- gradient of the taps
+// ------------------------------------------------------------------------------------------------ gradient of the taps
 //
 // Each pixel of x meets the pixels of dy around it, so that x is read once, in passing, and only dy needs lines.
 
@@ -113,6 +100,7 @@ typedef struct {
     long at;
     int width;
     AK_FN(norm) norm;
+    AK_FN(ahead) ahead;
 } AK_FN(passing_row);
 
 AK_INLINE ak_vec AK_FN(passing)(const AK_FN(passing_row) * x, int p, const bool bf16) {
@@ -128,6 +116,7 @@ AK_INLINE void AK_FN(taps_row)(
     const float *r0 = lines[0], *r1 = lines[1], *r2 = lines[2];
     for (int p = 0; p < x.width; p++) {
         const ak_vec v = AK_FN(passing)(&x, p, bf16);
+        AK_UNROLL for (int i = 0; i < 2; i++) __builtin_prefetch(x.ahead.from[i] + p * x.ahead.bytes[i], 0, 2);
         AK_UNROLL for (int b = 0; b < 3; b++) {
             sum[b] = ak_fma(ak_load(r0 + (p + b) * 16), v, sum[b]);
             sum[3 + b] = ak_fma(ak_load(r1 + (p + b) * 16), v, sum[3 + b]);
@@ -148,6 +137,7 @@ AK_INLINE void AK_FN(taps_row_2)(
     int p = 0;
     for (; p + 2 <= x.width; p += 2) {
         const ak_vec u = AK_FN(passing)(&x, p, bf16), v = AK_FN(passing)(&x, p + 1, bf16);
+        AK_FN(ask)(&x.ahead, p, 2);
         AK_UNROLL for (int a = 0; a < rows; a++) {
             const ak_vec here = ak_load(line[a] + p * 8);
             sum[a * 3] = ak_fma(here, v, sum[a * 3]);

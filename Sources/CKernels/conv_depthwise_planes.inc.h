@@ -1,5 +1,5 @@
-// Depthwise convolutions of any geometry (the global KxK one above all), a plane at a time: the input lies in scratch with
-// its padding, so that no tap needs a check. Included by conv_depthwise.inc.h.
+// Depthwise convolutions of any geometry (the global KxK one above all), a plane at a time: the input lies in scratch
+// with its padding, so that no tap needs a check. Included by conv_depthwise.inc.h.
 
 /// The output pixel whose taps begin at x.
 AK_INLINE ak_vec AK_FN(window)(const float *x, long row, const float *w, int kh, int kw) {
@@ -60,8 +60,8 @@ AK_NOINLINE void AK_FN(plane_backward)(
     const ak_conv *conv = job->conv;
     const long row = ak_depthwise_padded_row(conv), size = ak_depthwise_padded_plane(conv);
     float *plane = scratch, *dx = plane + size, *line = dx + size;
-    const float *w = job->weights + (long)block * conv->kh * conv->kw * 16;
     const bool to_dx = job->to->dx.data, to_dw = job->to->dw;
+    const float *w = to_dx ? job->weights + (long)block * conv->kh * conv->kw * 16 : NULL;
     if (to_dw) AK_FN(bring_plane)(job, n, block, plane);
     if (to_dx) memset(dx, 0, (size_t)size * sizeof(float));
     for (int y = 0; y < job->dy.map.h; y++) {

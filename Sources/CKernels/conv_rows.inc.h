@@ -1,5 +1,5 @@
-// Rows of maps as the row-by-row convolutions take them: brought in as fp32 lines through their activation or chain, and
-// left as the map's element type with their statistics. Included once per instruction set, after lanes.inc.h and
+// Rows of maps as the row-by-row convolutions take them: brought in as fp32 lines through their activation or chain,
+// and left as the map's element type with their statistics. Included once per instruction set, after lanes.inc.h and
 // fusion.inc.h.
 
 // ---------------------------------------------------------------------------------------------------------- brought in
@@ -64,6 +64,33 @@ AK_NOINLINE void AK_FN(gradient_row)(const ak_gradient *g, int n, int block, int
         if (prelu) AK_FN(gradient_row_of)(m->data, x, at, m->w, &link, line, true, false);
         else AK_FN(gradient_row_of)(m->data, x, at, m->w, &link, line, false, false);
     }
+}
+
+// ------------------------------------------------------------------------------------------------------------- to come
+
+/// Up to two rows that will be read soon, asked for in passing, so many bytes for each pixel worked on: a row is
+/// brought in faster than memory gives it, and the processor's own prefetching rests while the row is worked on.
+typedef struct {
+    const char *from[2];
+    long bytes[2];
+} AK_FN(ahead);
+
+/// Nothing to ask for: `near` is any address that is read now.
+AK_INLINE AK_FN(ahead) AK_FN(nothing_ahead)(const void *near) { return (AK_FN(ahead)){{near, near}, {0, 0}}; }
+
+/// Number i is row y of a plane: `elements` of it for each pixel.
+AK_INLINE void AK_FN(look_ahead)(AK_FN(ahead) * ahead, int i, const ak_map *m, int n, int block, int y, int elements) {
+    const long size = m->dtype == AK_BF16 ? 2 : 4;
+    if (!m->data) return;
+    ahead->from[i] = (const char *)m->data + (ak_plane(m, n, block) + y * m->row) * size;
+    ahead->bytes[i] = elements * size;
+}
+
+/// Asks for what belongs to `width` pixels.
+AK_INLINE void AK_FN(ask)(const AK_FN(ahead) * ahead, int x, const int width) {
+    AK_UNROLL for (int i = 0; i < 2; i++)
+        for (long b = x * ahead->bytes[i]; b < (x + width) * ahead->bytes[i]; b += 64)
+            __builtin_prefetch(ahead->from[i] + b, 0, 2);
 }
 
 // ---------------------------------------------------------------------------------------------------------------- left

@@ -121,7 +121,10 @@ void AK_FN(ak_stem_forward_part)(void *context, int part, int parts) {
 
 /// Adds to GROUP taps' sums what one row of dy gives, for `pair` output blocks.
 AK_INLINE void AK_FN(stem_gradient_row)(
-    const float *const *at, const float *dy0, const float *dy1, int width, float *sums0, float *sums1, const int pair) {
+    const float *const *at, const float *dy0, const float *dy1, int width, float *sums0, float *sums1,
+    const AK_FN(ahead) * ahead, const int pair) {
+    const char *ahead0 = ahead->from[0], *ahead1 = ahead->from[1];
+    const long bytes = ahead->bytes[0];
     ak_vec a[GROUP], b[GROUP];
     AK_UNROLL for (int t = 0; t < GROUP; t++) {
         a[t] = ak_load(sums0 + t * 16);
@@ -129,6 +132,8 @@ AK_INLINE void AK_FN(stem_gradient_row)(
     }
     _Pragma("clang loop unroll_count(2)") for (int p = 0; p < width; p++) {
         ak_vec g0 = ak_load(dy0 + p * 16), g1 = ak_load(dy1 + p * 16);
+        __builtin_prefetch(ahead0 + p * bytes, 0, 2);
+        if (pair == 2) __builtin_prefetch(ahead1 + p * bytes, 0, 2);
         AK_UNROLL for (int t = 0; t < GROUP; t++) {
             ak_vec x = ak_splat(at[t][p]);
             a[t] = ak_fma(x, g0, a[t]);
@@ -141,16 +146,41 @@ AK_INLINE void AK_FN(stem_gradient_row)(
     }
 }
 
-AK_NOINLINE void AK_FN(stem_gradient_row_1)(const float *const *at, const float *dy, int width, float *sums) {
-    AK_FN(stem_gradient_row)(at, dy, dy, width, sums, sums, 1);
+AK_NOINLINE void AK_FN(stem_gradient_row_1)(
+    const float *const *at, const float *dy, int width, float *sums, const AK_FN(ahead) * ahead) {
+    AK_FN(stem_gradient_row)(at, dy, dy, width, sums, sums, ahead, 1);
 }
 
 #if PAIR == 2
 AK_NOINLINE void AK_FN(stem_gradient_row_2)(
-    const float *const *at, const float *dy0, const float *dy1, int width, float *sums0, float *sums1) {
-    AK_FN(stem_gradient_row)(at, dy0, dy1, width, sums0, sums1, 2);
+    const float *const *at, const float *dy0, const float *dy1, int width, float *sums0, float *sums1,
+    const AK_FN(ahead) * ahead) {
+    AK_FN(stem_gradient_row)(at, dy0, dy1, width, sums0, sums1, ahead, 2);
 }
 #endif
+
+/// All taps of PAIR output blocks from k on, or of the last one; dy: their rows.
+AK_INLINE void AK_FN(stem_gradient_taps)(
+    const ak_stem_job *job, const float *const *at, const float *dy, int n, int y, int k, float *sums) {
+    const ak_conv *conv = job->conv;
+    const int taps = conv->c * conv->kh * conv->kw, width = job->dy.map.w;
+    const int next = k + PAIR < ak_blocks(conv->k) ? k + PAIR : 0;
+    for (int t = 0; t < taps; t += GROUP, sums += GROUP * 16) {
+        // The first group of taps asks for the next rows of dy, the second for those of its chain.
+        const ak_map *asked = t == 0 ? &job->dy.map : &job->dy.chain.x;
+        AK_FN(ahead) ahead = AK_FN(nothing_ahead)(dy);
+        for (int i = 0; i < PAIR && t <= GROUP; i++)
+            AK_FN(look_ahead)(&ahead, i, asked, n, next + i, next ? y : y + 1, 16);
+#if PAIR == 2
+        if (k + 1 < ak_blocks(conv->k)) {
+            float *sums1 = sums + (long)(taps + AK_STEM_GROUP) * 16;
+            AK_FN(stem_gradient_row_2)(at + t, dy, dy + width * 16, width, sums, sums1, &ahead);
+            continue;
+        }
+#endif
+        AK_FN(stem_gradient_row_1)(at + t, dy, width, sums, &ahead);
+    }
+}
 
 void AK_FN(ak_stem_gradient_part)(void *context, int part, int parts);
 void AK_FN(ak_stem_gradient_part)(void *context, int part, int parts) {
@@ -172,16 +202,7 @@ void AK_FN(ak_stem_gradient_part)(void *context, int part, int parts) {
         for (int k = 0; k < blocks; k += PAIR) {
             const int pair = ak_min(PAIR, blocks - k);
             for (int i = 0; i < pair; i++) AK_FN(gradient_row)(&job->dy, n, k + i, y, dy + (long)i * width * 16);
-            for (int t = 0; t < taps; t += GROUP) {
-                float *sums = partial + ((long)k * held + t) * 16;
-#if PAIR == 2
-                if (pair == 2) {
-                    AK_FN(stem_gradient_row_2)(at + t, dy, dy + width * 16, width, sums, sums + (long)held * 16);
-                    continue;
-                }
-#endif
-                AK_FN(stem_gradient_row_1)(at + t, dy, width, sums);
-            }
+            AK_FN(stem_gradient_taps)(job, at, dy, n, y, k, partial + (long)k * held * 16);
         }
     }
 }
