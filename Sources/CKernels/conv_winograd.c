@@ -34,7 +34,7 @@ static ak_winograd_panel panel_make(int in, int out) {
 /// Each round of the gradient reads and writes the sums of all points once more, so it takes more tiles.
 static ak_winograd_panel gradient_panel_make(int in, int out) {
     int channels = (ak_blocks(in) + ak_blocks(out)) * 16;
-    return panel_of(in, out, channels <= 320 ? 42 : 70);
+    return panel_of(in, out, channels <= 160 ? 28 : 70);
 }
 
 static long thread_floats(const ak_winograd_panel *panel) { return AK_WINOGRAD_POINTS * (panel->in + panel->out); }

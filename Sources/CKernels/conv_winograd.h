@@ -62,17 +62,6 @@ typedef struct {
     int n, y, x;
 } ak_winograd_place;
 
-/// The places of tiles first..<first+count.
-static inline void ak_winograd_places(const ak_map *m, long first, int count, ak_winograd_place *places) {
-    int across = (m->w + 3) / 4, image = across * ((m->h + 3) / 4), rest = (int)(first % image);
-    ak_winograd_place at = {(int)(first / image), rest / across * 4, rest % across * 4};
-    for (int t = 0; t < count; t++) {
-        places[t] = at;
-        if ((at.x += 4) >= m->w) at.x = 0, at.y += 4;
-        if (at.y >= m->h) at.y = 0, at.n++;
-    }
-}
-
 /// A thread's share of a job: output blocks [k0, k1) of tiles [t0, t1).
 typedef struct {
     int position, k0, k1;
@@ -85,6 +74,27 @@ static inline ak_winograd_share ak_winograd_share_of(const ak_map *out, ak_split
     return (ak_winograd_share){
         a, 2 * (int)ak_begin(pairs, b, split.blocks), ak_min(blocks, 2 * (int)ak_begin(pairs, b + 1, split.blocks)),
         ak_begin(all, a, split.positions), ak_begin(all, a + 1, split.positions)};
+}
+
+/// Rounds of at most `tiles` tiles that a share takes.
+static inline int ak_winograd_rounds(const ak_winograd_share *s, int tiles) {
+    return (int)((s->t1 - s->t0 + tiles - 1) / tiles);
+}
+
+/// The places of the tiles of one of a share's rounds; returns how many, 0 after the last round.
+static inline int ak_winograd_places(
+    const ak_map *m, const ak_winograd_share *s, int round, int rounds, ak_winograd_place *places) {
+    if (round == rounds) return 0;
+    const int across = (m->w + 3) / 4, image = across * ((m->h + 3) / 4);
+    const long first = s->t0 + ak_begin(s->t1 - s->t0, round, rounds);
+    const int count = (int)(s->t0 + ak_begin(s->t1 - s->t0, round + 1, rounds) - first), rest = (int)(first % image);
+    ak_winograd_place at = {(int)(first / image), rest / across * 4, rest % across * 4};
+    for (int t = 0; t < count; t++) {
+        places[t] = at;
+        if ((at.x += 4) >= m->w) at.x = 0, at.y += 4;
+        if (at.y >= m->h) at.y = 0, at.n++;
+    }
+    return count;
 }
 
 /// Floats between two points of the weights.

@@ -33,6 +33,25 @@ AK_INLINE void AK_FN(winograd_transform)(
     }
 }
 
+/// Fetches the pixels of the `count` tiles of blocks b0..<b1 into the second-level cache: a 36th of it at each of the
+/// points, so that memory works beside the products, which hardly need it.
+AK_NOINLINE void AK_FN(winograd_prefetch)(
+    const ak_map *m, int b0, int b1, const ak_winograd_place *places, int count, int point, bool write) {
+    const long size = m->dtype == AK_BF16 ? 2 : 4, units = (long)count * (b1 - b0);
+    const long last = ak_begin(units, point + 1, AK_WINOGRAD_POINTS);
+    for (long unit = ak_begin(units, point, AK_WINOGRAD_POINTS); unit < last; unit++) {
+        const ak_winograd_place at = places[unit % count];
+        const long bytes = ak_min(4, m->w - at.x) * 16 * size;
+        const char *from = (const char *)m->data
+            + (ak_plane(m, at.n, b0 + (int)(unit / count)) + at.y * m->row + at.x * 16) * size;
+        for (int i = 0; i < ak_min(4, m->h - at.y); i++, from += m->row * size)
+            for (long byte = 0; byte < bytes; byte += 64) {
+                if (write) __builtin_prefetch(from + byte, 1, 2);
+                else __builtin_prefetch(from + byte, 0, 2);
+            }
+    }
+}
+
 /// Transforms products m ([point][out block][tile][16]) of `count` tiles back, to output blocks k0..<k1.
 AK_NOINLINE void AK_FN(winograd_leave_tiles)(
     const ak_winograd_job *job, int k0, int k1, const ak_winograd_place * places, int count, const float *m,
@@ -72,19 +91,23 @@ void AK_FN(ak_winograd_part)(void *context, int part, int parts) {
     ak_sums *sums = ak_sums_begin(job->reduction.sums, job->out.c, part);
     if (part >= job->split.positions * job->split.blocks) return;
     const ak_winograd_share own = ak_winograd_share_of(&job->out, job->split, part);
-    int in_blocks = ak_blocks(job->in.map.c), tiles = job->panel.tiles;
+    const int in_blocks = ak_blocks(job->in.map.c), tiles = job->panel.tiles, rounds = ak_winograd_rounds(&own, tiles);
+    const long weights = ak_winograd_weight_stride(job->in.map.c, job->out.c);
     float *v = job->workspace + part * job->thread_floats, *m = v + AK_WINOGRAD_POINTS * job->panel.in;
-    long weights = ak_winograd_weight_stride(job->in.map.c, job->out.c), rounds = (own.t1 - own.t0 + tiles - 1) / tiles;
-    ak_winograd_place places[AK_WINOGRAD_MOST_TILES];
+    ak_winograd_place places[AK_WINOGRAD_MOST_TILES], ahead[AK_WINOGRAD_MOST_TILES];
     for (int round = 0; round < rounds; round++) {
-        long first = own.t0 + ak_begin(own.t1 - own.t0, round, (int)rounds);
-        int count = (int)(own.t0 + ak_begin(own.t1 - own.t0, round + 1, (int)rounds) - first);
-        ak_winograd_places(&job->out, first, count, places);
+        const int count = ak_winograd_places(&job->out, &own, round, rounds, places);
+        const int next = ak_winograd_places(&job->out, &own, round + 1, rounds, ahead);
         AK_FN(winograd_transform)(&job->in, 0, in_blocks, places, count, tiles, v, job->panel.in, false);
-        for (int point = 0; point < AK_WINOGRAD_POINTS; point++)
+        for (int point = 0; point < AK_WINOGRAD_POINTS; point++) {
             AK_FN(products)(
                 v + point * job->panel.in, in_blocks, job->weights + point * weights, own.k0, own.k1,
                 m + point * job->panel.out, tiles, count);
+            AK_FN(winograd_prefetch)(&job->in.map, 0, in_blocks, ahead, next, point, false);
+            if (job->finish != AK_STREAM)
+                AK_FN(winograd_prefetch)(&job->out, own.k0, own.k1, places, count, point, true);
+            if (sums) AK_FN(winograd_prefetch)(&job->reduction.x, own.k0, own.k1, places, count, point, false);
+        }
         AK_FN(winograd_leave_tiles)(job, own.k0, own.k1, places, count, m, moments, sums);
     }
     if (job->finish == AK_STREAM) ak_stream_fence();
@@ -99,22 +122,24 @@ void AK_FN(ak_winograd_gradient_part)(void *context, int part, int parts) {
     if (part >= job->split.positions * job->split.blocks) return;
     const ak_map *dy = &job->dy.map;
     const ak_winograd_share own = ak_winograd_share_of(dy, job->split, part);
-    int in_blocks = ak_blocks(job->x.map.c), tiles = job->panel.tiles;
-    long weights = ak_winograd_weight_stride(job->x.map.c, dy->c), all = own.t1 - own.t0;
+    const int in_blocks = ak_blocks(job->x.map.c), tiles = job->panel.tiles;
+    const int rounds = ak_max(1, ak_winograd_rounds(&own, tiles));
+    const long weights = ak_winograd_weight_stride(job->x.map.c, dy->c);
     float *v = job->workspace + part * job->thread_floats, *g = v + AK_WINOGRAD_POINTS * job->panel.in;
     float *partial = job->partial + own.position * AK_WINOGRAD_POINTS * weights;
-    int rounds = ak_max(1, (int)((all + tiles - 1) / tiles));
-    ak_winograd_place places[AK_WINOGRAD_MOST_TILES];
+    ak_winograd_place places[AK_WINOGRAD_MOST_TILES], ahead[AK_WINOGRAD_MOST_TILES];
     for (int round = 0; round < rounds; round++) {
-        long first = own.t0 + ak_begin(all, round, rounds);
-        int count = (int)(own.t0 + ak_begin(all, round + 1, rounds) - first);
-        ak_winograd_places(dy, first, count, places);
+        const int count = ak_winograd_places(dy, &own, round, rounds, places);
+        const int next = ak_winograd_places(dy, &own, round + 1, rounds, ahead);
         AK_FN(winograd_transform)(&job->x, 0, in_blocks, places, count, tiles, v, job->panel.in, false);
         AK_FN(winograd_transform)(&job->dy, own.k0, own.k1, places, count, tiles, g, job->panel.out, true);
-        for (int point = 0; point < AK_WINOGRAD_POINTS; point++)
+        for (int point = 0; point < AK_WINOGRAD_POINTS; point++) {
             AK_FN(gradient_products)(
                 v + point * job->panel.in, in_blocks, g + point * job->panel.out, own.k0, own.k1, tiles, count,
                 partial + point * weights, round == 0);
+            AK_FN(winograd_prefetch)(&job->x.map, 0, in_blocks, ahead, next, point, false);
+            AK_FN(winograd_prefetch)(dy, own.k0, own.k1, ahead, next, point, false);
+        }
     }
 }
 
