@@ -26,13 +26,11 @@ size_t ak_winograd_bf16_packed_bytes(const ak_conv *conv, ak_dtype dtype, ak_dir
 /// `bytes` and a little more, so that lines this far apart, times 0 to 15, fall into different sets of a cache.
 static size_t spread(size_t bytes) { return ak_align64(bytes) | 64; }
 
-/// Enough tiles to pay for reading the weights of all points once more; few enough that they, transformed, stay in the
-/// second-level cache. Multiples of the widest register tile.
 static ak_winograd_bf16_panel panel_make(int in) {
-    int blocks = ak_blocks(in), tiles = blocks <= 16 ? AK_WINOGRAD_BF16_TILES : 28;
+    const size_t room = AK_WINOGRAD_BF16_ROOM;
     return (ak_winograd_bf16_panel){
-        .tiles = tiles, .in = (long)(spread((size_t)blocks * (size_t)tiles * 32) / sizeof(uint16_t)),
-        .out = (long)(spread((size_t)tiles * 2 * 64) / sizeof(float))};
+        .in = (long)(spread((size_t)ak_blocks(in) * room * 32) / sizeof(uint16_t)),
+        .out = (long)(spread(room * 2 * 64) / sizeof(float))};
 }
 
 static size_t thread_bytes(const ak_winograd_bf16_panel *panel) {

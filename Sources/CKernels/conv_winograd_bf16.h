@@ -7,13 +7,15 @@
 
 /// Transformed tiles and weights lie point by point (16 points of a 4 x 4 tile).
 #define AK_WINOGRAD_BF16_POINTS 16
-/// Tiles of one round, at most.
-#define AK_WINOGRAD_BF16_TILES 56
+/// Tiles transformed together, at most: enough to pay for reading the weights of all points once more, few enough that
+/// they stay in the second-level cache. A multiple of the widest register tile.
+#define AK_WINOGRAD_BF16_TILES 28
+/// Tiles between blocks of transformed ones: even, and more than there are, as inputs are written in pairs.
+#define AK_WINOGRAD_BF16_ROOM (AK_WINOGRAD_BF16_TILES + 2)
 
-/// Tiles transformed together, by all input blocks and two output blocks.
+/// Tiles transformed together, by all input blocks and two output blocks: elements between points.
 typedef struct {
-    int tiles;
-    long in, out; // elements between points: [in block][tile][16] of bf16, [out block of a pair][tile][16] of fp32
+    long in, out; // [in block][tile][16] of bf16, [out block of a pair][tile][16] of fp32
 } ak_winograd_bf16_panel;
 
 typedef struct {

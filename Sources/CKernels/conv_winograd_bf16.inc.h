@@ -11,6 +11,8 @@
 #include "transpose.inc.h"
 
 #define POINTS AK_WINOGRAD_BF16_POINTS
+/// Elements between blocks of transformed tiles.
+#define BLOCK (AK_WINOGRAD_BF16_ROOM * 16L)
 /// A register tile: TILE tiles by two output blocks.
 #define TILE 14
 
@@ -63,22 +65,30 @@ AK_INLINE void AK_FN(input_column)(
     AK_FN(input_points)(d[0], d[1], d[2], d[3], o);
 }
 
-/// Transforms a strip of one block; neighbouring tiles share two columns. `stride`: elements between points.
+/// Two neighbouring tiles' values at one point, rounded.
+AK_INLINE void AK_FN(put_two)(uint16_t *v, ak_vec first, ak_vec second) {
+    _mm512_storeu_si512(v, (__m512i)_mm512_cvtne2ps_pbh((__m512)second, (__m512)first));
+}
+
+/// Transforms a strip of one block, two tiles at a time: an odd number of tiles is followed by one that means nothing.
+/// Neighbouring tiles share two columns. `stride`: elements between points.
 AK_INLINE void AK_FN(input_strip)(
     const AK_FN(rows) * rows, int x, int tiles, const AK_FN(norm) * norm, uint16_t *v, long stride,
     const ak_reading reading) {
-    ak_vec column[4][4];
+    ak_vec column[6][4];
     AK_FN(input_column)(rows, x - 1, norm, column[0], reading);
     AK_FN(input_column)(rows, x, norm, column[1], reading);
-    _Pragma("clang loop unroll_count(2)") for (int t = 0; t < tiles; t++, v += 16) {
-        AK_FN(input_column)(rows, x + 2 * t + 1, norm, column[2], reading);
-        AK_FN(input_column)(rows, x + 2 * t + 2, norm, column[3], reading);
+    for (int t = 0; t < tiles; t += 2, v += 32) {
+        AK_UNROLL for (int i = 2; i < 6; i++) AK_FN(input_column)(rows, x + 2 * t + i - 1, norm, column[i], reading);
         AK_UNROLL for (int i = 0; i < 4; i++) {
-            ak_vec o[4];
-            AK_FN(input_points)(column[0][i], column[1][i], column[2][i], column[3][i], o);
-            AK_UNROLL for (int j = 0; j < 4; j++) AK_FN(put_lanes)(v, (i * 4 + j) * stride, o[j], true);
+            ak_vec o[2][4];
+            AK_UNROLL for (int q = 0; q < 2; q++) {
+                ak_vec(*from)[4] = column + q * 2;
+                AK_FN(input_points)(from[0][i], from[1][i], from[2][i], from[3][i], o[q]);
+            }
+            AK_UNROLL for (int j = 0; j < 4; j++) AK_FN(put_two)(v + (i * 4 + j) * stride, o[0][j], o[1][j]);
         }
-        AK_UNROLL for (int i = 0; i < 4; i++) column[0][i] = column[2][i], column[1][i] = column[3][i];
+        AK_UNROLL for (int i = 0; i < 4; i++) column[0][i] = column[4][i], column[1][i] = column[5][i];
     }
 }
 
@@ -87,20 +97,21 @@ AK_INLINE void AK_FN(inputs)(
     const ak_source *in, const AK_FN(strip) * strips, int count, const ak_winograd_bf16_panel *panel, uint16_t *v,
     const ak_reading reading) {
     const ak_map *m = &in->map;
-    for (int s = 0, t = 0; s < count; t += strips[s++].tiles)
-        for (int block = 0; block < ak_blocks(m->c); block++) {
+    for (int block = 0; block < ak_blocks(m->c); block++) {
+        const AK_FN(norm) norm = AK_FN(norm_of)(&in->activation, block, reading);
+        uint16_t *to = v + block * BLOCK;
+        for (int s = 0; s < count; to += strips[s++].tiles * 16) {
             const uint16_t *plane = ak_halves(m) + ak_plane(m, strips[s].n, block);
             AK_FN(rows) rows = {.width = m->w};
             for (int i = 0; i < 4; i++) {
-                int y = strips[s].y - 1 + i;
-                bool inside = y >= 0 && y < m->h;
+                const int y = strips[s].y - 1 + i;
+                const bool inside = y >= 0 && y < m->h;
                 rows.at[i] = plane + (inside ? y * m->row : 0);
                 rows.keep[i] = inside ? 0xffff : 0;
             }
-            const AK_FN(norm) norm = AK_FN(norm_of)(&in->activation, block, reading);
-            uint16_t *to = v + ((long)block * panel->tiles + t) * 16;
             AK_FN(input_strip)(&rows, strips[s].x, strips[s].tiles, &norm, to, panel->in, reading);
         }
+    }
 }
 
 #define INPUTS(name, reading) \
@@ -116,13 +127,12 @@ INPUTS(inputs_prelu, AK_PRELU)
 
 // ----------------------------------------------------------------------------------------------------------- products
 
-/// `width` tiles x `pair` output blocks at one point over all input channels: m = sum of v*u. `block`: elements of v,
-/// and of m, between blocks.
+/// `width` tiles x `pair` output blocks at one point over all input channels: m = sum of v*u.
 AK_INLINE void AK_FN(bf16_products_tile)(
-    const uint16_t *v, long block, int in_blocks, const uint16_t *u, float *m, const int width, const int pair) {
+    const uint16_t *v, int in_blocks, const uint16_t *u, float *m, const int width, const int pair) {
     __m512 sums[2][TILE];
     AK_UNROLL for (int p = 0; p < width; p++) sums[0][p] = sums[1][p] = _mm512_setzero_ps();
-    for (int b = 0; b < in_blocks; b++, v += block) {
+    for (int b = 0; b < in_blocks; b++, v += BLOCK) {
         _Pragma("clang loop unroll_count(4)") for (int i = 0; i < 16; i += 2, u += pair * 32) {
             const __m512bh first = (__m512bh)_mm512_load_si512(u);
             const __m512bh second = pair == 2 ? (__m512bh)_mm512_load_si512(u + 32) : first;
@@ -137,7 +147,7 @@ AK_INLINE void AK_FN(bf16_products_tile)(
     }
     AK_UNROLL for (int p = 0; p < width; p++) {
         ak_store(m + p * 16, (ak_vec)sums[0][p]);
-        if (pair == 2) ak_store(m + block + p * 16, (ak_vec)sums[1][p]);
+        if (pair == 2) ak_store(m + BLOCK + p * 16, (ak_vec)sums[1][p]);
     }
 }
 
@@ -145,12 +155,12 @@ AK_INLINE void AK_FN(bf16_products_tile)(
 #define WIDTHS(X) X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8) X(9) X(10) X(11) X(12) X(13) X(14)
 #define PRODUCTS(width) \
     AK_NOINLINE void AK_FN(bf16_products_1_##width)( \
-        const uint16_t *v, long block, int in_blocks, const uint16_t *u, float *m) { \
-        AK_FN(bf16_products_tile)(v, block, in_blocks, u, m, width, 1); \
+        const uint16_t *v, int in_blocks, const uint16_t *u, float *m) { \
+        AK_FN(bf16_products_tile)(v, in_blocks, u, m, width, 1); \
     } \
     AK_NOINLINE void AK_FN(bf16_products_2_##width)( \
-        const uint16_t *v, long block, int in_blocks, const uint16_t *u, float *m) { \
-        AK_FN(bf16_products_tile)(v, block, in_blocks, u, m, width, 2); \
+        const uint16_t *v, int in_blocks, const uint16_t *u, float *m) { \
+        AK_FN(bf16_products_tile)(v, in_blocks, u, m, width, 2); \
     }
 WIDTHS(PRODUCTS)
 #undef PRODUCTS
@@ -159,7 +169,7 @@ WIDTHS(PRODUCTS)
 AK_INLINE void AK_FN(bf16_products)(
     const uint16_t *v, int in_blocks, const uint16_t *u, int pair, float *m, const ak_winograd_bf16_panel *panel,
     int count) {
-    static void (*const kernels[2][TILE])(const uint16_t *, long, int, const uint16_t *, float *) = {
+    static void (*const kernels[2][TILE])(const uint16_t *, int, const uint16_t *, float *) = {
 #define NAME(width) AK_FN(bf16_products_1_##width),
         {WIDTHS(NAME)},
 #undef NAME
@@ -171,7 +181,7 @@ AK_INLINE void AK_FN(bf16_products)(
     for (int point = 0; point < POINTS; point++, v += panel->in, u += (long)in_blocks * 256 * pair, m += panel->out)
         for (int i = 0; i < groups; i++) {
             long first = ak_begin(count, i, groups), width = ak_begin(count, i + 1, groups) - first;
-            kernels[pair - 1][width - 1](v + first * 16, panel->tiles * 16L, in_blocks, u, m + first * 16);
+            kernels[pair - 1][width - 1](v + first * 16, in_blocks, u, m + first * 16);
         }
 }
 
@@ -265,7 +275,7 @@ void AK_FN(ak_winograd_bf16_part)(void *context, int part, int parts) {
     uint16_t *v = (uint16_t *)(job->workspace + (size_t)part * job->thread_bytes);
     float *m = (float *)(v + POINTS * panel->in);
     const ak_reading reading = ak_reading_of(&job->in.activation);
-    const int rounds = (int)((t1 - t0 + panel->tiles - 1) / panel->tiles);
+    const int rounds = (int)((t1 - t0 + AK_WINOGRAD_BF16_TILES - 1) / AK_WINOGRAD_BF16_TILES);
     for (int round = 0; round < rounds; round++) {
         const long first = t0 + ak_begin(t1 - t0, round, rounds);
         const int tiles = (int)(t0 + ak_begin(t1 - t0, round + 1, rounds) - first);
@@ -278,7 +288,7 @@ void AK_FN(ak_winograd_bf16_part)(void *context, int part, int parts) {
             const int pair = ak_min(2, k1 - k);
             AK_FN(bf16_products)(v, in_blocks, job->weights + k * (POINTS * 256L) * in_blocks, pair, m, panel, tiles);
             for (int q = 0; q < pair; q++) {
-                const float *from = m + q * panel->tiles * 16L;
+                const float *from = m + q * BLOCK;
                 if (moments) AK_FN(outputs_moments)(job, strips, count, k + q, from, moments + k + q);
                 else if (!sums) AK_FN(outputs_alone)(job, strips, count, k + q, from, NULL);
                 else if (!job->reduction.slope) AK_FN(outputs_sums)(job, strips, count, k + q, from, sums + k + q);
@@ -357,6 +367,7 @@ void AK_FN(ak_winograd_bf16_pack_part)(void *context, int part, int parts) {
 }
 
 #undef POINTS
+#undef BLOCK
 #undef TILE
 #undef WIDTHS
 #endif
