@@ -23,23 +23,17 @@ size_t ak_winograd_bf16_packed_bytes(const ak_conv *conv, ak_dtype dtype, ak_dir
     return sizeof(uint16_t) * AK_WINOGRAD_BF16_POINTS * 256 * (size_t)ak_blocks(conv->c) * (size_t)ak_blocks(conv->k);
 }
 
-/// `bytes` and a little more, so that lines this far apart, times 0 to 15, fall into different sets of a cache.
-static size_t spread(size_t bytes) { return ak_align64(bytes) | 64; }
+/// Elements between points of the transformed inputs.
+static long input_stride(int channels) { return ((long)ak_blocks(channels) * AK_WINOGRAD_BF16_ROOM / 2 | 1) * 32; }
 
-static ak_winograd_bf16_panel panel_make(int in) {
-    const size_t room = AK_WINOGRAD_BF16_ROOM;
-    return (ak_winograd_bf16_panel){
-        .in = (long)(spread((size_t)ak_blocks(in) * room * 32) / sizeof(uint16_t)),
-        .out = (long)(spread(room * 2 * 64) / sizeof(float))};
-}
-
-static size_t thread_bytes(const ak_winograd_bf16_panel *panel) {
-    return AK_WINOGRAD_BF16_POINTS * ((size_t)panel->in * sizeof(uint16_t) + (size_t)panel->out * sizeof(float));
+static size_t thread_bytes(int channels) {
+    return AK_WINOGRAD_BF16_POINTS
+        * ((size_t)input_stride(channels) * sizeof(uint16_t) + AK_WINOGRAD_BF16_PRODUCTS * sizeof(float));
 }
 
 size_t ak_winograd_bf16_workspace_bytes(const ak_conv *conv, ak_dtype dtype, int n, int threads) {
-    ak_winograd_bf16_panel panel = panel_make(conv->c > conv->k ? conv->c : conv->k);
-    size_t data = (size_t)threads * thread_bytes(&panel), weights = ak_winograd_workspace_bytes(conv, dtype, n, threads);
+    size_t data = (size_t)threads * thread_bytes(ak_max(conv->c, conv->k));
+    size_t weights = ak_winograd_workspace_bytes(conv, dtype, n, threads);
     return data > weights ? data : weights;
 }
 
@@ -53,9 +47,9 @@ void ak_winograd_bf16_pack(
 static void run(ak_pool *pool, ak_winograd_bf16_job *job) {
     const ak_map *out = &job->out;
     long tiles = (long)out->n * ((out->h + 1) / 2) * ((out->w + 1) / 2);
-    job->panel = panel_make(job->in.map.c);
     job->split = ak_split_make(ak_pool_threads(pool), (tiles + 13) / 14, (ak_blocks(out->c) + 1) / 2);
-    job->thread_bytes = thread_bytes(&job->panel);
+    job->stride = input_stride(job->in.map.c);
+    job->thread_bytes = thread_bytes(job->in.map.c);
     ak_pool_run(pool, KERNEL(ak_winograd_bf16_part), job);
 }
 

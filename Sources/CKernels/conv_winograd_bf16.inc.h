@@ -13,6 +13,7 @@
 #define POINTS AK_WINOGRAD_BF16_POINTS
 /// Elements between blocks of transformed tiles.
 #define BLOCK (AK_WINOGRAD_BF16_ROOM * 16L)
+#define PRODUCTS AK_WINOGRAD_BF16_PRODUCTS
 /// A register tile: TILE tiles by two output blocks.
 #define TILE 14
 
@@ -94,7 +95,7 @@ AK_INLINE void AK_FN(input_strip)(
 
 /// Transforms the strips of all blocks of a source into v: [point][block][tile][16].
 AK_INLINE void AK_FN(inputs)(
-    const ak_source *in, const AK_FN(strip) * strips, int count, const ak_winograd_bf16_panel *panel, uint16_t *v,
+    const ak_source *in, const AK_FN(strip) * strips, int count, uint16_t *v, long stride,
     const ak_reading reading) {
     const ak_map *m = &in->map;
     for (int block = 0; block < ak_blocks(m->c); block++) {
@@ -109,16 +110,15 @@ AK_INLINE void AK_FN(inputs)(
                 rows.at[i] = plane + (inside ? y * m->row : 0);
                 rows.keep[i] = inside ? 0xffff : 0;
             }
-            AK_FN(input_strip)(&rows, strips[s].x, strips[s].tiles, &norm, to, panel->in, reading);
+            AK_FN(input_strip)(&rows, strips[s].x, strips[s].tiles, &norm, to, stride, reading);
         }
     }
 }
 
 #define INPUTS(name, reading) \
     AK_NOINLINE void AK_FN(name)( \
-        const ak_source *in, const AK_FN(strip) * strips, int count, const ak_winograd_bf16_panel *panel, \
-        uint16_t *v) { \
-        AK_FN(inputs)(in, strips, count, panel, v, reading); \
+        const ak_source *in, const AK_FN(strip) * strips, int count, uint16_t *v, long stride) { \
+        AK_FN(inputs)(in, strips, count, v, stride, reading); \
     }
 INPUTS(inputs_stored, AK_AS_STORED)
 INPUTS(inputs_affine, AK_AFFINE)
@@ -153,7 +153,7 @@ AK_INLINE void AK_FN(bf16_products_tile)(
 
 // One function per width, so that each keeps its sums in registers.
 #define WIDTHS(X) X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8) X(9) X(10) X(11) X(12) X(13) X(14)
-#define PRODUCTS(width) \
+#define KERNELS(width) \
     AK_NOINLINE void AK_FN(bf16_products_1_##width)( \
         const uint16_t *v, int in_blocks, const uint16_t *u, float *m) { \
         AK_FN(bf16_products_tile)(v, in_blocks, u, m, width, 1); \
@@ -162,13 +162,12 @@ AK_INLINE void AK_FN(bf16_products_tile)(
         const uint16_t *v, int in_blocks, const uint16_t *u, float *m) { \
         AK_FN(bf16_products_tile)(v, in_blocks, u, m, width, 2); \
     }
-WIDTHS(PRODUCTS)
-#undef PRODUCTS
+WIDTHS(KERNELS)
+#undef KERNELS
 
 /// m = v*u at all points for one or two output blocks, for `count` tiles in groups of nearly equal width.
 AK_INLINE void AK_FN(bf16_products)(
-    const uint16_t *v, int in_blocks, const uint16_t *u, int pair, float *m, const ak_winograd_bf16_panel *panel,
-    int count) {
+    const uint16_t *v, long stride, int in_blocks, const uint16_t *u, int pair, float *m, int count) {
     static void (*const kernels[2][TILE])(const uint16_t *, int, const uint16_t *, float *) = {
 #define NAME(width) AK_FN(bf16_products_1_##width),
         {WIDTHS(NAME)},
@@ -178,7 +177,7 @@ AK_INLINE void AK_FN(bf16_products)(
 #undef NAME
     };
     int groups = (count + TILE - 1) / TILE;
-    for (int point = 0; point < POINTS; point++, v += panel->in, u += (long)in_blocks * 256 * pair, m += panel->out)
+    for (int point = 0; point < POINTS; point++, v += stride, u += in_blocks * 256L * pair, m += PRODUCTS)
         for (int i = 0; i < groups; i++) {
             long first = ak_begin(count, i, groups), width = ak_begin(count, i + 1, groups) - first;
             kernels[pair - 1][width - 1](v + first * 16, in_blocks, u, m + first * 16);
@@ -188,13 +187,13 @@ AK_INLINE void AK_FN(bf16_products)(
 // ------------------------------------------------------------------------------------------------------------ outputs
 
 /// A^T . A: sixteen points to 2x2 outputs.
-AK_INLINE void AK_FN(output_tile)(const float *m, long stride, ak_vec *o) {
+AK_INLINE void AK_FN(output_tile)(const float *m, ak_vec *o) {
     ak_vec t[2][4];
     AK_UNROLL for (int j = 0; j < 4; j++) {
-        const float *q = m + j * stride;
-        const ak_vec a = ak_load(q), b = ak_load(q + 4 * stride), c = ak_load(q + 8 * stride);
+        const float *q = m + j * PRODUCTS;
+        const ak_vec a = ak_load(q), b = ak_load(q + 4 * PRODUCTS), c = ak_load(q + 8 * PRODUCTS);
         t[0][j] = a + b + c;
-        t[1][j] = b - c - ak_load(q + 12 * stride);
+        t[1][j] = b - c - ak_load(q + 12 * PRODUCTS);
     }
     AK_UNROLL for (int i = 0; i < 2; i++) {
         o[i * 2] = t[i][0] + t[i][1] + t[i][2];
@@ -210,38 +209,43 @@ AK_INLINE void AK_FN(outputs)(
     const ak_winograd_bf16_job *job, const AK_FN(strip) * strips, int count, int k, const float *m, void *own,
     const AK_FN(gathering) gathering) {
     const ak_map *out = &job->out;
-    const long stride = job->panel.out;
+    const long row = out->row;
+    uint16_t *const data = ak_halves(out);
+    const uint16_t *const x_data = ak_halves(&job->reduction.x);
     const bool reduces = gathering >= AK_FN(SUMS), prelu = gathering == AK_FN(SUMS_PRELU), add = job->accumulate;
     ak_vec o[4];
-    AK_FN(stretch) stretch;
-    AK_FN(reducer) reducer;
+    AK_FN(stretch) stretch = {ak_zero(), ak_zero(), ak_zero()};
+    AK_FN(reducer) reducer = {ak_zero(), ak_zero(), ak_zero(), ak_zero()};
     AK_FN(partial_sums) sums = {ak_zero(), ak_zero(), ak_zero()};
     int written = 0;
     if (gathering == AK_FN(MOMENTS)) {
-        AK_FN(output_tile)(m, stride, o);
+        AK_FN(output_tile)(m, o);
         stretch = AK_FN(stretch_begin)(own, o[0]);
     }
     if (reduces) reducer = AK_FN(reducer_of)(&job->reduction, k, prelu);
     for (int s = 0; s < count; s++) {
         const AK_FN(strip) strip = strips[s];
         const int rows = ak_min(2, out->h - strip.y), columns = ak_min(strip.tiles * 2, out->w - strip.x);
-        long at = ak_plane(out, strip.n, k) + strip.y * out->row + strip.x * 16L;
+        long at = ak_plane(out, strip.n, k) + strip.y * row + strip.x * 16L;
         for (int x = 0; x < columns; x += 2, m += 16, at += 32) {
-            AK_FN(output_tile)(m, stride, o);
+            AK_FN(output_tile)(m, o);
             AK_UNROLL for (int i = 0; i < 4; i++) {
                 if (i / 2 >= rows || x + i % 2 >= columns) continue;
-                const long pixel = at + i / 2 * out->row + i % 2 * 16;
-                if (add) o[i] += AK_FN(lanes)(out->data, pixel, true);
+                const long pixel = at + i / 2 * row + i % 2 * 16;
+                if (add) o[i] += AK_FN(lanes)(data, pixel, true);
                 if (gathering == AK_FN(MOMENTS)) AK_FN(stretch_add)(&stretch, o[i]);
                 if (reduces)
-                    AK_FN(reduce_lanes)(&sums, o[i], AK_FN(lanes)(job->reduction.x.data, pixel, true), &reducer, prelu);
-                AK_FN(put_lanes)(out->data, pixel, o[i], true);
+                    AK_FN(reduce_lanes)(&sums, o[i], AK_FN(lanes)(x_data, pixel, true), &reducer, prelu);
+                AK_FN(put_lanes)(data, pixel, o[i], true);
             }
         }
         written += rows * columns;
     }
-    if (gathering == AK_FN(MOMENTS)) AK_FN(stretch_end)(&stretch, written, own);
-    if (reduces) AK_FN(partial_sums_end)(&sums, own);
+    // Copies: what a call is given the address of would live in memory all along.
+    const AK_FN(stretch) all = stretch;
+    const AK_FN(partial_sums) reduced = sums;
+    if (gathering == AK_FN(MOMENTS)) AK_FN(stretch_end)(&all, written, own);
+    if (reduces) AK_FN(partial_sums_end)(&reduced, own);
 }
 
 #define OUTPUTS(name, gathering) \
@@ -262,7 +266,6 @@ void AK_FN(ak_winograd_bf16_part)(void *context, int part, int parts) {
     (void)parts;
     const ak_winograd_bf16_job *job = context;
     const ak_map *out = &job->out;
-    const ak_winograd_bf16_panel *panel = &job->panel;
     ak_moments *moments = ak_moments_begin(job->moments, out->c, part);
     ak_sums *sums = ak_sums_begin(job->reduction.sums, out->c, part);
     if (part >= job->split.positions * job->split.blocks) return;
@@ -273,7 +276,7 @@ void AK_FN(ak_winograd_bf16_part)(void *context, int part, int parts) {
     const long all = (long)out->n * ((out->h + 1) / 2) * ((out->w + 1) / 2);
     const long t0 = ak_begin(all, a, job->split.positions), t1 = ak_begin(all, a + 1, job->split.positions);
     uint16_t *v = (uint16_t *)(job->workspace + (size_t)part * job->thread_bytes);
-    float *m = (float *)(v + POINTS * panel->in);
+    float *m = (float *)(v + POINTS * job->stride);
     const ak_reading reading = ak_reading_of(&job->in.activation);
     const int rounds = (int)((t1 - t0 + AK_WINOGRAD_BF16_TILES - 1) / AK_WINOGRAD_BF16_TILES);
     for (int round = 0; round < rounds; round++) {
@@ -281,12 +284,13 @@ void AK_FN(ak_winograd_bf16_part)(void *context, int part, int parts) {
         const int tiles = (int)(t0 + ak_begin(t1 - t0, round + 1, rounds) - first);
         AK_FN(strip) strips[AK_WINOGRAD_BF16_TILES];
         const int count = AK_FN(strips_of)(out, first, tiles, strips);
-        if (reading == AK_AS_STORED) AK_FN(inputs_stored)(&job->in, strips, count, panel, v);
-        else if (reading == AK_AFFINE) AK_FN(inputs_affine)(&job->in, strips, count, panel, v);
-        else AK_FN(inputs_prelu)(&job->in, strips, count, panel, v);
+        if (reading == AK_AS_STORED) AK_FN(inputs_stored)(&job->in, strips, count, v, job->stride);
+        else if (reading == AK_AFFINE) AK_FN(inputs_affine)(&job->in, strips, count, v, job->stride);
+        else AK_FN(inputs_prelu)(&job->in, strips, count, v, job->stride);
         for (int k = k0; k < k1; k += 2) {
             const int pair = ak_min(2, k1 - k);
-            AK_FN(bf16_products)(v, in_blocks, job->weights + k * (POINTS * 256L) * in_blocks, pair, m, panel, tiles);
+            AK_FN(bf16_products)(
+                v, job->stride, in_blocks, job->weights + k * (POINTS * 256L) * in_blocks, pair, m, tiles);
             for (int q = 0; q < pair; q++) {
                 const float *from = m + q * BLOCK;
                 if (moments) AK_FN(outputs_moments)(job, strips, count, k + q, from, moments + k + q);
@@ -368,6 +372,7 @@ void AK_FN(ak_winograd_bf16_pack_part)(void *context, int part, int parts) {
 
 #undef POINTS
 #undef BLOCK
+#undef PRODUCTS
 #undef TILE
 #undef WIDTHS
 #endif
