@@ -201,6 +201,20 @@ AK_INLINE void AK_FN(output_tile)(const float *m, ak_vec *o) {
     }
 }
 
+/// Asks for blocks b0..<b1 of a map's pixels under strips, `below` rows further down, to have them when the products are
+/// done: the runs are too short and too scattered for the processor to foresee.
+AK_INLINE void AK_FN(prefetch)(const ak_map *m, const AK_FN(strip) * strips, int count, int below, int b0, int b1) {
+    for (int s = 0; s < count; s++) {
+        const AK_FN(strip) strip = strips[s];
+        const int y0 = strip.y + below, y1 = ak_min(y0 + 2, m->h), x1 = ak_min(strip.x + strip.tiles * 2, m->w);
+        for (int block = b0; block < b1; block++)
+            for (int y = y0; y < y1; y++) {
+                const uint16_t *row = ak_halves(m) + ak_plane(m, strip.n, block) + y * m->row;
+                for (int x = strip.x; x < x1; x += 2) __builtin_prefetch(row + x * 16, 0, 2);
+            }
+    }
+}
+
 /// What is gathered from the outputs.
 typedef enum { AK_FN(NOTHING), AK_FN(MOMENTS), AK_FN(SUMS), AK_FN(SUMS_PRELU) } AK_FN(gathering);
 
@@ -289,6 +303,8 @@ void AK_FN(ak_winograd_bf16_part)(void *context, int part, int parts) {
         else AK_FN(inputs_prelu)(&job->in, strips, count, v, job->stride);
         for (int k = k0; k < k1; k += 2) {
             const int pair = ak_min(2, k1 - k);
+            if (sums) AK_FN(prefetch)(&job->reduction.x, strips, count, 0, k, k + pair);
+            AK_FN(prefetch)(out, strips, count, 0, k, k + pair);
             AK_FN(bf16_products)(
                 v, job->stride, in_blocks, job->weights + k * (POINTS * 256L) * in_blocks, pair, m, tiles);
             for (int q = 0; q < pair; q++) {
