@@ -61,7 +61,7 @@ void ak_winograd_bf16_forward(
         .in = *x, .out = *y, .weights = packed, .moments = moments, .workspace = workspace});
 }
 
-/// The same convolution with the taps turned round and the channels exchanged; the weights' gradient from fp32 products.
+/// dx: the same convolution with the taps turned round and the channels exchanged. dw: from fp32 products.
 void ak_winograd_bf16_backward(
     ak_pool *pool, const ak_conv *conv, const ak_source *x, const ak_gradient *dy, const void *packed,
     const ak_conv_gradients *to, void *workspace) {

@@ -1,7 +1,7 @@
 // 3x3 convolution of bf16 maps with stride 1 and padding 1 by Winograd's F(2x2, 3x3): Lavin and Gray, "Fast Algorithms
 // for Convolutional Neural Networks" (2016), with the interpolation points 0, 1, -1, infinity. Each 2x2 tile of outputs
 // takes 16 multiplications per channel pair in place of 36: Y = A^T [(G g G^T) . (B^T d B)] A. Transforms and sums are
-// fp32; transformed inputs and weights are rounded to bf16. (F(4x4, 3x3) saves more, but amplifies that rounding sixfold.)
+// fp32; transformed inputs and weights are rounded to bf16. F(4x4, 3x3) saves more, but that rounding costs it sixfold.
 // Included once per instruction set; those without bf16 products get nothing of their own.
 #include "lanes.inc.h"
 
@@ -22,18 +22,26 @@ typedef struct {
     int n, y, x, tiles;
 } AK_FN(strip);
 
-/// Tiles t0..<t0+count as strips; returns how many.
-AK_INLINE int AK_FN(strips_of)(const ak_map *m, long t0, int count, AK_FN(strip) * strips) {
-    int across = (m->w + 1) / 2, down = (m->h + 1) / 2, made = 0;
-    int rest = (int)(t0 % (across * down)), n = (int)(t0 / (across * down)), y = rest / across, x = rest % across;
-    while (count > 0) {
-        int tiles = ak_min(count, across - x);
-        strips[made++] = (AK_FN(strip)){n, y * 2, x * 2, tiles};
-        count -= tiles;
+/// The tiles of one round.
+typedef struct {
+    int tiles, count;
+    AK_FN(strip) strips[AK_WINOGRAD_BF16_TILES];
+} AK_FN(panel);
+
+/// The panel of round `round` of `rounds` over tiles t0..<t1 of a map; empty after the last.
+AK_INLINE void AK_FN(panel_of)(const ak_map *m, long t0, long t1, int round, int rounds, AK_FN(panel) * panel) {
+    const long first = t0 + ak_begin(t1 - t0, round, rounds);
+    const int across = (m->w + 1) / 2, down = (m->h + 1) / 2, at = (int)(first % (across * down));
+    int n = (int)(first / (across * down)), y = at / across, x = at % across;
+    panel->tiles = round < rounds ? (int)(t0 + ak_begin(t1 - t0, round + 1, rounds) - first) : 0;
+    panel->count = 0;
+    for (int left = panel->tiles; left > 0;) {
+        const int tiles = ak_min(left, across - x);
+        panel->strips[panel->count++] = (AK_FN(strip)){n, y * 2, x * 2, tiles};
+        left -= tiles;
         x = 0;
         if (++y == down) y = 0, n++;
     }
-    return made;
 }
 
 // ------------------------------------------------------------------------------------------------------------- inputs
@@ -95,30 +103,32 @@ AK_INLINE void AK_FN(input_strip)(
 
 /// Transforms the strips of all blocks of a source into v: [point][block][tile][16].
 AK_INLINE void AK_FN(inputs)(
-    const ak_source *in, const AK_FN(strip) * strips, int count, uint16_t *v, long stride,
+    const ak_source *in, const AK_FN(panel) * panel, uint16_t *v, long stride,
     const ak_reading reading) {
     const ak_map *m = &in->map;
     for (int block = 0; block < ak_blocks(m->c); block++) {
         const AK_FN(norm) norm = AK_FN(norm_of)(&in->activation, block, reading);
         uint16_t *to = v + block * BLOCK;
-        for (int s = 0; s < count; to += strips[s++].tiles * 16) {
-            const uint16_t *plane = ak_halves(m) + ak_plane(m, strips[s].n, block);
+        for (int s = 0; s < panel->count; s++) {
+            const AK_FN(strip) strip = panel->strips[s];
+            const uint16_t *plane = ak_halves(m) + ak_plane(m, strip.n, block);
             AK_FN(rows) rows = {.width = m->w};
             for (int i = 0; i < 4; i++) {
-                const int y = strips[s].y - 1 + i;
+                const int y = strip.y - 1 + i;
                 const bool inside = y >= 0 && y < m->h;
                 rows.at[i] = plane + (inside ? y * m->row : 0);
                 rows.keep[i] = inside ? 0xffff : 0;
             }
-            AK_FN(input_strip)(&rows, strips[s].x, strips[s].tiles, &norm, to, stride, reading);
+            AK_FN(input_strip)(&rows, strip.x, strip.tiles, &norm, to, stride, reading);
+            to += strip.tiles * 16;
         }
     }
 }
 
 #define INPUTS(name, reading) \
     AK_NOINLINE void AK_FN(name)( \
-        const ak_source *in, const AK_FN(strip) * strips, int count, uint16_t *v, long stride) { \
-        AK_FN(inputs)(in, strips, count, v, stride, reading); \
+        const ak_source *in, const AK_FN(panel) * panel, uint16_t *v, long stride) { \
+        AK_FN(inputs)(in, panel, v, stride, reading); \
     }
 INPUTS(inputs_stored, AK_AS_STORED)
 INPUTS(inputs_affine, AK_AFFINE)
@@ -201,11 +211,11 @@ AK_INLINE void AK_FN(output_tile)(const float *m, ak_vec *o) {
     }
 }
 
-/// Asks for blocks b0..<b1 of a map's pixels under strips, `below` rows further down, to have them when the products are
-/// done: the runs are too short and too scattered for the processor to foresee.
-AK_INLINE void AK_FN(prefetch)(const ak_map *m, const AK_FN(strip) * strips, int count, int below, int b0, int b1) {
-    for (int s = 0; s < count; s++) {
-        const AK_FN(strip) strip = strips[s];
+/// Asks for blocks b0..<b1 of a map's pixels under a panel, `below` rows further down, to have them when the products
+/// are done: the runs are too short and too scattered for the processor to foresee.
+AK_INLINE void AK_FN(prefetch)(const ak_map *m, const AK_FN(panel) * panel, int below, int b0, int b1) {
+    for (int s = 0; s < panel->count; s++) {
+        const AK_FN(strip) strip = panel->strips[s];
         const int y0 = strip.y + below, y1 = ak_min(y0 + 2, m->h), x1 = ak_min(strip.x + strip.tiles * 2, m->w);
         for (int block = b0; block < b1; block++)
             for (int y = y0; y < y1; y++) {
@@ -220,7 +230,7 @@ typedef enum { AK_FN(NOTHING), AK_FN(MOMENTS), AK_FN(SUMS), AK_FN(SUMS_PRELU) } 
 
 /// Transforms and writes the strips of output block k; m: [point][tile][16].
 AK_INLINE void AK_FN(outputs)(
-    const ak_winograd_bf16_job *job, const AK_FN(strip) * strips, int count, int k, const float *m, void *own,
+    const ak_winograd_bf16_job *job, const AK_FN(panel) * panel, int k, const float *m, void *own,
     const AK_FN(gathering) gathering) {
     const ak_map *out = &job->out;
     const long row = out->row;
@@ -237,8 +247,8 @@ AK_INLINE void AK_FN(outputs)(
         stretch = AK_FN(stretch_begin)(own, o[0]);
     }
     if (reduces) reducer = AK_FN(reducer_of)(&job->reduction, k, prelu);
-    for (int s = 0; s < count; s++) {
-        const AK_FN(strip) strip = strips[s];
+    for (int s = 0; s < panel->count; s++) {
+        const AK_FN(strip) strip = panel->strips[s];
         const int rows = ak_min(2, out->h - strip.y), columns = ak_min(strip.tiles * 2, out->w - strip.x);
         long at = ak_plane(out, strip.n, k) + strip.y * row + strip.x * 16L;
         for (int x = 0; x < columns; x += 2, m += 16, at += 32) {
@@ -264,8 +274,8 @@ AK_INLINE void AK_FN(outputs)(
 
 #define OUTPUTS(name, gathering) \
     AK_NOINLINE void AK_FN(name)( \
-        const ak_winograd_bf16_job *job, const AK_FN(strip) * strips, int count, int k, const float *m, void *own) { \
-        AK_FN(outputs)(job, strips, count, k, m, own, AK_FN(gathering)); \
+        const ak_winograd_bf16_job *job, const AK_FN(panel) * panel, int k, const float *m, void *own) { \
+        AK_FN(outputs)(job, panel, k, m, own, AK_FN(gathering)); \
     }
 OUTPUTS(outputs_alone, NOTHING)
 OUTPUTS(outputs_moments, MOMENTS)
@@ -293,26 +303,28 @@ void AK_FN(ak_winograd_bf16_part)(void *context, int part, int parts) {
     float *m = (float *)(v + POINTS * job->stride);
     const ak_reading reading = ak_reading_of(&job->in.activation);
     const int rounds = (int)((t1 - t0 + AK_WINOGRAD_BF16_TILES - 1) / AK_WINOGRAD_BF16_TILES);
+    AK_FN(panel) panels[2];
+    if (rounds > 0) AK_FN(panel_of)(out, t0, t1, 0, rounds, &panels[0]);
     for (int round = 0; round < rounds; round++) {
-        const long first = t0 + ak_begin(t1 - t0, round, rounds);
-        const int tiles = (int)(t0 + ak_begin(t1 - t0, round + 1, rounds) - first);
-        AK_FN(strip) strips[AK_WINOGRAD_BF16_TILES];
-        const int count = AK_FN(strips_of)(out, first, tiles, strips);
-        if (reading == AK_AS_STORED) AK_FN(inputs_stored)(&job->in, strips, count, v, job->stride);
-        else if (reading == AK_AFFINE) AK_FN(inputs_affine)(&job->in, strips, count, v, job->stride);
-        else AK_FN(inputs_prelu)(&job->in, strips, count, v, job->stride);
+        const AK_FN(panel) *panel = &panels[round % 2], *next = &panels[(round + 1) % 2];
+        AK_FN(panel_of)(out, t0, t1, round + 1, rounds, &panels[(round + 1) % 2]);
+        if (reading == AK_AS_STORED) AK_FN(inputs_stored)(&job->in, panel, v, job->stride);
+        else if (reading == AK_AFFINE) AK_FN(inputs_affine)(&job->in, panel, v, job->stride);
+        else AK_FN(inputs_prelu)(&job->in, panel, v, job->stride);
         for (int k = k0; k < k1; k += 2) {
-            const int pair = ak_min(2, k1 - k);
-            if (sums) AK_FN(prefetch)(&job->reduction.x, strips, count, 0, k, k + pair);
-            AK_FN(prefetch)(out, strips, count, 0, k, k + pair);
-            AK_FN(bf16_products)(
-                v, job->stride, in_blocks, job->weights + k * (POINTS * 256L) * in_blocks, pair, m, tiles);
+            const int pair = ak_min(2, k1 - k), turn = (k - k0) / 2, turns = (k1 - k0 + 1) / 2;
+            const int b0 = (int)ak_begin(in_blocks, turn, turns), b1 = (int)ak_begin(in_blocks, turn + 1, turns);
+            AK_FN(prefetch)(&job->in.map, next, 1, b0, b1);
+            AK_FN(prefetch)(out, panel, 0, k, k + pair);
+            if (sums) AK_FN(prefetch)(&job->reduction.x, panel, 0, k, k + pair);
+            const uint16_t *u = job->weights + k * (POINTS * 256L) * in_blocks;
+            AK_FN(bf16_products)(v, job->stride, in_blocks, u, pair, m, panel->tiles);
             for (int q = 0; q < pair; q++) {
                 const float *from = m + q * BLOCK;
-                if (moments) AK_FN(outputs_moments)(job, strips, count, k + q, from, moments + k + q);
-                else if (!sums) AK_FN(outputs_alone)(job, strips, count, k + q, from, NULL);
-                else if (!job->reduction.slope) AK_FN(outputs_sums)(job, strips, count, k + q, from, sums + k + q);
-                else AK_FN(outputs_sums_prelu)(job, strips, count, k + q, from, sums + k + q);
+                if (moments) AK_FN(outputs_moments)(job, panel, k + q, from, moments + k + q);
+                else if (!sums) AK_FN(outputs_alone)(job, panel, k + q, from, NULL);
+                else if (!job->reduction.slope) AK_FN(outputs_sums)(job, panel, k + q, from, sums + k + q);
+                else AK_FN(outputs_sums_prelu)(job, panel, k + q, from, sums + k + q);
             }
         }
     }
