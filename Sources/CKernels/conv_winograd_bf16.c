@@ -65,6 +65,8 @@ void ak_winograd_bf16_forward(
 void ak_winograd_bf16_backward(
     ak_pool *pool, const ak_conv *conv, const ak_source *x, const ak_gradient *dy, const void *packed,
     const ak_conv_gradients *to, void *workspace) {
+    AK_REQUIRE(
+        !to->reduction.sums || to->reduction.x.dtype == AK_BF16, "the reduction of a bf16 gradient over an fp32 map");
     if (to->dx.data)
         run(pool, &(ak_winograd_bf16_job){
             .in = {.map = dy->map}, .out = to->dx, .weights = packed, .accumulate = to->accumulate_dx,

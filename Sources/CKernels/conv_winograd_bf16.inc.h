@@ -103,8 +103,7 @@ AK_INLINE void AK_FN(input_strip)(
 
 /// Transforms the strips of all blocks of a source into v: [point][block][tile][16].
 AK_INLINE void AK_FN(inputs)(
-    const ak_source *in, const AK_FN(panel) * panel, uint16_t *v, long stride,
-    const ak_reading reading) {
+    const ak_source *in, const AK_FN(panel) * panel, uint16_t *v, long stride, const ak_reading reading) {
     const ak_map *m = &in->map;
     for (int block = 0; block < ak_blocks(m->c); block++) {
         const AK_FN(norm) norm = AK_FN(norm_of)(&in->activation, block, reading);
@@ -126,8 +125,7 @@ AK_INLINE void AK_FN(inputs)(
 }
 
 #define INPUTS(name, reading) \
-    AK_NOINLINE void AK_FN(name)( \
-        const ak_source *in, const AK_FN(panel) * panel, uint16_t *v, long stride) { \
+    AK_NOINLINE void AK_FN(name)(const ak_source *in, const AK_FN(panel) * panel, uint16_t *v, long stride) { \
         AK_FN(inputs)(in, panel, v, stride, reading); \
     }
 INPUTS(inputs_stored, AK_AS_STORED)
@@ -164,12 +162,10 @@ AK_INLINE void AK_FN(bf16_products_tile)(
 // One function per width, so that each keeps its sums in registers.
 #define WIDTHS(X) X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8) X(9) X(10) X(11) X(12) X(13) X(14)
 #define KERNELS(width) \
-    AK_NOINLINE void AK_FN(bf16_products_1_##width)( \
-        const uint16_t *v, int in_blocks, const uint16_t *u, float *m) { \
+    AK_NOINLINE void AK_FN(bf16_products_1_##width)(const uint16_t *v, int in_blocks, const uint16_t *u, float *m) { \
         AK_FN(bf16_products_tile)(v, in_blocks, u, m, width, 1); \
     } \
-    AK_NOINLINE void AK_FN(bf16_products_2_##width)( \
-        const uint16_t *v, int in_blocks, const uint16_t *u, float *m) { \
+    AK_NOINLINE void AK_FN(bf16_products_2_##width)(const uint16_t *v, int in_blocks, const uint16_t *u, float *m) { \
         AK_FN(bf16_products_tile)(v, in_blocks, u, m, width, 2); \
     }
 WIDTHS(KERNELS)
