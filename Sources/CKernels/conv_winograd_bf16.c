@@ -23,25 +23,17 @@ size_t ak_winograd_bf16_packed_bytes(const ak_conv *conv, ak_dtype dtype, ak_dir
     return sizeof(uint16_t) * AK_WINOGRAD_BF16_POINTS * 256 * (size_t)ak_blocks(conv->c) * (size_t)ak_blocks(conv->k);
 }
 
-/// `bytes` and a little more, so that lines this far apart, times 0 to 15, fall into different sets of a cache.
-static size_t spread(size_t bytes) { return ak_align64(bytes) | 64; }
+/// Elements between points of the transformed inputs.
+static long input_stride(int channels) { return ((long)ak_blocks(channels) * AK_WINOGRAD_BF16_ROOM / 2 | 1) * 32; }
 
-/// Enough tiles to pay for reading the weights of all points once more; few enough that they, transformed, stay in the
-/// second-level cache. Multiples of the widest register tile.
-static ak_winograd_bf16_panel panel_make(int in) {
-    int blocks = ak_blocks(in), tiles = blocks <= 16 ? AK_WINOGRAD_BF16_TILES : 28;
-    return (ak_winograd_bf16_panel){
-        .tiles = tiles, .in = (long)(spread((size_t)blocks * (size_t)tiles * 32) / sizeof(uint16_t)),
-        .out = (long)(spread((size_t)tiles * 2 * 64) / sizeof(float))};
-}
-
-static size_t thread_bytes(const ak_winograd_bf16_panel *panel) {
-    return AK_WINOGRAD_BF16_POINTS * ((size_t)panel->in * sizeof(uint16_t) + (size_t)panel->out * sizeof(float));
+static size_t thread_bytes(int channels) {
+    return AK_WINOGRAD_BF16_POINTS
+        * ((size_t)input_stride(channels) * sizeof(uint16_t) + AK_WINOGRAD_BF16_PRODUCTS * sizeof(float));
 }
 
 size_t ak_winograd_bf16_workspace_bytes(const ak_conv *conv, ak_dtype dtype, int n, int threads) {
-    ak_winograd_bf16_panel panel = panel_make(conv->c > conv->k ? conv->c : conv->k);
-    size_t data = (size_t)threads * thread_bytes(&panel), weights = ak_winograd_workspace_bytes(conv, dtype, n, threads);
+    size_t data = (size_t)threads * thread_bytes(ak_max(conv->c, conv->k));
+    size_t weights = ak_winograd_workspace_bytes(conv, dtype, n, threads);
     return data > weights ? data : weights;
 }
 
@@ -55,9 +47,9 @@ void ak_winograd_bf16_pack(
 static void run(ak_pool *pool, ak_winograd_bf16_job *job) {
     const ak_map *out = &job->out;
     long tiles = (long)out->n * ((out->h + 1) / 2) * ((out->w + 1) / 2);
-    job->panel = panel_make(job->in.map.c);
     job->split = ak_split_make(ak_pool_threads(pool), (tiles + 13) / 14, (ak_blocks(out->c) + 1) / 2);
-    job->thread_bytes = thread_bytes(&job->panel);
+    job->stride = input_stride(job->in.map.c);
+    job->thread_bytes = thread_bytes(job->in.map.c);
     ak_pool_run(pool, KERNEL(ak_winograd_bf16_part), job);
 }
 
@@ -69,10 +61,12 @@ void ak_winograd_bf16_forward(
         .in = *x, .out = *y, .weights = packed, .moments = moments, .workspace = workspace});
 }
 
-/// The same convolution with the taps turned round and the channels exchanged; the weights' gradient from fp32 products.
+/// dx: the same convolution with the taps turned round and the channels exchanged. dw: from fp32 products.
 void ak_winograd_bf16_backward(
     ak_pool *pool, const ak_conv *conv, const ak_source *x, const ak_gradient *dy, const void *packed,
     const ak_conv_gradients *to, void *workspace) {
+    AK_REQUIRE(
+        !to->reduction.sums || to->reduction.x.dtype == AK_BF16, "the reduction of a bf16 gradient over an fp32 map");
     if (to->dx.data)
         run(pool, &(ak_winograd_bf16_job){
             .in = {.map = dy->map}, .out = to->dx, .weights = packed, .accumulate = to->accumulate_dx,

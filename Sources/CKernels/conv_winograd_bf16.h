@@ -7,14 +7,15 @@
 
 /// Transformed tiles and weights lie point by point (16 points of a 4 x 4 tile).
 #define AK_WINOGRAD_BF16_POINTS 16
-/// Tiles of one round, at most.
-#define AK_WINOGRAD_BF16_TILES 56
+/// Tiles transformed together, at most: enough to pay for reading the weights of all points once more, few enough that
+/// they stay in the second-level cache. A multiple of the widest register tile.
+#define AK_WINOGRAD_BF16_TILES 28
+/// Tiles between blocks of transformed ones: even, and more than there are, as inputs are written in pairs.
+#define AK_WINOGRAD_BF16_ROOM (AK_WINOGRAD_BF16_TILES + 2)
 
-/// Tiles transformed together, by all input blocks and two output blocks.
-typedef struct {
-    int tiles;
-    long in, out; // elements between points: [in block][tile][16] of bf16, [out block of a pair][tile][16] of fp32
-} ak_winograd_bf16_panel;
+/// Floats between points of the products, [out block of a pair][tile][16]. An odd number of cache lines, as is the
+/// distance between points of the inputs: so the sixteen points of a tile fall into different sets of a cache.
+#define AK_WINOGRAD_BF16_PRODUCTS (AK_WINOGRAD_BF16_ROOM * 2 * 16 + 16)
 
 typedef struct {
     ak_source in;
@@ -24,7 +25,7 @@ typedef struct {
     ak_moments *moments;     // of out
     ak_reduction reduction;  // of out
     ak_split split;
-    ak_winograd_bf16_panel panel;
+    long stride;     // elements between points of the inputs, [in block][tile][16]
     char *workspace; // per thread: transformed inputs, then products
     size_t thread_bytes;
 } ak_winograd_bf16_job;
