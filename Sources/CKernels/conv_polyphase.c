@@ -155,7 +155,7 @@ static ak_polyphase_plan gradient_plan_of(const ak_conv *conv, int n, int thread
         const double cost = (products * blocks + inputs) / a + sums * pairs * (1.5 * a + 3) / (a * b);
         if (cost < least) least = cost, best = (ak_split){a, b};
     }
-    const int tiles = channels(conv) <= 320 ? 28 : channels(conv) <= 640 ? 56 : AK_POLYPHASE_TILES;
+    const int tiles = channels(conv) <= 320 ? 28 : AK_POLYPHASE_TILES;
     return plan_make(conv, &tiling, best, tiles, workspace);
 }
 

@@ -22,7 +22,7 @@
 #define AK_POLYPHASE_PADDING 48
 
 /// The outputs of a batch of maps in tiles of 4x4. Where a size is no multiple of four, the last tiles have three rows
-/// or columns, as many of them as make the sum come out (or exceed the map the least). Tiles are numbered class by class
+/// or columns, as many of them as make the sum come out (or exceed the map the least). Tiles are numbered by class,
 /// in the order 4x3, 4x4, 3x4, 3x3 (rows x columns): those with a fourth row follow one another, and so do those with a
 /// fourth column.
 typedef struct {

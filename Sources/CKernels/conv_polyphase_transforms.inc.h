@@ -2,7 +2,7 @@
 //
 // The points of a tile in one dimension: first the phase with one tap, value by value as it is; then F(4, 2) of the
 // phase with two taps, at 1, -1, 1/2, -1/2 and infinity. With zero in place of one of these the error would be half as
-// large again. Without infinity they are F(3, 2): a tile of three outputs leaves out two points and changes nothing else.
+// large again. Without infinity they are F(3, 2): a tile of three outputs leaves out two points and is no other case.
 
 // --------------------------------------------------------------------------------------------------- one-dimensional
 
