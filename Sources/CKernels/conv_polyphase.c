@@ -125,7 +125,7 @@ static ak_polyphase_tiling tiling_of(const ak_conv *conv, int n) {
     return ak_polyphase_tiling_make(n, ak_conv_out_h(conv), ak_conv_out_w(conv));
 }
 
-/// The plan of y or of dx. Few channels: as many tiles as keep a panel near the second-level cache. Many: enough tiles to
+/// The plan of y or of dx. Few channels: as many tiles as fill the widest register tile at every point. Many: enough to
 /// pay for reading the weights once more.
 static ak_polyphase_plan plan_of(
     const ak_conv *conv, ak_direction direction, int n, int threads, void *workspace) {
@@ -133,7 +133,7 @@ static ak_polyphase_plan plan_of(
     const ak_polyphase_tiling tiling = tiling_of(conv, n);
     const int pairs = (ak_blocks(direction == AK_FORWARD ? conv->k : conv->c) + 1) / 2;
     const ak_split split = ak_split_make(threads, (tiling_points(&tiling) + UNIT - 1) / UNIT, pairs);
-    const int tiles = channels(conv) <= 320 ? 14 : channels(conv) <= 640 ? 28 : AK_POLYPHASE_TILES;
+    const int tiles = channels(conv) <= 640 ? 14 : AK_POLYPHASE_TILES;
     return plan_make(conv, &tiling, split, tiles, workspace);
 }
 
@@ -155,7 +155,7 @@ static ak_polyphase_plan gradient_plan_of(const ak_conv *conv, int n, int thread
         const double cost = (products * blocks + inputs) / a + sums * pairs * (1.5 * a + 3) / (a * b);
         if (cost < least) least = cost, best = (ak_split){a, b};
     }
-    const int tiles = channels(conv) <= 320 ? 28 : channels(conv) <= 640 ? 56 : AK_POLYPHASE_TILES;
+    const int tiles = channels(conv) <= 320 ? 28 : AK_POLYPHASE_TILES;
     return plan_make(conv, &tiling, best, tiles, workspace);
 }
 

@@ -22,9 +22,9 @@
 #define AK_POLYPHASE_PADDING 48
 
 /// The outputs of a batch of maps in tiles of 4x4. Where a size is no multiple of four, the last tiles have three rows
-/// or columns, as many of them as make the sum come out (or exceed the map the least). Tiles are numbered class by class
-/// in the order 4x3, 4x4, 3x4, 3x3 (rows x columns), so that those with a fourth row, and those with a fourth column,
-/// follow one another.
+/// or columns, as many of them as make the sum come out (or exceed the map the least). Tiles are numbered by class,
+/// in the order 4x3, 4x4, 3x4, 3x3 (rows x columns): those with a fourth row follow one another, and so do those with a
+/// fourth column.
 typedef struct {
     int down[2], across[2]; // tiles of an image with four rows and with three; with four columns and with three
     long begin[5];          // the first tile of each class, and the end
@@ -54,8 +54,8 @@ static inline bool ak_polyphase_needs(int extent, int point) {
     return extent == 4 || (point != AK_POLYPHASE_FOURTH && point != AK_POLYPHASE_INFINITY);
 }
 
-/// What is transformed to points: the values of x under a tile of outputs, the values of dy that a tile of dx is made of,
-/// or the tile of dy itself.
+/// What is transformed to points: the values of x under a tile of outputs, the values of dy that a tile of dx is made
+/// of, or the tile of dy itself.
 typedef enum { AK_POLYPHASE_X, AK_POLYPHASE_DY, AK_POLYPHASE_TILE } ak_polyphase_window;
 
 /// The values that a window takes for `extent` outputs.

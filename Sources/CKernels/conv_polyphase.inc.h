@@ -1,8 +1,8 @@
 // 3x3 convolution with stride 2 and padding 1 on the phases of its input. In one dimension
-// y[i] = w0*x[2i-1] + w1*x[2i] + w2*x[2i+1]: a filter of one tap on the even values plus one of two taps on the odd ones.
-// The latter by Winograd's F(4, 2) takes five products for four outputs, so a tile of four takes nine in place of twelve,
-// and one of 4x4 takes 81 per channel pair in place of 144. Backward, dx[2i] = w1*dy[i] and
-// dx[2i+1] = w2*dy[i] + w0*dy[i+1] are the same filters, and the weights' gradient is the adjoint of forward.
+// y[i] = w0*x[2i-1] + w1*x[2i] + w2*x[2i+1] is a filter of one tap on the even values plus one of two taps on the odd.
+// The latter by Winograd's F(4, 2) takes five products for four outputs, so that four outputs take nine in place of
+// twelve, and a tile of 4x4 takes 81 per channel pair in place of 144. Backward, dx[2i] = w1*dy[i] and
+// dx[2i+1] = w2*dy[i] + w0*dy[i+1] are the same filters; the weights' gradient is the adjoint of forward.
 // Included once per instruction set.
 #include "lanes.inc.h"
 
@@ -16,8 +16,8 @@
 // ------------------------------------------------------------------------------------------------------- reading ahead
 
 /// What is to be in the caches when the products at hand are done: blocks b0..<b1 of a map where a panel's tiles lie,
-/// `scale` values per output and some before and after. Windows of few rows, each elsewhere in memory, are nothing that a
-/// processor foresees, and the transforms are too short to hide the wait; the products have no use for memory.
+/// `scale` values per output and some before and after. A processor does not foresee windows of few rows, each
+/// elsewhere in memory, and the transforms are too short to hide the wait, while the products leave the memory idle.
 typedef struct {
     const ak_map *map;
     const ak_polyphase_panel *panel;
@@ -42,8 +42,8 @@ AK_INLINE int AK_FN(ahead_rows)(const AK_FN(ahead) * a, int steps) {
     return ((a->b1 - a->b0) * a->panel->count * (4 * a->scale + a->before + a->after) + steps - 1) / steps;
 }
 
-/// Whether what was read ahead of a whole panel is likely to have left the second-level cache again, so that it pays to
-/// call each tile's part once more shortly before its turn.
+/// Whether what was read ahead for a whole panel has likely left the second-level cache again, so that it pays to call
+/// for each tile's part once more shortly before its turn.
 AK_INLINE bool AK_FN(ahead_fails)(const ak_polyphase_panel *panel, int blocks) { return panel->count * blocks >= 128; }
 
 AK_NOINLINE void AK_FN(ahead_step)(AK_FN(ahead) * a, int rows) {
@@ -128,7 +128,7 @@ AK_NOINLINE void AK_FN(polyphase_transform)(
     }
 }
 
-/// Makes block k of a panel's outputs of their points, and gathers their statistics into *moments or *sums, where wanted.
+/// Makes block k of a panel's outputs of their points, and gathers their statistics where wanted.
 AK_INLINE void AK_FN(polyphase_outputs)(
     const ak_polyphase_job *job, const ak_polyphase_panel *panel, const float *m, int k, ak_moments *moments,
     ak_sums *sums, const ak_direction direction) {
@@ -361,22 +361,6 @@ void AK_FN(ak_polyphase_gradient_sum_part)(void *context, int part, int parts) {
 }
 
 // ------------------------------------------------------------------------------------------------------------ packing
-
-/// 3x3 taps (tap t at g[t * step]) of one channel pair block row to the matrices.
-AK_INLINE void AK_FN(polyphase_weights)(const ak_vec *g, int step, float *u, long matrix) {
-    ak_vec t[AK_POLYPHASE_WEIGHTS][3];
-    AK_UNROLL for (int j = 0; j < 3; j++) {
-        ak_vec d[3] = {g[j * step], g[(3 + j) * step], g[(6 + j) * step]}, o[AK_POLYPHASE_WEIGHTS];
-        AK_FN(polyphase_g)(d, o);
-        AK_UNROLL for (int i = 0; i < AK_POLYPHASE_WEIGHTS; i++) t[i][j] = o[i];
-    }
-    AK_UNROLL for (int i = 0; i < AK_POLYPHASE_WEIGHTS; i++) {
-        ak_vec o[AK_POLYPHASE_WEIGHTS];
-        AK_FN(polyphase_g)(t[i], o);
-        AK_UNROLL for (int j = 0; j < AK_POLYPHASE_WEIGHTS; j++)
-            ak_store(u + (i * AK_POLYPHASE_WEIGHTS + j) * matrix, o[j]);
-    }
-}
 
 void AK_FN(ak_polyphase_pack_part)(void *context, int part, int parts);
 void AK_FN(ak_polyphase_pack_part)(void *context, int part, int parts) {

@@ -1,8 +1,8 @@
 // The transforms of conv_polyphase.inc.h, which includes this, between values and points.
 //
-// The points of a tile in one dimension: first the phase with one tap, point by point as it is; then F(4, 2) of the phase
-// with two taps, at 1, -1, 1/2, -1/2 and infinity. Without zero among them the error stays near that of direct sums, and
-// without infinity they are F(3, 2): a tile of three outputs leaves out two points and changes nothing else.
+// The points of a tile in one dimension: first the phase with one tap, value by value as it is; then F(4, 2) of the
+// phase with two taps, at 1, -1, 1/2, -1/2 and infinity. With zero in place of one of these the error would be half as
+// large again. Without infinity they are F(3, 2): a tile of three outputs leaves out two points and is no other case.
 
 // --------------------------------------------------------------------------------------------------- one-dimensional
 
@@ -123,13 +123,28 @@ AK_INLINE void AK_FN(polyphase_columns)(
     for (int j = 0; j < AK_POLYPHASE_POINTS; j++, at++) {
         ak_vec d[AK_POLYPHASE_POINTS], o[8];
         const bool needed = ak_polyphase_needs(tile->cols, j);
-        AK_UNROLL for (int i = 0; i < AK_POLYPHASE_POINTS; i++)
-{
+        AK_UNROLL for (int i = 0; i < AK_POLYPHASE_POINTS; i++) {
             d[i] = needed && ak_polyphase_needs(tile->rows, i) ? ak_load(m + at[i * AK_POLYPHASE_POINTS]) : ak_zero();
-            __builtin_prefetch(m + at[i * AK_POLYPHASE_POINTS] + 16, 0, 3);
+            __builtin_prefetch(m + at[i * AK_POLYPHASE_POINTS] + 16, 0, 3); // the next tile's
         }
         AK_FN(polyphase_collapse)(d, o, direction);
         AK_UNROLL for (int i = 0; i < (direction == AK_FORWARD ? 4 : 8); i++) t[i][j] = o[i];
+    }
+}
+
+/// 3x3 taps (tap t at g[t * step]) of one channel pair block row to the matrices.
+AK_INLINE void AK_FN(polyphase_weights)(const ak_vec *g, int step, float *u, long matrix) {
+    ak_vec t[AK_POLYPHASE_WEIGHTS][3];
+    AK_UNROLL for (int j = 0; j < 3; j++) {
+        ak_vec d[3] = {g[j * step], g[(3 + j) * step], g[(6 + j) * step]}, o[AK_POLYPHASE_WEIGHTS];
+        AK_FN(polyphase_g)(d, o);
+        AK_UNROLL for (int i = 0; i < AK_POLYPHASE_WEIGHTS; i++) t[i][j] = o[i];
+    }
+    AK_UNROLL for (int i = 0; i < AK_POLYPHASE_WEIGHTS; i++) {
+        ak_vec o[AK_POLYPHASE_WEIGHTS];
+        AK_FN(polyphase_g)(t[i], o);
+        AK_UNROLL for (int j = 0; j < AK_POLYPHASE_WEIGHTS; j++)
+            ak_store(u + (i * AK_POLYPHASE_WEIGHTS + j) * matrix, o[j]);
     }
 }
 
