@@ -64,8 +64,8 @@ static inline void ak_output_begin(const ak_output *y, int part) {
     ak_sums_begin(y->reduction.sums, y->map.c, part);
 }
 
-/// Positions of a map whose lines are fetched while a tile is computed, ahead of their use: memory is slow, and its time
-/// is hidden only while there is something else to do.
+/// Positions of a map whose lines are fetched while a tile is computed, ahead of their use: memory is slow, and its
+/// time is hidden only while there is something else to do.
 typedef struct {
     const char *data; // NULL: nothing
     size_t element;   // bytes

@@ -1,5 +1,5 @@
-// Matrix products over panels. A panel holds what some positions of a map read, [block][position][16 channels]; it meets
-// every output block while it lies in the cache. Where products are bf16 (`half`), it holds bf16 and is multiplied in
+// Matrix products over panels. A panel holds what some positions of a map read, [block][position][16 channels]; it
+// meets every output block while it lies in the cache. Where products are bf16 (`half`), it holds bf16 and is multiplied in
 // pairs of adjacent channels. Included once per instruction set.
 #include "conv_products.inc.h"
 #include "fusion.inc.h"
@@ -187,8 +187,8 @@ AK_INLINE void AK_FN(emit)(
     *into = s;
 }
 
-/// What is fetched while tiles are computed: `reads`, an equal share with every step, for the next panel; `touches`, what
-/// a tile meets in memory when it is written.
+/// What is fetched while tiles are computed: `reads`, an equal share with every step, for the next panel; `touches`,
+/// what a tile meets in memory when it is written.
 typedef struct {
     ak_ahead reads[3], touches[2];
 } AK_FN(fetches);
@@ -225,8 +225,8 @@ typedef struct {
 typedef struct {
     int first, k;
     int shares[3]; // positions that each step fetches of the reads
-    // Where sums are written as they come: the output, the tile's offsets in it, what is gathered of each block, and for
-    // the panel's first tile what is known of the blocks' moments. Else y is NULL and they are left in m.
+    // Where sums are written as they come: the output, the tile's offsets in it, what is gathered of each block, and
+    // for the panel's first tile what is known of the blocks' moments. Else y is NULL and they are left in m.
     const ak_output *y;
     const long *at;
     int count;
