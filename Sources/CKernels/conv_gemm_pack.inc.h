@@ -1,7 +1,7 @@
 // Packing of the weights for conv_gemm.inc.h, which includes this.
 
-/// rows[i][lane] = the weight of output channel kb*16 + i and input channel cb*16 + lane at one tap; zero where there is
-/// none or it would lead from one group to another.
+/// rows[i][lane] = the weight of output channel kb*16 + i and input channel cb*16 + lane at one tap; zero where there
+/// is none or it would lead from one group to another.
 AK_INLINE void AK_FN(gemm_weights)(const ak_conv *conv, const float *weights, int kb, int cb, int tap, ak_vec *rows) {
     const int taps = conv->kh * conv->kw, cg = conv->c / conv->groups, kg = conv->k / conv->groups;
     for (int i = 0; i < 16; i++) {

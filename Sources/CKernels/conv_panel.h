@@ -64,14 +64,15 @@ static inline void ak_output_begin(const ak_output *y, int part) {
     ak_sums_begin(y->reduction.sums, y->map.c, part);
 }
 
-/// Positions of a map whose lines are fetched while a tile is computed, ahead of their use: memory is slow, and its time
-/// is hidden only while there is something else to do.
+/// Positions of a map whose lines are fetched while a tile is computed, ahead of their use: memory is slow, and its
+/// time is hidden only while there is something else to do.
 typedef struct {
     const char *data; // NULL: nothing
     size_t element;   // bytes
     long block_bytes;
     const long *at; // offsets of `count` positions
     int count, blocks;
+    int every; // of how many positions one is fetched: two bf16 ones share a line
     // The next one, where they are fetched block after block.
     int block, position;
 } ak_ahead;
@@ -80,13 +81,14 @@ static inline ak_ahead ak_ahead_of(const ak_map *map, const long *at, int count)
     const size_t element = map->dtype == AK_BF16 ? sizeof(uint16_t) : sizeof(float);
     return (ak_ahead){
         .data = count > 0 ? map->data : NULL, .element = element, .block_bytes = map->block * (long)element, .at = at,
-        .count = count, .blocks = ak_blocks(map->c)};
+        .count = count, .blocks = ak_blocks(map->c),
+        .every = element == sizeof(uint16_t) && count > 1 && at[1] - at[0] == 16 ? 2 : 1};
 }
 
 /// Fetches positions p0..<p1 of one block.
 static inline __attribute__((always_inline)) void ak_fetch(const ak_ahead *a, int block, int p0, int p1) {
     const char *data = a->data + block * a->block_bytes;
-    for (int p = p0; p < p1; p++) __builtin_prefetch(data + (size_t)a->at[p] * a->element, 0, 3);
+    for (int p = p0; p < p1; p += a->every) __builtin_prefetch(data + (size_t)a->at[p] * a->element, 0, 3);
 }
 
 /// Fetches the next `count` positions.

@@ -1,5 +1,5 @@
-// Matrix products over panels. A panel holds what some positions of a map read, [block][position][16 channels]; it meets
-// every output block while it lies in the cache. Where products are bf16 (`half`), it holds bf16 and is multiplied in
+// Matrix products over panels. A panel holds what some positions of a map read, [block][position][16 channels]; it
+// meets every output block while it lies in the cache. Where products are bf16 (`half`), it holds bf16 and is multiplied in
 // pairs of adjacent channels. Included once per instruction set.
 #include "conv_products.inc.h"
 #include "fusion.inc.h"
@@ -124,15 +124,19 @@ AK_INLINE void AK_FN(finish_as)(
     AK_FN(partial_sums) partial;
     if (sums) reducer = AK_FN(reducer_of)(r, block, prelu), partial = into->sums;
     else stretch = into->stretch;
+    // Read here, since the stores might change them for all that the compiler knows.
+    void *const data = y->map.data;
+    const void *const x = r->x.data;
+    const bool accumulate = y->accumulate, stream = y->stream, x_bf16 = r->x.dtype == AK_BF16;
+    const long plane = block * y->map.block;
     for (int p = 0; p < count; p++) {
-        const long q = block * y->map.block + at[p];
+        const long q = plane + at[p];
         ak_vec v = ak_load(m + p * 16);
-        if (y->accumulate) v += AK_FN(lanes)(y->map.data, q, bf16);
-        if (!bf16 && y->stream) ak_stream(ak_floats(&y->map) + q, v);
-        else AK_FN(put_lanes)(y->map.data, q, v, bf16);
+        if (accumulate) v += AK_FN(lanes)(data, q, bf16);
+        if (!bf16 && stream) ak_stream((float *)data + q, v);
+        else AK_FN(put_lanes)(data, q, v, bf16);
         if (gathering == AK_GATHER_MOMENTS) AK_FN(stretch_add)(&stretch, v);
-        if (sums)
-            AK_FN(reduce_lanes)(&partial, v, AK_FN(lanes)(r->x.data, q, r->x.dtype == AK_BF16), &reducer, prelu);
+        if (sums) AK_FN(reduce_lanes)(&partial, v, AK_FN(lanes)(x, q, x_bf16), &reducer, prelu);
     }
     if (sums) into->sums = partial;
     else if (gathering == AK_GATHER_MOMENTS) into->stretch = stretch;
@@ -183,8 +187,8 @@ AK_INLINE void AK_FN(emit)(
     *into = s;
 }
 
-/// What is fetched while tiles are computed: `reads`, an equal share with every step, for the next panel; `touches`, what
-/// a tile meets in memory when it is written.
+/// What is fetched while tiles are computed: `reads`, an equal share with every step, for the next panel; `touches`,
+/// what a tile meets in memory when it is written.
 typedef struct {
     ak_ahead reads[3], touches[2];
 } AK_FN(fetches);
@@ -221,8 +225,8 @@ typedef struct {
 typedef struct {
     int first, k;
     int shares[3]; // positions that each step fetches of the reads
-    // Where sums are written as they come: the output, the tile's offsets in it, what is gathered of each block, and for
-    // the panel's first tile what is known of the blocks' moments. Else y is NULL and they are left in m.
+    // Where sums are written as they come: the output, the tile's offsets in it, what is gathered of each block, and
+    // for the panel's first tile what is known of the blocks' moments. Else y is NULL and they are left in m.
     const ak_output *y;
     const long *at;
     int count;

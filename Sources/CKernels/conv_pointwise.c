@@ -27,8 +27,8 @@ void ak_pointwise_forward(
     ak_gemm_forward(pool, conv, x, packed, y, moments, workspace);
 }
 
-/// Floats of one thread's panels: the gradient's and the input's. In bf16 the gradient's is there twice at half the size,
-/// its pairs being those of channels and of positions.
+/// Floats of one thread's panels: the gradient's and the input's. In bf16 the gradient's is there twice at half the
+/// size, its pairs being those of channels and of positions.
 static long thread_floats(const ak_conv *conv) {
     return (long)(ak_blocks(conv->k) + ak_blocks(conv->c)) * AK_PANEL * 16;
 }

@@ -1,11 +1,11 @@
-// The two gradients of a 1x1 convolution in one pass: of a panel of positions the gradient of the output is loaded once,
-// with the chain below it, and meets the weights for the input's gradient and the input for the weights'. Included once
+// The two gradients of a 1x1 convolution in one pass: of a panel of positions the gradient of the output is loaded
+// once, with the chain below it, and meets the weights for the input's gradient and the input for the weights'. Included once
 // per instruction set.
 #include "lanes.inc.h"
 #include "conv_panel.inc.h"
 
 #if AK_LEVEL == 3
-/// gradient_tile() of all 16 input channels in bf16: pairs of positions, [pair][16][2].
+/// gradient_tile() in bf16, over pairs of positions: [pair][16][2].
 AK_INLINE void AK_FN(pointwise_gradient_tile)(
     const uint16_t *x, const uint16_t *g0, const uint16_t *g1, int pairs, float *d0, float *d1, bool first,
     const int pair) {
