@@ -9,7 +9,7 @@ typedef struct {
 
 typedef struct {
     const ak_moments *moments;
-    int blocks;
+    int blocks, threads;
     float *mean, *variance;
 } moments_fold_task;
 
@@ -20,7 +20,7 @@ typedef struct {
 
 typedef struct {
     const ak_sums *sums;
-    int blocks;
+    int blocks, threads;
     const float *invstd;
     float *dscale, *dshift, *dslope; // dslope NULL: not wanted
 } sums_fold_task;
@@ -35,6 +35,11 @@ typedef struct {
 #define AK_KERNELS "norm.inc.h"
 #include "each_isa.h"
 
+/// Folding a few sets takes less than waking the other threads.
+static ak_pool *folding_pool(ak_pool *pool, int blocks) {
+    return blocks * ak_pool_threads(pool) > 512 ? pool : NULL;
+}
+
 size_t ak_moments_bytes(int c, int threads) {
     return (size_t)ak_max(threads, 1) * (size_t)ak_blocks(c) * sizeof(ak_moments);
 }
@@ -45,7 +50,8 @@ void ak_moments_of(ak_pool *pool, ak_map x, ak_moments *moments) {
 }
 
 void ak_moments_fold(ak_pool *pool, const ak_moments *moments, int c, float *mean, float *variance) {
-    ak_pool_run(pool, AK_DISPATCH(moments_fold), &(moments_fold_task){moments, ak_blocks(c), mean, variance});
+    moments_fold_task task = {moments, ak_blocks(c), ak_pool_threads(pool), mean, variance};
+    ak_pool_run(folding_pool(pool, task.blocks), AK_DISPATCH(moments_fold), &task);
 }
 
 size_t ak_sums_bytes(int c, int threads) {
@@ -67,8 +73,9 @@ void ak_sums_fold(
     ak_pool *pool, const ak_reduction *reduction, const float *invstd, float *dscale, float *dshift, float *dslope) {
     AK_REQUIRE(!reduction->slope || dslope, "ak_sums_fold: a slope but no place for its gradient");
     sums_fold_task task = {
-        reduction->sums, ak_blocks(reduction->x.c), invstd, dscale, dshift, reduction->slope ? dslope : NULL};
-    ak_pool_run(pool, AK_DISPATCH(sums_fold), &task);
+        reduction->sums, ak_blocks(reduction->x.c), ak_pool_threads(pool), invstd, dscale, dshift,
+        reduction->slope ? dslope : NULL};
+    ak_pool_run(folding_pool(pool, task.blocks), AK_DISPATCH(sums_fold), &task);
 }
 
 void ak_chain_apply(ak_pool *pool, ak_gradient g, ak_map dx, bool accumulate, ak_reduction reduction) {

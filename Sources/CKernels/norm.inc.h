@@ -31,7 +31,7 @@ static void AK_FN(moments_fold)(void *task, int part, int parts) {
     const int last = (int)ak_begin(t.blocks, part + 1, parts);
     for (int block = (int)ak_begin(t.blocks, part, parts); block < last; block++) {
         ak_moments total = t.moments[block];
-        for (int p = 1; p < parts; p++) {
+        for (int p = 1; p < t.threads; p++) {
             const ak_moments *other = &t.moments[(long)p * t.blocks + block];
             if (other->count > 0) AK_FN(merge_moments)(&total, other->count, other->mean, other->m2);
         }
@@ -72,7 +72,7 @@ static void AK_FN(sums_fold)(void *task, int part, int parts) {
     const int last = (int)ak_begin(t.blocks, part + 1, parts);
     for (int block = (int)ak_begin(t.blocks, part, parts); block < last; block++) {
         ak_sums total = t.sums[block];
-        for (int p = 1; p < parts; p++) {
+        for (int p = 1; p < t.threads; p++) {
             const ak_sums *other = &t.sums[(long)p * t.blocks + block];
             total.g += other->g;
             total.gx += other->gx;
