@@ -59,10 +59,11 @@ AK_INLINE void AK_FN(winograd_gt)(const ak_vec *m, ak_vec *o) {
 
 // ----------------------------------------------------------------------------------------------------------- reading
 
-/// One block of channels of one image, as a tile's transform reads it.
+/// A map's block of channels, as a tile's transform reads it. All is decided at run time, once for a column of a tile:
+/// that costs nothing beside the arithmetic, and one copy serves all.
 typedef struct {
     const void *data;
-    long plane, row; // its first element; elements between rows
+    long row; // elements between rows
     bool bf16;
     ak_reading reading;
     AK_FN(norm) norm;
@@ -82,7 +83,8 @@ AK_INLINE void AK_FN(winograd_column)(
     }
     AK_UNROLL for (int i = 0; i < size; i++) {
         d[i] = ak_zero();
-        if (i >= i0 && i < i1) d[i] = AK_FN(activated)(AK_FN(lanes)(r->data, at + i * r->row, r->bf16), &r->norm, r->reading);
+        if (i < i0 || i >= i1) continue;
+        d[i] = AK_FN(activated)(AK_FN(lanes)(r->data, at + i * r->row, r->bf16), &r->norm, r->reading);
     }
 }
 
@@ -134,8 +136,10 @@ AK_INLINE void AK_FN(winograd_leave)(AK_FN(winograd_writer) * w, long at, ak_vec
         AK_UNROLL for (int j = 0; j < count; j++)
             AK_FN(reduce_lanes)(
                 &w->partial, o[j], AK_FN(lanes)(w->x, at + j * 16, w->x_bf16), &w->reducer, w->prelu);
-    if (w->finish == AK_STREAM) AK_UNROLL for (int j = 0; j < count; j++) ak_stream((float *)w->data + at + j * 16, o[j]);
-    else AK_UNROLL for (int j = 0; j < count; j++) AK_FN(put_lanes)(w->data, at + j * 16, o[j], w->bf16);
+    AK_UNROLL for (int j = 0; j < count; j++) {
+        if (w->finish == AK_STREAM) ak_stream((float *)w->data + at + j * 16, o[j]);
+        else AK_FN(put_lanes)(w->data, at + j * 16, o[j], w->bf16);
+    }
 }
 
 /// The first of 4x4 outputs.
