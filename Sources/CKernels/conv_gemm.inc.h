@@ -1,6 +1,6 @@
 // Convolution as a matrix product: what a panel of output positions reads is gathered, a step being one tap of one
-// input block, and then meets every output block while it lies in the cache. Any kernel size, stride, padding and grouping.
-// Included once per instruction set.
+// input block, and then meets every output block while it lies in the cache. Any kernel size, stride, padding and
+// grouping. Included once per instruction set.
 #include "lanes.inc.h"
 #include "transpose.inc.h"
 #include "conv_panel.inc.h"

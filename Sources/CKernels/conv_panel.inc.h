@@ -1,6 +1,6 @@
 // Matrix products over panels. A panel holds what some positions of a map read, [block][position][16 channels]; it
-// meets every output block while it lies in the cache. Where products are bf16 (`half`), it holds bf16 and is multiplied in
-// pairs of adjacent channels. Included once per instruction set.
+// meets every output block while it lies in the cache. Where products are bf16 (`half`), it holds bf16 and is
+// multiplied in pairs of adjacent channels. Included once per instruction set.
 #include "conv_products.inc.h"
 #include "fusion.inc.h"
 
@@ -261,16 +261,9 @@ AK_INLINE void AK_FN(panel_tile)(
     } else {
         const float *v = (const float *)of->panel + from;
         const float *u0 = (const float *)of->weights + to, *u1 = u0 + of->weights_block;
-        for (int s = 0; s < of->steps; s++, v += AK_PANEL * 16) {
+        for (int s = 0; s < of->steps; s++, v += AK_PANEL * 16, u0 += 256, u1 += 256) {
             AK_FN(fetch_step)(&of->fetches, s, of->steps, tile->shares, first, k, pair);
-            _Pragma("clang loop unroll_count(4)") for (int i = 0; i < 16; i++, u0 += 16, u1 += 16) {
-                const ak_vec s0 = ak_load(u0), s1 = pair == 2 ? ak_load(u1) : s0;
-                AK_UNROLL for (int p = 0; p < TILE; p++) {
-                    const ak_vec x = ak_splat(v[p * 16 + i]);
-                    a[p] = ak_fma(x, s0, a[p]);
-                    if (pair == 2) b[p] = ak_fma(x, s1, b[p]);
-                }
-            }
+            AK_FN(products_step)(v, u0, u1, a, b, TILE, pair);
         }
     }
     if (tile->y) {

@@ -1,6 +1,6 @@
 // The two gradients of a 1x1 convolution in one pass: of a panel of positions the gradient of the output is loaded
-// once, with the chain below it, and meets the weights for the input's gradient and the input for the weights'. Included once
-// per instruction set.
+// once, with the chain below it, and meets the weights for the input's gradient and the input for the weights'.
+// Included once per instruction set.
 #include "lanes.inc.h"
 #include "conv_panel.inc.h"
 

@@ -17,24 +17,27 @@
 
 // ---------------------------------------------------------------------------------------------------------- products
 
+/// `width` tiles x `pair` output blocks over one block of input channels: a += v*u0, b += v*u1.
+AK_INLINE void AK_FN(products_step)(
+    const float *v, const float *u0, const float *u1, ak_vec *a, ak_vec *b, const int width, const int pair) {
+    _Pragma("clang loop unroll_count(4)") for (int i = 0; i < 16; i++) {
+        const ak_vec s = ak_load(u0 + i * 16), t = pair == 2 ? ak_load(u1 + i * 16) : s;
+        AK_UNROLL for (int p = 0; p < width; p++) {
+            const ak_vec x = ak_splat(v[p * 16 + i]);
+            a[p] = ak_fma(x, s, a[p]);
+            if (pair == 2) b[p] = ak_fma(x, t, b[p]);
+        }
+    }
+}
+
 /// `width` tiles x `pair` output blocks over all input channels: m = sum of v*u.
 AK_INLINE void AK_FN(products_tile)(
     const float *v, long v_block, int blocks, const float *u0, const float *u1, float *m0, float *m1, const int width,
     const int pair) {
     ak_vec a[TILE], b[TILE];
     AK_UNROLL for (int p = 0; p < width; p++) a[p] = b[p] = ak_zero();
-    for (int block = 0; block < blocks; block++, v += v_block) {
-        _Pragma("clang loop unroll_count(4)") for (int i = 0; i < 16; i++) {
-            ak_vec s = ak_load(u0), t = pair == 2 ? ak_load(u1) : s;
-            u0 += 16;
-            u1 += 16;
-            AK_UNROLL for (int p = 0; p < width; p++) {
-                ak_vec x = ak_splat(v[p * 16 + i]);
-                a[p] = ak_fma(x, s, a[p]);
-                if (pair == 2) b[p] = ak_fma(x, t, b[p]);
-            }
-        }
-    }
+    for (int block = 0; block < blocks; block++, v += v_block, u0 += 256, u1 += 256)
+        AK_FN(products_step)(v, u0, u1, a, b, width, pair);
     AK_UNROLL for (int p = 0; p < width; p++) {
         ak_store(m0 + p * 16, a[p]);
         if (pair == 2) ak_store(m1 + p * 16, b[p]);
