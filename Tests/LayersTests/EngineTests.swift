@@ -33,14 +33,15 @@ import Testing
         }
     }
 
-    /// bf16 keeps eight bits of a value: 4e-3 at each map, more where a value crosses a PReLU's kink or a norm divides
-    /// by the deviation of a few pixels. A wrong formula differs by the order of one.
+    /// bf16 keeps eight bits of a value, 4e-3 at each map: what counts is the gradient as a whole. A single small tensor may
+    /// be a sum that cancels; a wrong formula differs by the order of one there too.
     @Test(arguments: GraphCase.all + [GraphCase.deep], [Mode.training, .evaluation])
     func bf16AgreesWithTheOracle(_ graphCase: GraphCase, _ mode: Mode) {
         let data = graphCase.data(graphCase.images)
         let oracle = ReferenceExecution(graphCase.graph())
         let expected = oracle.forward(data.images.map(Double.init), count: graphCase.images, mode: mode)
         oracle.backward(data.upstream.map(Double.init))
+        let depth = graphCase.name == "deep" ? 4.0 : 1
         for isa in instructionSets {
             withInstructionSet(isa) {
                 for threads in 1...2 {
@@ -50,9 +51,14 @@ import Testing
                     let execution = Execution(
                         graph, batch: graphCase.images, purpose: .training, precision: .bf16, pool: pool)
                     let run = EngineRun(execution, images: data.images, upstream: data.upstream, mode: mode)
-                    run.expect(
-                        oracle, expected, tolerance: graphCase.name == "deep" ? 0.25 : 0.08,
-                        "\(String(cString: ak_isa_name(isa))), \(threads) threads")
+                    let comment = "\(String(cString: ak_isa_name(isa))), \(threads) threads"
+                    run.expect(oracle, expected, tolerance: 0.4, comment)
+                    let outputError = relativeError(run.outputs.map(Double.init), expected)
+                    #expect(outputError < 0.02 * depth, "\(comment): outputs differ by \(outputError)")
+                    let names = run.gradients.keys.sorted()
+                    let error = relativeError(
+                        names.flatMap { run.gradients[$0]!.map(Double.init) }, names.flatMap { oracle.gradients[$0]! })
+                    #expect(error < 0.05 * depth, "\(comment): the gradient differs by \(error)")
                 }
             }
         }
