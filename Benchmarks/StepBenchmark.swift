@@ -35,6 +35,8 @@ package struct StepBenchmark: Sendable {
         package var lossLast: Double?
         /// Sum of all ranks' peaks.
         package var peakMemoryMiB: Double
+        /// Of this rank: maps, their gradients and scratch.
+        package var executionMiB: Double
         /// Of this rank, when asked for.
         package var layers: [LayerTime]
         /// Of this rank, seconds of a mean step, layers included.
@@ -145,6 +147,7 @@ package struct StepBenchmark: Sendable {
         return Result(
             rates: measured.map { Double(globalBatch) / $0 }, firstStepSeconds: seconds[0], lossFirst: losses?.first,
             lossLast: losses?.last, peakMemoryMiB: memory[0],
+            executionMiB: Double(execution.byteCount) / 1_048_576,
             layers: profile.map { layerTimes($0, network.graph, batch) } ?? [],
             stepSeconds: measured.reduce(0, +) / Double(max(measured.count, 1)))
     }

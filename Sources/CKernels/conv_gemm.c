@@ -46,7 +46,7 @@ static long gradient_thread_floats(const ak_conv *conv) {
 /// Partial gradients cost memory and a second pass, so positions are split only where the output blocks do not suffice
 /// or there are many positions for each weight.
 static ak_split gradient_split(const ak_conv *conv, int n, int threads) {
-    enum { LIMIT = 64 << 20 }; // floats of all partial gradients
+    enum { LIMIT = 16 << 20 }; // floats of all partial gradients
     long positions = (long)n * ak_conv_out_h(conv) * ak_conv_out_w(conv);
     int pairs = (ak_blocks(conv->k) + 1) / 2, most = ak_max(1, (int)(LIMIT / ak_gemm_gradient_floats(conv)));
     long units = (positions + 63) / 64;

@@ -140,7 +140,7 @@ static ak_polyphase_plan plan_of(
 /// The plan of the weights' gradient. Each round reads and writes the sums of all matrices once more, so it takes more
 /// tiles. Splitting positions costs a partial gradient each; splitting output blocks transforms the inputs again.
 static ak_polyphase_plan gradient_plan_of(const ak_conv *conv, int n, int threads, void *workspace) {
-    enum { LIMIT = 128 << 20 }; // floats of all partial gradients
+    enum { LIMIT = 16 << 20 }; // floats of all partial gradients
     const ak_polyphase_tiling tiling = tiling_of(conv, n);
     const int pairs = (ak_blocks(conv->k) + 1) / 2, most = ak_max(1, (int)(LIMIT / weight_floats(conv)));
     const double products = (double)tiling_points(&tiling) * ak_blocks(conv->c) * 32; // vector operations per pair

@@ -41,7 +41,7 @@ static long thread_floats(const ak_winograd_panel *panel) { return AK_WINOGRAD_P
 
 /// Splitting positions costs a partial gradient each; splitting output blocks transforms the inputs again.
 static ak_split gradient_split(const ak_conv *conv, int n, int threads) {
-    enum { LIMIT = 128 << 20 }; // floats of all partial gradients
+    enum { LIMIT = 16 << 20 }; // floats of all partial gradients
     long tiles = tile_count(conv, n);
     int pairs = (ak_blocks(conv->k) + 1) / 2, most = ak_max(1, (int)(LIMIT / weight_floats(conv)));
     ak_split best = {1, 1};

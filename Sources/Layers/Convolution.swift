@@ -94,7 +94,7 @@ package final class Convolution: Layer {
             return
         }
         ak_conv_backward(
-            context.pool.handle, &geometry!, operands.inputs[0], operands.outputGradient, context.packed, &gradients,
+            context.pool.handle, &geometry!, operands.keptInputs[0], operands.outputGradient, context.packed, &gradients,
             context.workspace)
     }
 }

@@ -26,6 +26,8 @@ package final class Execution {
     private var context: PassContext
     /// By step, for `count` images.
     private var operands: [Operands] = []
+    /// By step: the norms whose outputs are computed once more before the step's backward.
+    private var recomputed: [[(norm: Normalization, operands: Operands)]] = []
     private var count = 0
 
     package init(
@@ -123,6 +125,7 @@ package final class Execution {
         for index in graph.steps.indices.reversed() {
             if layout.runsBackward[index] {
                 let start = profile?.start()
+                for (norm, operands) in recomputed[index] { norm.recompute(operands, context) }
                 graph.steps[index].layer.backward(operands[index], context)
                 if let start { profile?.backward(index, since: start) }
             }
@@ -153,9 +156,11 @@ package final class Execution {
         return norm
     }
 
-    private func source(_ node: Int, count: Int) -> ak_source {
+    /// - Parameter kept: as backward finds it.
+    private func source(_ node: Int, count: Int, kept: Bool = false) -> ak_source {
         let stored = layout.stored(node)
-        let map = map(layout.activations[stored], ofNode: stored, count: count)
+        let buffer = kept ? layout.kept[stored] : layout.activations[stored]
+        let map = map(buffer, ofNode: stored, count: count)
         guard let step = layout.deferredNorm[node] else { return ak_source(map: map, activation: ak_activation()) }
         return ak_source(map: map, activation: norm(step).activation(saved(step)))
     }
@@ -168,6 +173,7 @@ package final class Execution {
             let step = graph.steps[index]
             var result = Operands(
                 inputs: step.inputs.map { source($0, count: count) },
+                keptInputs: step.inputs.map { source($0, count: count, kept: true) },
                 output: map(layout.activations[node], ofNode: node, count: count), saved: saved(index), targets: [])
             if step.layer is Normalization {
                 result.inputMoments = address(layout.moments[step.inputs[0]]).map { OpaquePointer($0) }
@@ -180,6 +186,13 @@ package final class Execution {
             }
             if purpose == .training { prepareBackward(&result, index) }
             return result
+        }
+        recomputed = layout.recomputedBefore.map { norms in
+            norms.map { index in
+                var operands = operands[index]
+                operands.output = map(layout.kept[index + 1], ofNode: index + 1, count: count)
+                return (norm(index), operands)
+            }
         }
     }
 
@@ -199,7 +212,7 @@ package final class Execution {
             }
         }
         if let below = layout.reducedNorm[index], let sums = address(layout.sums[below]) {
-            let x = source(graph.steps[below].inputs[0], count: count).map
+            let x = source(graph.steps[below].inputs[0], count: count, kept: true).map
             result.reduction = norm(below).reduction(x, saved(below), OpaquePointer(sums))
         }
     }

@@ -18,6 +18,10 @@ struct ExecutionLayout {
     /// By node: the buffer of its activation (of the image and of deferred norms none) and of its gradient.
     private(set) var activations: [Int?] = [nil]
     private(set) var gradients: [Int?]
+    /// By node: the buffer in which backward finds the map, another one where it is computed once more.
+    private(set) var kept: [Int?] = []
+    /// By step: the norms' steps whose outputs are computed once more before the step's backward.
+    private(set) var recomputedBefore: [[Int]]
     /// By step and input.
     private(set) var targets: [[Target]]
     /// By step: is there a trained parameter at or before it?
@@ -45,6 +49,7 @@ struct ExecutionLayout {
         deferredNorm = Self.deferredNorms(graph, types)
         gradients = [Int?](repeating: nil, count: count + 1)
         targets = graph.steps.map { [Target](repeating: .none, count: $0.inputs.count) }
+        recomputedBefore = [[Int]](repeating: [], count: count)
         runsBackward = [Bool](repeating: false, count: count)
         moments = [Int?](repeating: nil, count: count + 1)
         momentsAreGathered = [Bool](repeating: false, count: count + 1)
@@ -53,7 +58,13 @@ struct ExecutionLayout {
         reducedNorm = chainedNorm
         plan = MemoryPlan([])
         layOutForward(threads: threads)
-        if training { layOutBackward(threads: threads) }
+        kept = activations
+        if training {
+            let outputs = recomputableOutputs()
+            for node in outputs { kept[node] = nil }
+            layOutBackward(threads: threads)
+            for node in outputs { scheduleRecomputation(of: node) }
+        }
         plan = MemoryPlan(requests)
     }
 
@@ -141,6 +152,41 @@ struct ExecutionLayout {
         for tap in graph.taps.values { touch(activations[stored(tap.index)], at: count) }
     }
 
+    // MARK: - Recomputation
+
+    /// Stored outputs of norms are sums of maps that are kept anyway: the norm's input, and a residual. Of any two that
+    /// would need each other one is kept, so that each is one cheap pass.
+    private func recomputableOutputs() -> [Int] {
+        var outputs: [Int] = []
+        let tapped = Set(graph.taps.values.map(\.index))
+        for (index, step) in graph.steps.enumerated() where step.layer is Normalization {
+            let node = index + 1
+            guard node < graph.steps.count, deferredNorm[node] == nil, !tapped.contains(node),
+                !step.inputs.contains(where: { outputs.contains(stored($0)) })
+            else { continue }
+            outputs.append(node)
+        }
+        return outputs
+    }
+
+    /// Backward reads the map of a stored node.
+    private mutating func keep(_ node: Int, at moment: Int) {
+        guard node > 0 else { return }
+        if kept[node] == nil {
+            kept[node] = request(graph.steps[node - 1].shape.byteCount(batch: batch, types[node]), at: moment)
+        } else {
+            touch(kept[node], at: moment)
+        }
+    }
+
+    /// Just before backward reads it first.
+    private mutating func scheduleRecomputation(of node: Int) {
+        guard let buffer = kept[node] else { return }
+        let moment = requests[buffer].lifetime.lowerBound
+        recomputedBefore[2 * graph.steps.count - moment].append(node - 1)
+        for input in graph.steps[node - 1].inputs { touch(kept[stored(input)], at: moment) }
+    }
+
     // MARK: - Backward
 
     /// A node needs a gradient when a parameter at or before it is trained.
@@ -172,9 +218,9 @@ struct ExecutionLayout {
             runsBackward[index] = true
             let moment = 2 * count - index
             touch(gradient, at: moment)
-            if chainedNorm[index] != nil { touch(activations[index + 1], at: moment) }
+            if chainedNorm[index] != nil { keep(index + 1, at: moment) }
             for (position, input) in step.inputs.enumerated() where step.layer.backwardReads(input: position) {
-                touch(activations[stored(input)], at: moment)
+                keep(stored(input), at: moment)
             }
             if step.layer is Normalization {
                 let bytes = ak_sums_bytes(Int32(step.shape.channels), Int32(threads))
@@ -184,7 +230,7 @@ struct ExecutionLayout {
             for (position, input) in step.inputs.enumerated() where needed[input] {
                 let target = target(of: index, position, gradient: gradient, at: moment)
                 targets[index][position] = target
-                if target == .shared || target == .chained { lastWriter[input] = nil } else { lastWriter[input] = (index, position) }
+                lastWriter[input] = target == .shared || target == .chained ? nil : (index, position)
             }
         }
     }
@@ -198,7 +244,7 @@ struct ExecutionLayout {
         reducedNorm[writer.step] = norm
         let moment = 2 * graph.steps.count - writer.step
         touch(sums[norm], at: moment)
-        touch(activations[stored(graph.steps[norm].inputs[0])], at: moment)
+        keep(stored(graph.steps[norm].inputs[0]), at: moment)
     }
 
     private mutating func target(of index: Int, _ position: Int, gradient: Int, at moment: Int) -> Target {

@@ -45,6 +45,8 @@ package enum GradientTarget {
 /// The maps and the memory of one layer in one execution.
 package struct Operands {
     package var inputs: [ak_source]
+    /// The inputs as backward finds them: some are computed once more, in other memory.
+    package var keptInputs: [ak_source]
     /// Without data where the readers apply the norm themselves.
     package var output: ak_map
     /// What backward needs beside maps, of `savedByteCount` bytes.

@@ -80,7 +80,7 @@ package final class Linear: Layer {
         if weight.isTrained, let gradient = weight.gradient {
             BLAS.gemm(
                 context.pool, transposeA: true, m: outputs, n: self.inputs, k: batch, a: dy, lda: outputs,
-                b: operands.inputs[0].map.data.assumingMemoryBound(to: Float.self), ldb: self.inputs,
+                b: operands.keptInputs[0].map.data.assumingMemoryBound(to: Float.self), ldb: self.inputs,
                 beta: context.accumulate ? 1 : 0, c: gradient.pointer, ldc: self.inputs)
         }
         if let bias, bias.isTrained, let gradient = bias.gradient?.pointer {

@@ -140,10 +140,16 @@ package final class Normalization: Layer {
         }
         if let slope { slot(.slope, saved).update(from: slope.value.pointer, count: channels) }
         guard operands.output.data != nil else { return }
-        let x = ak_source(map: operands.inputs[0].map, activation: activation(saved))
+        merge(operands, moments: context.mode == .training ? operands.moments : nil, context)
+    }
+
+    /// Writes the output once more, as the last forward did, for backward to read.
+    func recompute(_ operands: Operands, _ context: PassContext) { merge(operands, moments: nil, context) }
+
+    private func merge(_ operands: Operands, moments: OpaquePointer?, _ context: PassContext) {
+        let x = ak_source(map: operands.inputs[0].map, activation: activation(operands.saved))
         ak_merge(
-            context.pool.handle, x, hasResidual ? operands.inputs[1] : ak_source(), operands.output,
-            context.mode == .training ? operands.moments : nil)
+            context.pool.handle, x, hasResidual ? operands.inputs[1] : ak_source(), operands.output, moments)
     }
 
     /// Mean and variance of the batch; moves the running statistics.
@@ -171,7 +177,7 @@ package final class Normalization: Layer {
         guard let sums = operands.sums else { preconditionFailure("a norm without room for its sums") }
         let pool = context.pool.handle
         let saved = operands.saved
-        let x = operands.inputs[0].map
+        let x = operands.keptInputs[0].map
         let dy = operands.outputGradient.map
         var reduction = reduction(x, saved, sums)
         if !operands.sumsAreGathered { ak_sums_of(pool, dy, reduction) }

@@ -239,6 +239,9 @@ struct LayerReport {
                     "head, optimizer, reduction", "", "", String(format: "%.2f", rest * 1e3), "",
                     String(format: "%.1f %%", 100 * rest / result.stepSeconds),
                 ], first: 52))
-        Swift.print(String(format: "step %.1f ms", result.stepSeconds * 1e3))
+        Swift.print(
+            String(
+                format: "step %.1f ms; maps, their gradients and scratch %.0f MiB", result.stepSeconds * 1e3,
+                result.executionMiB))
     }
 }
