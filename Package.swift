@@ -71,7 +71,7 @@ let package = Package(
             dependencies: [
                 "CKernels", "Collectives", "Layers", "Networks", "Objectives", "Recipes", "Tensors", "Training",
             ],
-            path: "Benchmarks", exclude: ["kernels"], swiftSettings: swift),
+            path: "Benchmarks", exclude: ["peer_torch.py"], swiftSettings: swift),
         .executableTarget(
             name: "acuity",
             dependencies: [
