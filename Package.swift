@@ -66,10 +66,16 @@ let package = Package(
                 "Artifacts", "Collectives", "Evaluation", "FaceData", "Figures", "Layers", "Networks", "Objectives",
                 "Recipes", "Telemetry", "Tensors", log,
             ]),
+        .target(
+            name: "Benchmarks",
+            dependencies: [
+                "CKernels", "Collectives", "Layers", "Networks", "Objectives", "Recipes", "Tensors", "Training",
+            ],
+            path: "Benchmarks", exclude: ["peer_torch.py"], swiftSettings: swift),
         .executableTarget(
             name: "acuity",
             dependencies: [
-                "Artifacts", "Collectives", "Evaluation", "FaceData", "Figures", "Layers", "MPICollectives", "Networks",
+                "Artifacts", "Benchmarks", "CKernels", "Collectives", "Evaluation", "FaceData", "Figures", "Layers", "MPICollectives", "Networks",
                 "Objectives", "Recipes", "Telemetry", "Tensors", "Training", argumentParser, log,
             ],
             swiftSettings: swift),

@@ -194,15 +194,24 @@ need_faces() {
 
 need_python() { command -v python3 >/dev/null 2>&1 || not_run "there is no python3"; }
 
-# Refuses to measure speed while others compute: more than a fifth of the processors busy over three seconds.
-need_quiet_machine() {
-    local before after busy
+# Percent of the processors' time that was used over three seconds.
+busy_percent() {
+    local before after
     before=$(awk '/^cpu / { print $2 + $3 + $4 + $7 + $8, $5 + $6 }' /proc/stat)
     sleep 3
     after=$(awk '/^cpu / { print $2 + $3 + $4 + $7 + $8, $5 + $6 }' /proc/stat)
-    busy=$(awk -v a="$before" -v b="$after" 'BEGIN {
-        split(a, x); split(b, y); d = y[1] - x[1]; i = y[2] - x[2]; printf "%d", 100 * d / (d + i + 1e-9) }')
-    [ "$busy" -le 20 ] || not_run "the machine is busy ($busy %): speed cannot be measured"
+    awk -v a="$before" -v b="$after" 'BEGIN {
+        split(a, x); split(b, y); d = y[1] - x[1]; i = y[2] - x[2]; printf "%d", 100 * d / (d + i + 1e-9) }'
+}
+
+# Refuses to measure speed while others compute: more than a fifth of the processors busy over three seconds. With
+# MINUTES it waits that long for them to end.
+need_quiet_machine() { # [MINUTES]
+    local busy end=$((SECONDS + 60 * ${1:-0}))
+    while busy=$(busy_percent) && [ "$busy" -gt 20 ]; do
+        [ "$SECONDS" -lt "$end" ] || not_run "the machine is busy ($busy %): speed cannot be measured"
+        sleep 10
+    done
 }
 
 # One figure of the report of `acuity evaluate`: figure REPORT accuracy | "TAR at FAR 1e-2" | EER

@@ -31,9 +31,30 @@ int ak_group_range_max(int out, int in, int groups) {
     return most;
 }
 
-typedef enum { GEMM, WINOGRAD, DEPTHWISE } family;
+/// A family of kernels.
+typedef struct {
+    size_t (*packed_bytes)(const ak_conv *, ak_dtype, ak_direction);
+    size_t (*workspace_bytes)(const ak_conv *, ak_dtype, int, int);
+    void (*pack)(ak_pool *, const ak_conv *, ak_dtype, ak_direction, const float *, void *);
+    void (*forward)(ak_pool *, const ak_conv *, const ak_source *, const void *, const ak_map *, ak_moments *, void *);
+    void (*backward)(
+        ak_pool *, const ak_conv *, const ak_source *, const ak_gradient *, const void *, const ak_conv_gradients *,
+        void *);
+    bool chains;
+} family;
 
-static family family_of(const ak_conv *conv) {
+#define FAMILY(name, chains) \
+    static const family name = { \
+        ak_##name##_packed_bytes, ak_##name##_workspace_bytes, ak_##name##_pack, ak_##name##_forward, \
+        ak_##name##_backward, chains};
+FAMILY(gemm, false)
+FAMILY(pointwise, true)
+FAMILY(winograd, false)
+FAMILY(polyphase, false)
+FAMILY(winograd_bf16, false)
+FAMILY(depthwise, true)
+
+static const family *family_of(const ak_conv *conv, ak_dtype dtype) {
     AK_REQUIRE(
         conv->c >= 1 && conv->k >= 1 && conv->groups >= 1 && conv->c % conv->groups == 0 && conv->k % conv->groups == 0,
         "convolution of %d to %d channels in %d groups", conv->c, conv->k, conv->groups);
@@ -43,75 +64,63 @@ static family family_of(const ak_conv *conv) {
     AK_REQUIRE(
         conv->kh >= 1 && conv->kw >= 1 && conv->h + 2 * conv->pad >= conv->kh && conv->w + 2 * conv->pad >= conv->kw,
         "%dx%d convolution of a %dx%d map", conv->kh, conv->kw, conv->h, conv->w);
-    if (ak_depthwise_takes(conv)) return DEPTHWISE;
-    return ak_winograd_takes(conv) ? WINOGRAD : GEMM;
+    if (ak_depthwise_takes(conv)) return &depthwise;
+    if (ak_pointwise_takes(conv)) return &pointwise;
+    if (dtype == AK_BF16 && ak_winograd_bf16_takes(conv)) return &winograd_bf16;
+    if (ak_winograd_takes(conv)) return &winograd;
+    return ak_polyphase_takes(conv) ? &polyphase : &gemm;
 }
 
 /// Checks that the maps are the convolution's input and output; returns the family.
-static family check(const ak_conv *conv, const ak_map *input, const ak_map *output) {
-    family f = family_of(conv);
-    AK_REQUIRE(input->dtype == AK_F32 && output->dtype == AK_F32, "convolution of maps that are not fp32");
+static const family *check(const ak_conv *conv, const ak_map *input, const ak_map *output) {
+    const family *f = family_of(conv, output->dtype);
     AK_REQUIRE(
-        input->c == conv->c && input->h == conv->h && input->w == conv->w,
+        !input->data || !output->data || input->dtype == output->dtype, "convolution of maps of different element types");
+    AK_REQUIRE(
+        !input->data || (input->c == conv->c && input->h == conv->h && input->w == conv->w),
         "convolution of %d x %d x %d given an input map of %d x %d x %d", conv->c, conv->h, conv->w, input->c, input->h,
         input->w);
     AK_REQUIRE(
         output->c == conv->k && output->h == ak_conv_out_h(conv) && output->w == ak_conv_out_w(conv)
-            && output->n == input->n,
+            && (!input->data || output->n == input->n),
         "convolution to %d x %d x %d x %d given an output map of %d x %d x %d x %d", input->n, conv->k,
         ak_conv_out_h(conv), ak_conv_out_w(conv), output->n, output->c, output->h, output->w);
     return f;
 }
 
-size_t ak_conv_packed_bytes(const ak_conv *conv) {
-    switch (family_of(conv)) {
-    case DEPTHWISE: return ak_depthwise_packed_bytes(conv);
-    case WINOGRAD: return ak_winograd_packed_bytes(conv);
-    case GEMM: break;
-    }
-    return ak_gemm_packed_bytes(conv);
+size_t ak_conv_packed_bytes(const ak_conv *conv, ak_dtype dtype, ak_direction direction) {
+    return family_of(conv, dtype)->packed_bytes(conv, dtype, direction);
 }
 
-size_t ak_conv_workspace_bytes(const ak_conv *conv, int n, int threads) {
+size_t ak_conv_workspace_bytes(const ak_conv *conv, ak_dtype dtype, int n, int threads) {
     AK_REQUIRE(threads >= 1, "workspace for %d threads", threads);
-    switch (family_of(conv)) {
-    case DEPTHWISE: return ak_depthwise_workspace_bytes(conv, n, threads);
-    case WINOGRAD: return ak_winograd_workspace_bytes(conv, n, threads);
-    case GEMM: break;
-    }
-    return ak_gemm_workspace_bytes(conv, n, threads);
+    return family_of(conv, dtype)->workspace_bytes(conv, dtype, n, threads);
 }
 
-void ak_conv_pack(ak_pool *pool, const ak_conv *conv, const float *weights, void *packed) {
-    switch (family_of(conv)) {
-    case DEPTHWISE: ak_depthwise_pack(pool, conv, weights, packed); break;
-    case WINOGRAD: ak_winograd_pack(pool, conv, weights, packed); break;
-    case GEMM: ak_gemm_pack(pool, conv, weights, packed); break;
-    }
+bool ak_conv_chains(const ak_conv *conv, ak_dtype dtype) { return family_of(conv, dtype)->chains; }
+
+void ak_conv_pack(
+    ak_pool *pool, const ak_conv *conv, ak_dtype dtype, ak_direction direction, const float *weights, void *packed) {
+    family_of(conv, dtype)->pack(pool, conv, dtype, direction, weights, packed);
 }
 
-void ak_conv_forward(ak_pool *pool, const ak_conv *conv, ak_map x, const void *packed, ak_map y, void *workspace) {
-    switch (check(conv, &x, &y)) {
-    case DEPTHWISE: ak_depthwise_forward(pool, conv, &x, packed, &y, workspace); break;
-    case WINOGRAD: ak_winograd_forward(pool, conv, &x, packed, &y, workspace); break;
-    case GEMM: ak_gemm_forward(pool, conv, &x, packed, &y, workspace); break;
-    }
+void ak_conv_forward(
+    ak_pool *pool, const ak_conv *conv, ak_source x, const void *packed, ak_map y, ak_moments *moments,
+    void *workspace) {
+    check(conv, &x.map, &y)->forward(pool, conv, &x, packed, &y, moments, workspace);
 }
 
-void ak_conv_backward_data(
-    ak_pool *pool, const ak_conv *conv, ak_map dy, const void *packed, ak_map dx, bool accumulate, void *workspace) {
-    switch (check(conv, &dx, &dy)) {
-    case DEPTHWISE: ak_depthwise_backward_data(pool, conv, &dy, packed, &dx, accumulate, workspace); break;
-    case WINOGRAD: ak_winograd_backward_data(pool, conv, &dy, packed, &dx, accumulate, workspace); break;
-    case GEMM: ak_gemm_backward_data(pool, conv, &dy, packed, &dx, accumulate, workspace); break;
-    }
-}
-
-void ak_conv_backward_weights(
-    ak_pool *pool, const ak_conv *conv, ak_map x, ak_map dy, float *dw, bool accumulate, void *workspace) {
-    switch (check(conv, &x, &dy)) {
-    case DEPTHWISE: ak_depthwise_backward_weights(pool, conv, &x, &dy, dw, accumulate, workspace); break;
-    case WINOGRAD: ak_winograd_backward_weights(pool, conv, &x, &dy, dw, accumulate, workspace); break;
-    case GEMM: ak_gemm_backward_weights(pool, conv, &x, &dy, dw, accumulate, workspace); break;
-    }
+void ak_conv_backward(
+    ak_pool *pool, const ak_conv *conv, ak_source x, ak_gradient dy, const void *packed, const ak_conv_gradients *to,
+    void *workspace) {
+    const family *f = check(conv, &x.map, &dy.map);
+    check(conv, &to->dx, &dy.map);
+    AK_REQUIRE(x.map.data || !to->dw, "the weights' gradient of a convolution without its input");
+    AK_REQUIRE(
+        !to->reduction.sums || (to->dx.data && ak_same_shape(&to->reduction.x, &to->dx)),
+        "a convolution's reduction without its gradient or of another shape");
+    AK_REQUIRE(!dy.chain.x.data || f->chains, "a chain given to a convolution that does not apply it");
+    AK_REQUIRE(
+        !dy.chain.x.data || ak_same_shape(&dy.chain.x, &dy.map), "a chain over a map of another shape");
+    f->backward(pool, conv, &x, &dy, packed, to, workspace);
 }

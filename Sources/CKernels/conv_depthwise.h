@@ -4,22 +4,53 @@
 
 #include "conv_internal.h"
 
-/// Rows of the map that is read are handed to the kernels with one zero column on either side. Rows of a map with halo
-/// 1 are so already; those of a map without are copied into a ring of this many lines.
+/// Lines of the map that is read: three meet in a row, a fourth makes the place of a row its low bits.
 #define AK_DEPTHWISE_RING 4
 
 typedef struct {
     const ak_conv *conv;
-    ak_map x, dy;         // read; forward and backward-data use one of them
-    ak_map out;           // written
-    const float *weights; // [block][tap][16]
-    bool accumulate;
-    float *workspace;     // per thread: ring and a zero line
-    float *partial;       // [thread][block][tap][16]
-    float *dw;
+    ak_source x;
+    ak_gradient dy;       // backward
+    ak_map y;             // forward: written
+    ak_moments *moments;
+    const ak_conv_gradients *to;
+    const float *weights; // [block][tap][16]; backward: the taps in reverse order
+    float *scratch;       // per thread
+    float *partial;       // [thread][block][tap, in reverse order][16]
 } ak_depthwise_job;
 
-/// Floats of one thread's ring and zero line.
-long ak_depthwise_thread_floats(const ak_conv *conv);
+/// 3x3 with padding 1 goes row by row from registers, any other geometry plane by plane, tap by tap.
+static inline bool ak_depthwise_by_rows(const ak_conv *conv) {
+    return conv->kh == 3 && conv->kw == 3 && conv->pad == 1;
+}
+
+/// By rows: floats of a line, with one zero column on either side.
+static inline long ak_depthwise_line_floats(const ak_conv *conv) { return (long)(conv->w + 2) * 16; }
+
+/// By planes: floats of a row and of a plane of the input, with the padding.
+static inline long ak_depthwise_padded_row(const ak_conv *conv) { return (long)(conv->w + 2 * conv->pad) * 16; }
+static inline long ak_depthwise_padded_plane(const ak_conv *conv) {
+    return (conv->h + 2 * conv->pad) * ak_depthwise_padded_row(conv);
+}
+
+static inline long ak_depthwise_scratch_floats(const ak_conv *conv) {
+    if (ak_depthwise_by_rows(conv)) return (2 + AK_DEPTHWISE_RING) * ak_depthwise_line_floats(conv);
+    return 2 * ak_depthwise_padded_plane(conv) + (long)ak_conv_out_w(conv) * 16;
+}
+
+static inline long ak_depthwise_packed_floats(const ak_conv *conv) {
+    return (long)ak_blocks(conv->c) * conv->kh * conv->kw * 16;
+}
+
+/// Units begin..<end of one plane, of all that a thread does: units are numbered through all planes.
+typedef struct {
+    int n, block, begin, end;
+} ak_depthwise_span;
+
+static inline ak_depthwise_span ak_depthwise_span_at(long unit, long end, int blocks, int units) {
+    const long plane = unit / units, last = (plane + 1) * units < end ? (plane + 1) * units : end;
+    return (ak_depthwise_span){
+        (int)(plane / blocks), (int)(plane % blocks), (int)(unit % units), (int)(last - plane * units)};
+}
 
 #endif

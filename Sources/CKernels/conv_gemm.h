@@ -2,68 +2,70 @@
 #ifndef ACUITY_CONV_GEMM_H
 #define ACUITY_CONV_GEMM_H
 
-#include <limits.h>
+#include "conv_panel.h"
 
-#include "conv_internal.h"
-
-/// The widest register tile of any instruction set, in output positions.
-#define AK_GEMM_TILE_MAX 14
-/// Reduction steps (of 16 input channels at one tap) of one panel; more are done in several passes over the output.
-#define AK_GEMM_STEPS 72
-/// Floats of one thread's panel.
-#define AK_GEMM_PANEL (96 * 1024)
-/// Output positions of one panel at most.
-#define AK_GEMM_POSITIONS (AK_GEMM_TILE_MAX * 64)
-
-/// Positions of one block of the weights' gradient.
-#define AK_GEMM_GRADIENT_POSITIONS 128
-
-/// Where one output position reads and writes.
-typedef struct {
-    long in;    // offset of input element (row, col) of block 0
-    long out;   // offset of the output element of block 0
-    int row, col;
-} ak_position;
-
-/// Output positions (i, j), i < rows, j < cols, of every image. Position (i, j) is written at
-/// (i*out_stride + out_row, j*out_stride + out_col); its tap (a, b) reads the input at
-/// (i*stride + row0 + a*step, j*stride + col0 + b*step), zero outside.
-typedef struct {
-    ak_map in, out;
-    int rows, cols;
-    int out_stride, out_row, out_col;
-    int stride, row0, col0, step, taps_rows, taps_cols;
-    int groups;
-} ak_gather;
+/// Reduction steps (of 16 input channels at one tap) of one panel; more are done in several passes.
+enum { AK_GEMM_STEPS = 40 };
 
 typedef struct {
-    ak_gather gather;
-    const float *weights; // [output block][tap][input block of its range][16 in][16 out]
-    bool accumulate, border, stream;
+    ak_walk walk;
+    ak_source x;
+    const void *weights; // [output block][tap][input block of its range], packed as panel products want them
+    ak_output y;
+    bool half, begin; // bf16 products; whether this is the first walk over y
     ak_split split;
-    float *workspace; // per thread: panel, then positions
+    float *workspace; // per thread: panel, then sums
+    long thread_floats;
 } ak_gemm_job;
 
 typedef struct {
-    ak_gather gather; // in: x, out: dy
-    float *partial;   // [split.positions][output block][tap][input block of its range][16 in][16 out]
-    long partial_size;
+    ak_walk walk; // in: x, out: dy
+    ak_source x;
+    ak_gradient dy;
+    float *partial; // [split.positions][output block][tap][input block of its range][16 in][16 out]
+    long partial_floats;
     ak_split split;
-    float *workspace; // per thread: panels of x and dy, then positions
-    // The second pass.
+    float *workspace; // per thread: panels of x and dy
+    long thread_floats;
+} ak_gemm_gradient_job;
+
+/// Partial gradients of the weights, as above, that are to be summed.
+typedef struct {
+    const ak_conv *conv;
+    const float *partial;
+    long partial_floats;
+    int count;
     float *dw;
     bool accumulate;
-    const ak_conv *conv;
-} ak_gemm_gradient_job;
+} ak_gemm_sum_job;
 
 typedef struct {
     const ak_conv *conv;
     const float *weights;
-    float *forward, *backward;
+    void *packed;
+    ak_direction direction;
+    bool half;
 } ak_gemm_pack_job;
 
-/// Floats that one thread's share of the workspace takes.
-long ak_gemm_thread_floats(void);
-long ak_gemm_gradient_thread_floats(const ak_conv *conv);
+/// Backward-data with stride s: the taps of one axis, of `taps`, that inputs of parity class `class` modulo s meet, and
+/// the first of them; each s-th from there is one.
+static inline int ak_class_first_tap(const ak_conv *conv, int class) { return (class + conv->pad) % conv->stride; }
+static inline int ak_class_taps(const ak_conv *conv, int class, int taps) {
+    int first = ak_class_first_tap(conv, class);
+    return taps > first ? (taps - first + conv->stride - 1) / conv->stride : 0;
+}
+
+/// Taps of the classes before (row, col): their weights are packed class by class.
+static inline int ak_class_taps_before(const ak_conv *conv, int row, int col) {
+    int before = 0;
+    for (int i = 0; i < row * conv->stride + col; i++)
+        before += ak_class_taps(conv, i / conv->stride, conv->kh) * ak_class_taps(conv, i % conv->stride, conv->kw);
+    return before;
+}
+
+/// Floats of one partial gradient.
+long ak_gemm_gradient_floats(const ak_conv *conv);
+/// Sums partial gradients in their order and writes PyTorch's layout.
+void ak_gemm_sum_gradients(ak_pool *pool, ak_gemm_sum_job job);
 
 #endif

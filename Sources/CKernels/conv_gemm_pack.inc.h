@@ -1,118 +1,71 @@
 // Packing of the weights for conv_gemm.inc.h, which includes this.
 
-/// Where tap (row, col) lies among the taps of the backward-data classes, and the first float of its class.
-AK_INLINE int AK_FN(gemm_class_tap)(const ak_conv *conv, int row, int col, long block_floats, long *class_base) {
-    int s = conv->stride;
-    // Classes are ordered by the parity of the input row and column that they write.
-    int class_row = ((row - conv->pad) % s + s) % s, class_col = ((col - conv->pad) % s + s) % s;
-    long before = 0;
-    int taps_cols = 0;
-    for (int a = 0; a < s; a++)
-        for (int b = 0; b < s; b++) {
-            int first_row = (a + conv->pad) % s, first_col = (b + conv->pad) % s;
-            int rows = conv->kh > first_row ? (conv->kh - first_row + s - 1) / s : 0;
-            int cols = conv->kw > first_col ? (conv->kw - first_col + s - 1) / s : 0;
-            if (a == class_row && b == class_col) {
-                *class_base = before * block_floats;
-                taps_cols = cols;
-                return (row - first_row) / s * taps_cols + (col - first_col) / s;
-            }
-            before += (long)rows * cols;
+/// rows[i][lane] = the weight of output channel kb*16 + i and input channel cb*16 + lane at one tap; zero where there
+/// is none or it would lead from one group to another.
+AK_INLINE void AK_FN(gemm_weights)(const ak_conv *conv, const float *weights, int kb, int cb, int tap, ak_vec *rows) {
+    const int taps = conv->kh * conv->kw, cg = conv->c / conv->groups, kg = conv->k / conv->groups;
+    for (int i = 0; i < 16; i++) {
+        const int k = kb * 16 + i, first = k / kg * cg;
+        float row[16] = {0};
+        if (k < conv->k) {
+            const float *from = weights + (long)k * cg * taps + tap;
+            const int c0 = ak_max(cb * 16, first), c1 = ak_min(cb * 16 + 16, first + cg);
+            if (taps == 1 && c1 - c0 == 16) memcpy(row, from + c0 - first, sizeof row);
+            else
+                for (int c = c0; c < c1; c++) row[c - cb * 16] = from[(long)(c - first) * taps];
         }
-    __builtin_unreachable();
+        rows[i] = ak_load_unaligned(row);
+    }
 }
 
-/// Taps of the class that tap (row, col) belongs to.
-AK_INLINE int AK_FN(gemm_class_taps)(const ak_conv *conv, int row, int col) {
-    int s = conv->stride;
-    int first_row = row % s, first_col = col % s;
-    return ((conv->kh - first_row + s - 1) / s) * ((conv->kw - first_col + s - 1) / s);
+/// Stores a block of rows of 16 output channels, one for each input channel.
+AK_INLINE void AK_FN(gemm_store_weights)(const ak_vec *rows, void *packed, long block, bool half) {
+    if (!half) {
+        memcpy((float *)packed + block * 256, rows, 256 * sizeof(float));
+        return;
+    }
+    ak_uvec *to = (ak_uvec *)((uint16_t *)packed + block * 256);
+    for (int i = 0; i < 8; i++) {
+        const ak_hvec even = AK_FN(to_bf16)(rows[2 * i]), odd = AK_FN(to_bf16)(rows[2 * i + 1]);
+        to[i] = AK_FN(pair_lanes)(even, odd);
+    }
 }
 
-/// One group: transpositions of 16 x 16 blocks.
-AK_INLINE void AK_FN(gemm_pack_dense)(const ak_gemm_pack_job *job, int kb, int cb) {
+/// The number of the 16 x 16 block of tap `tap` from input block `in` (of its range) to output block `out`.
+AK_INLINE long AK_FN(gemm_block_at)(const ak_gemm_pack_job *job, int out, ak_range range, int in, int tap, int held) {
     const ak_conv *conv = job->conv;
-    int taps = conv->kh * conv->kw, kbs = ak_blocks(conv->k), cbs = ak_blocks(conv->c);
-    long row_floats = (long)conv->c * taps;
-    float *forward = job->forward + (long)kb * taps * cbs * 256;
-    for (int r0 = 0; r0 < 16 * taps; r0 += 16) {
-        ak_vec rows[16];
-        int valid = ak_max(0, ak_min(16, (conv->c - cb * 16) * taps - r0));
-        for (int i = 0; i < 16; i++) {
-            int k = kb * 16 + i;
-            rows[i] = ak_zero();
-            if (k >= conv->k) continue;
-            const float *from = job->weights + k * row_floats + (long)cb * 16 * taps + r0;
-            if (valid == 16) rows[i] = ak_load_unaligned(from);
-            else memcpy(&rows[i], from, (size_t)valid * sizeof(float));
-        }
-        AK_FN(transpose16)(rows);
-        for (int i = 0; i < 16; i++) {
-            int c = (r0 + i) / taps, tap = (r0 + i) % taps;
-            ak_store(forward + ((long)tap * cbs + cb) * 256 + c * 16, rows[i]);
-        }
+    int taps = conv->kh * conv->kw, before = 0;
+    if (job->direction == AK_BACKWARD) {
+        const int s = conv->stride, row = tap / conv->kw, col = tap % conv->kw;
+        // Classes are ordered by the parity of the input row and column that they write.
+        const int a = (row + s - conv->pad % s) % s, b = (col + s - conv->pad % s) % s;
+        const int cols = ak_class_taps(conv, b, conv->kw);
+        taps = ak_class_taps(conv, a, conv->kh) * cols;
+        before = ak_class_taps_before(conv, a, b);
+        tap = (row - ak_class_first_tap(conv, a)) / s * cols + (col - ak_class_first_tap(conv, b)) / s;
     }
-    for (int tap = 0; tap < taps; tap++) {
-        ak_vec rows[16];
-        for (int i = 0; i < 16; i++) rows[i] = ak_load(forward + ((long)tap * cbs + cb) * 256 + i * 16);
-        AK_FN(transpose16)(rows);
-        long base;
-        int row = tap / conv->kw, col = tap % conv->kw;
-        int at = AK_FN(gemm_class_tap)(conv, row, col, (long)cbs * kbs * 256, &base);
-        float *to = job->backward + base + (((long)cb * AK_FN(gemm_class_taps)(conv, row, col) + at) * kbs + kb) * 256;
-        for (int i = 0; i < 16; i++) ak_store(to + i * 16, rows[i]);
-    }
-}
-
-/// Several groups: each output block holds zeros where a channel of another group would be. Block `b` of either side.
-AK_INLINE void AK_FN(gemm_pack_grouped)(const ak_gemm_pack_job *job, int b) {
-    const ak_conv *conv = job->conv;
-    int taps = conv->kh * conv->kw, cg = conv->c / conv->groups, kg = conv->k / conv->groups;
-    int cbs = ak_blocks(conv->c), kbs = ak_blocks(conv->k);
-    int held = ak_group_range_max(conv->k, conv->c, conv->groups);
-    int held_back = ak_group_range_max(conv->c, conv->k, conv->groups);
-    if (b < kbs) {
-        ak_range range = ak_group_range(b, conv->k, conv->c, conv->groups);
-        float *to = job->forward + (long)b * taps * held * 256;
-        memset(to, 0, (size_t)taps * held * 256 * sizeof(float));
-        for (int k = b * 16; k < ak_min(b * 16 + 16, conv->k); k++)
-            for (int i = 0; i < cg * taps; i++) {
-                int c = k / kg * cg + i / taps - range.first * 16;
-                to[((long)(i % taps) * range.count + c / 16) * 256 + c % 16 * 16 + k % 16] =
-                    job->weights[(long)k * cg * taps + i];
-            }
-    }
-    if (b < cbs) {
-        ak_range range = ak_group_range(b, conv->c, conv->k, conv->groups);
-        for (int tap = 0; tap < taps; tap++) {
-            long base;
-            int row = tap / conv->kw, col = tap % conv->kw;
-            int at = AK_FN(gemm_class_tap)(conv, row, col, (long)cbs * held_back * 256, &base);
-            int class_taps = AK_FN(gemm_class_taps)(conv, row, col);
-            float *block = job->backward + base + (long)b * class_taps * held_back * 256;
-            float *to = block + (long)at * range.count * 256;
-            memset(to, 0, (size_t)range.count * 256 * sizeof(float));
-            for (int c = b * 16; c < ak_min(b * 16 + 16, conv->c); c++)
-                for (int i = 0; i < kg; i++) {
-                    int k = c / cg * kg + i, inner = k - range.first * 16;
-                    to[(long)inner / 16 * 256 + inner % 16 * 16 + c % 16] =
-                        job->weights[((long)k * cg + c % cg) * taps + tap];
-                }
-        }
-    }
+    const int outs = ak_blocks(job->direction == AK_FORWARD ? conv->k : conv->c);
+    return (long)before * outs * held + (long)out * taps * held + (long)tap * range.count + in;
 }
 
 void AK_FN(ak_gemm_pack_part)(void *context, int part, int parts);
 void AK_FN(ak_gemm_pack_part)(void *context, int part, int parts) {
     const ak_gemm_pack_job *job = context;
-    int kbs = ak_blocks(job->conv->k), cbs = ak_blocks(job->conv->c);
-    if (job->conv->groups == 1) {
-        long units = (long)kbs * cbs;
-        for (long u = ak_begin(units, part, parts); u < ak_begin(units, part + 1, parts); u++)
-            AK_FN(gemm_pack_dense)(job, (int)(u / cbs), (int)(u % cbs));
-    } else {
-        int units = ak_max(kbs, cbs);
-        for (long u = ak_begin(units, part, parts); u < ak_begin(units, part + 1, parts); u++)
-            AK_FN(gemm_pack_grouped)(job, (int)u);
+    const ak_conv *conv = job->conv;
+    const bool forward = job->direction == AK_FORWARD;
+    const int out = forward ? conv->k : conv->c, in = forward ? conv->c : conv->k, taps = conv->kh * conv->kw;
+    const int held = ak_group_range_max(out, in, conv->groups);
+    const long units = (long)ak_blocks(out) * held;
+    for (long unit = ak_begin(units, part, parts); unit < ak_begin(units, part + 1, parts); unit++) {
+        const int to = (int)(unit / held), i = (int)(unit % held);
+        const ak_range range = ak_group_range(to, out, in, conv->groups);
+        if (i >= range.count) continue;
+        const int from = range.first + i;
+        for (int tap = 0; tap < taps; tap++) {
+            ak_vec rows[16];
+            AK_FN(gemm_weights)(conv, job->weights, forward ? to : from, forward ? from : to, tap, rows);
+            if (forward) AK_FN(transpose16)(rows);
+            AK_FN(gemm_store_weights)(rows, job->packed, AK_FN(gemm_block_at)(job, to, range, i, tap, held), job->half);
+        }
     }
 }

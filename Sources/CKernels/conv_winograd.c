@@ -1,7 +1,7 @@
 // 3x3 convolution by Winograd's algorithm: jobs, workspaces, dispatch. The work is in conv_winograd.inc.h.
 #include "conv_winograd.h"
 
-#include "vector.h"
+#include "fusion.h"
 
 #define AK_KERNELS "conv_winograd.inc.h"
 #include "each_isa.h"
@@ -34,17 +34,14 @@ static ak_winograd_panel panel_make(int in, int out) {
 /// Each round of the gradient reads and writes the sums of all points once more, so it takes more tiles.
 static ak_winograd_panel gradient_panel_make(int in, int out) {
     int channels = (ak_blocks(in) + ak_blocks(out)) * 16;
-    return panel_of(in, out, channels <= 320 ? 42 : 70);
+    return panel_of(in, out, channels <= 160 ? 28 : 70);
 }
 
 static long thread_floats(const ak_winograd_panel *panel) { return AK_WINOGRAD_POINTS * (panel->in + panel->out); }
 
-/// With so few tiles, writing and reading the sums of 36 points costs more than the products that they save.
-static bool gradient_is_direct(const ak_conv *conv, int n) { return tile_count(conv, n) <= 8; }
-
 /// Splitting positions costs a partial gradient each; splitting output blocks transforms the inputs again.
 static ak_split gradient_split(const ak_conv *conv, int n, int threads) {
-    enum { LIMIT = 128 << 20 }; // floats of all partial gradients
+    enum { LIMIT = 16 << 20 }; // floats of all partial gradients
     long tiles = tile_count(conv, n);
     int pairs = (ak_blocks(conv->k) + 1) / 2, most = ak_max(1, (int)(LIMIT / weight_floats(conv)));
     ak_split best = {1, 1};
@@ -60,60 +57,68 @@ static ak_split gradient_split(const ak_conv *conv, int n, int threads) {
     return best;
 }
 
-size_t ak_winograd_packed_bytes(const ak_conv *conv) { return 2 * (size_t)weight_floats(conv) * sizeof(float); }
+size_t ak_winograd_packed_bytes(const ak_conv *conv, ak_dtype dtype, ak_direction direction) {
+    (void)dtype;
+    (void)direction;
+    return (size_t)weight_floats(conv) * sizeof(float);
+}
 
-size_t ak_winograd_workspace_bytes(const ak_conv *conv, int n, int threads) {
+size_t ak_winograd_workspace_bytes(const ak_conv *conv, ak_dtype dtype, int n, int threads) {
+    (void)dtype;
     // The gradient's panels are the larger ones.
     ak_winograd_panel panel = gradient_panel_make(conv->c, conv->k);
     ak_split split = gradient_split(conv, n, threads);
-    size_t direct = gradient_is_direct(conv, n) ? ak_gemm_workspace_bytes(conv, n, threads) : 0;
-    size_t bytes = sizeof(float)
+    return sizeof(float)
         * ((size_t)threads * (size_t)thread_floats(&panel) + (size_t)split.positions * (size_t)weight_floats(conv));
-    return bytes > direct ? bytes : direct;
 }
 
-void ak_winograd_pack(ak_pool *pool, const ak_conv *conv, const float *weights, float *packed) {
-    ak_winograd_pack_job job = {conv, weights, packed, packed + weight_floats(conv)};
-    ak_pool_run(pool, AK_DISPATCH(ak_winograd_pack_part), &job);
+void ak_winograd_pack(
+    ak_pool *pool, const ak_conv *conv, ak_dtype dtype, ak_direction direction, const float *weights, void *packed) {
+    (void)dtype;
+    ak_pool_run(pool, AK_DISPATCH(ak_winograd_pack_part), &(ak_winograd_pack_job){conv, direction, weights, packed});
 }
 
-static void run(
-    ak_pool *pool, const ak_map *in, const ak_map *out, const float *weights, bool accumulate, void *workspace) {
-    ak_winograd_job job = {
-        .in = *in, .out = *out, .weights = weights, .accumulate = accumulate,
-        .stream = !accumulate && ak_conv_streams(out), .workspace = workspace, .panel = panel_make(in->c, out->c)};
-    long tiles = (long)in->n * ((in->h + 3) / 4) * ((in->w + 3) / 4);
-    job.split = ak_split_make(ak_pool_threads(pool), (tiles + 3) / 4, (ak_blocks(out->c) + 1) / 2);
+/// The job's maps and epilogue are set.
+static void run(ak_pool *pool, ak_winograd_job job, const void *weights, void *workspace) {
+    const ak_map *in = &job.in.map, *out = &job.out;
+    job.weights = weights;
+    job.workspace = workspace;
+    job.panel = panel_make(in->c, out->c);
     job.thread_floats = thread_floats(&job.panel);
+    job.split = ak_split_make(ak_pool_threads(pool), (ak_winograd_tiles(out) + 3) / 4, (ak_blocks(out->c) + 1) / 2);
+    if (job.finish == AK_STORE && ak_streams(out)) job.finish = AK_STREAM;
     ak_pool_run(pool, AK_DISPATCH(ak_winograd_part), &job);
 }
 
 void ak_winograd_forward(
-    ak_pool *pool, const ak_conv *conv, const ak_map *x, const float *packed, const ak_map *y, void *workspace) {
+    ak_pool *pool, const ak_conv *conv, const ak_source *x, const void *packed, const ak_map *y, ak_moments *moments,
+    void *workspace) {
     (void)conv;
-    run(pool, x, y, packed, false, workspace);
+    run(pool, (ak_winograd_job){.in = *x, .out = *y, .finish = AK_STORE, .moments = moments}, packed, workspace);
 }
 
-/// The same convolution with the taps turned round and the channels exchanged.
-void ak_winograd_backward_data(
-    ak_pool *pool, const ak_conv *conv, const ak_map *dy, const float *packed, const ak_map *dx, bool accumulate,
+static void backward_weights(
+    ak_pool *pool, const ak_conv *conv, const ak_source *x, const ak_map *dy, const ak_conv_gradients *to,
     void *workspace) {
-    run(pool, dy, dx, packed + weight_floats(conv), accumulate, workspace);
-}
-
-void ak_winograd_backward_weights(
-    ak_pool *pool, const ak_conv *conv, const ak_map *x, const ak_map *dy, float *dw, bool accumulate,
-    void *workspace) {
-    if (gradient_is_direct(conv, x->n)) {
-        ak_gemm_backward_weights(pool, conv, x, dy, dw, accumulate, workspace);
-        return;
-    }
     int threads = ak_pool_threads(pool);
     ak_winograd_gradient_job job = {
-        .x = *x, .dy = *dy, .split = gradient_split(conv, x->n, threads),
-        .panel = gradient_panel_make(conv->c, conv->k), .workspace = workspace, .dw = dw, .accumulate = accumulate};
+        .x = *x, .dy = {.map = *dy}, .split = gradient_split(conv, dy->n, threads),
+        .panel = gradient_panel_make(conv->c, conv->k), .workspace = workspace, .dw = to->dw,
+        .accumulate = to->accumulate_dw};
     job.thread_floats = thread_floats(&job.panel);
     job.partial = job.workspace + threads * job.thread_floats;
     ak_pool_run(pool, AK_DISPATCH(ak_winograd_gradient_part), &job);
     ak_pool_run(pool, AK_DISPATCH(ak_winograd_gradient_sum_part), &job);
+}
+
+/// The gradient of the input is the same convolution with the taps turned round and the channels exchanged.
+void ak_winograd_backward(
+    ak_pool *pool, const ak_conv *conv, const ak_source *x, const ak_gradient *dy, const void *packed,
+    const ak_conv_gradients *to, void *workspace) {
+    if (to->dw) backward_weights(pool, conv, x, &dy->map, to, workspace);
+    if (!to->dx.data) return;
+    ak_winograd_job job = {
+        .in = {.map = dy->map}, .out = to->dx, .finish = to->accumulate_dx ? AK_ADD : AK_STORE,
+        .reduction = to->reduction};
+    run(pool, job, packed, workspace);
 }

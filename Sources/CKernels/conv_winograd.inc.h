@@ -3,269 +3,143 @@
 // outputs takes 36 multiplications per channel pair in place of 144: Y = A^T [(G g G^T) . (B^T d B)] A.
 // The weights' gradient is the adjoint of the same: dg = G^T [(B^T d B) . (A dY A^T)] G.
 // Included once per instruction set.
-#include "conv_winograd_transforms.inc.h"
+#include "lanes.inc.h"
+#include "fusion.inc.h"
 #include "transpose.inc.h"
 
-#if AK_LEVEL == 2
-#define TILE 14
-#define PAIR 2
-#define TILE_C 8
-#elif AK_REGISTERS == 8
-#define TILE 6
-#define PAIR 1
-#define TILE_C 4
-#else
-#define TILE 2
-#define PAIR 1
-#define TILE_C 2
-#endif
+#include "conv_products.inc.h"
+#include "conv_winograd_transforms.inc.h"
 
 // ------------------------------------------------------------------------------------------------------------- tiles
 
-/// Tile t of a map: the image and the interior position of its first output.
-typedef struct {
-    int n, y, x;
-} AK_FN(tile_place);
-
-AK_INLINE AK_FN(tile_place) AK_FN(winograd_place)(const ak_map *m, long t) {
-    int across = (m->w + 3) / 4, down = (m->h + 3) / 4;
-    int rest = (int)(t % (across * down));
-    return (AK_FN(tile_place)){(int)(t / (across * down)), rest / across * 4, rest % across * 4};
-}
-
-/// Copies size x size elements from interior position (y, x), which may lie outside, into `patch`.
-AK_NOINLINE void AK_FN(winograd_patch)(const ak_map *m, const float *plane, int y, int x, int size, float *patch) {
-    for (int i = 0; i < size; i++)
-        for (int j = 0; j < size; j++) {
-            bool inside = y + i >= 0 && y + i < m->h && x + j >= 0 && x + j < m->w;
-            ak_store(patch + (i * 6 + j) * 16, inside ? ak_load(plane + (y + i) * m->row + (x + j) * 16) : ak_zero());
-        }
-}
-
-/// Transforms tiles t0..<t0+count of all blocks of a map into v: [point][block][tile][16], `tiles` tiles to a block.
-/// `gradient`: the 4x4 tiles of dy; else the 6x6 tiles that surround them.
+/// Transforms `count` tiles of blocks b0..<b1 of a map into v: [point][block][tile][16], `tiles` tiles to a block.
+/// `gradient`: the 4x4 tiles of dy; else the 6x6 tiles that surround them, zero outside the map.
 AK_INLINE void AK_FN(winograd_transform)(
-    const ak_map *m, int b0, int b1, long t0, int count, int tiles, float *v, long stride, const bool gradient) {
-    _Alignas(64) float patch[6 * 6 * 16];
-    for (int t = 0; t < count; t++) {
-        AK_FN(tile_place) at = AK_FN(winograd_place)(m, t0 + t);
-        int y = at.y - !gradient, x = at.x - !gradient;
-        for (int b = b0; b < b1; b++) {
-            const float *plane = ak_floats(m) + ak_interior(m, at.n, b), *from = plane + y * m->row + x * 16;
-            long row = m->row;
-            if (!m->halo) {
-                AK_FN(winograd_patch)(m, plane, y, x, gradient ? 4 : 6, patch);
-                from = patch;
-                row = 6 * 16;
-            }
-            float *to = v + ((long)(b - b0) * tiles + t) * 16;
-            if (gradient) AK_FN(winograd_output_gradient)(from, row, to, stride);
-            else AK_FN(winograd_input)(from, row, to, stride);
+    const ak_source *x, int b0, int b1, const ak_winograd_place * places, int count, int tiles, float *v, long stride,
+    const bool gradient) {
+    const ak_map *m = &x->map;
+    const int size = gradient ? 4 : 6;
+    AK_FN(winograd_reader) r = {
+        .data = m->data, .row = m->row, .bf16 = m->dtype == AK_BF16, .reading = ak_reading_of(&x->activation)};
+    for (int b = b0; b < b1; b++, v += (long)tiles * 16) {
+        r.norm = AK_FN(norm_of)(&x->activation, b, r.reading);
+        for (int t = 0; t < count; t++) {
+            int y = places[t].y - !gradient, left = places[t].x - !gradient;
+            ak_winograd_inside in = {
+                ak_max(0, -y), ak_min(size, m->h - y), ak_max(0, -left), ak_min(size, m->w - left)};
+            AK_FN(winograd_tile)(
+                &r, ak_plane(m, places[t].n, b) + y * m->row + left * 16, in, v + t * 16, stride, gradient);
         }
     }
 }
 
-// ---------------------------------------------------------------------------------------------------------- products
-
-/// `width` tiles x `pair` output blocks over all input channels: m = sum of v*u.
-AK_INLINE void AK_FN(winograd_tile)(
-    const float *v, long v_block, int blocks, const float *u0, const float *u1, float *m0, float *m1, const int width,
-    const int pair) {
-    ak_vec a[TILE], b[TILE];
-    AK_UNROLL for (int p = 0; p < width; p++) a[p] = b[p] = ak_zero();
-    for (int block = 0; block < blocks; block++, v += v_block) {
-        _Pragma("clang loop unroll_count(4)") for (int i = 0; i < 16; i++) {
-            ak_vec s = ak_load(u0), t = pair == 2 ? ak_load(u1) : s;
-            u0 += 16;
-            u1 += 16;
-            AK_UNROLL for (int p = 0; p < width; p++) {
-                ak_vec x = ak_splat(v[p * 16 + i]);
-                a[p] = ak_fma(x, s, a[p]);
-                if (pair == 2) b[p] = ak_fma(x, t, b[p]);
+/// Fetches the pixels of the `count` tiles of blocks b0..<b1 into the second-level cache: a 36th of it at each of the
+/// points, so that memory works beside the products, which hardly need it.
+AK_NOINLINE void AK_FN(winograd_prefetch)(
+    const ak_map *m, int b0, int b1, const ak_winograd_place *places, int count, int point, bool write) {
+    const long size = m->dtype == AK_BF16 ? 2 : 4, units = (long)count * (b1 - b0);
+    const long last = ak_begin(units, point + 1, AK_WINOGRAD_POINTS);
+    for (long unit = ak_begin(units, point, AK_WINOGRAD_POINTS); unit < last; unit++) {
+        const ak_winograd_place at = places[unit % count];
+        const long bytes = ak_min(4, m->w - at.x) * 16 * size;
+        const char *from = (const char *)m->data
+            + (ak_plane(m, at.n, b0 + (int)(unit / count)) + at.y * m->row + at.x * 16) * size;
+        for (int i = 0; i < ak_min(4, m->h - at.y); i++, from += m->row * size)
+            for (long byte = 0; byte < bytes; byte += 64) {
+                if (write) __builtin_prefetch(from + byte, 1, 2);
+                else __builtin_prefetch(from + byte, 0, 2);
             }
-        }
-    }
-    AK_UNROLL for (int p = 0; p < width; p++) {
-        ak_store(m0 + p * 16, a[p]);
-        if (pair == 2) ak_store(m1 + p * 16, b[p]);
     }
 }
 
-// One function per width, so that each keeps its accumulators in registers.
-#define WIDTHS_2(X) X(1) X(2)
-#define WIDTHS_6(X) WIDTHS_2(X) X(3) X(4) X(5) X(6)
-#define WIDTHS_14(X) WIDTHS_6(X) X(7) X(8) X(9) X(10) X(11) X(12) X(13) X(14)
-#if TILE == 14
-#define WIDTHS WIDTHS_14
-#elif TILE == 6
-#define WIDTHS WIDTHS_6
-#else
-#define WIDTHS WIDTHS_2
-#endif
-
-#define SINGLE(width) \
-    AK_NOINLINE void AK_FN(winograd_tile_1_##width)( \
-        const float *v, long v_block, int blocks, const float *u, float *m) { \
-        AK_FN(winograd_tile)(v, v_block, blocks, u, u, m, m, width, 1); \
-    }
-WIDTHS(SINGLE)
-#undef SINGLE
-
-#if PAIR == 2
-#define DOUBLE(width) \
-    AK_NOINLINE void AK_FN(winograd_tile_2_##width)( \
-        const float *v, long v_block, int blocks, const float *u0, const float *u1, float *m0, float *m1) { \
-        AK_FN(winograd_tile)(v, v_block, blocks, u0, u1, m0, m1, width, 2); \
-    }
-WIDTHS(DOUBLE)
-#undef DOUBLE
-#endif
-
-/// Output blocks k0..<k1 at one point for `count` tiles, in groups of nearly equal width.
-AK_NOINLINE void AK_FN(winograd_products)(
-    const float *v, int in_blocks, const float *u, int k0, int k1, float *m, int tiles, int count) {
-    int groups = (count + TILE - 1) / TILE;
-    long block = (long)tiles * 16, weights = (long)in_blocks * 256;
-    for (int k = k0; k < k1;) {
-        int pair = ak_min(PAIR, k1 - k);
-        const float *uk = u + k * weights;
-        float *mk = m + (k - k0) * block;
-        for (int i = 0; i < groups; i++) {
-            long first = ak_begin(count, i, groups);
-            int width = (int)(ak_begin(count, i + 1, groups) - first);
-            const float *from = v + first * 16;
-            float *to = mk + first * 16;
-#if PAIR == 2
-            if (pair == 2) {
-#define CASE(w) \
-    case w: AK_FN(winograd_tile_2_##w)(from, block, in_blocks, uk, uk + weights, to, to + block); break;
-                switch (width) { WIDTHS(CASE) }
-#undef CASE
-                continue;
+/// Transforms products m ([point][out block][tile][16]) of `count` tiles back, to output blocks k0..<k1.
+AK_NOINLINE void AK_FN(winograd_leave_tiles)(
+    const ak_winograd_job *job, int k0, int k1, const ak_winograd_place * places, int count, const float *m,
+    ak_moments *moments, ak_sums *sums) {
+    const ak_map *out = &job->out;
+    const ak_reduction *reduction = &job->reduction;
+    const long stride = job->panel.out;
+    AK_FN(winograd_writer) w = {
+        .data = out->data, .bf16 = out->dtype == AK_BF16, .finish = job->finish, .moments = moments, .sums = sums,
+        .x = reduction->x.data, .x_bf16 = reduction->x.dtype == AK_BF16, .prelu = reduction->slope};
+    for (int k = k0; k < k1; k++, m += (long)job->panel.tiles * 16) {
+        if (sums) w.reducer = AK_FN(reducer_of)(reduction, k, w.prelu);
+        for (int t = 0, end; t < count; t = end) {
+            end = ak_min(count, t + AK_WINOGRAD_STRETCH);
+            int outputs = 0;
+            w.stretch = (AK_FN(stretch)){ak_zero(), ak_zero(), ak_zero()};
+            if (moments) w.stretch = AK_FN(stretch_begin)(moments + k, AK_FN(winograd_corner)(m + t * 16, stride));
+            w.partial = (AK_FN(partial_sums)){ak_zero(), ak_zero(), ak_zero()};
+            for (; t < end; t++) {
+                int rows = ak_min(4, out->h - places[t].y), cols = ak_min(4, out->w - places[t].x);
+                AK_FN(winograd_output)(
+                    m + t * 16, stride, &w,
+                    ak_plane(out, places[t].n, k) + places[t].y * out->row + places[t].x * 16, out->row, rows, cols);
+                outputs += rows * cols;
             }
-#endif
-#define CASE(w) \
-    case w: AK_FN(winograd_tile_1_##w)(from, block, in_blocks, uk, to); break;
-            switch (width) { WIDTHS(CASE) }
-#undef CASE
+            if (moments) AK_FN(stretch_end)(&w.stretch, outputs, moments + k);
+            if (sums) AK_FN(partial_sums_end)(&w.partial, sums + k);
         }
-        k += pair;
     }
 }
 
 void AK_FN(ak_winograd_part)(void *context, int part, int parts);
 void AK_FN(ak_winograd_part)(void *context, int part, int parts) {
+    (void)parts;
     const ak_winograd_job *job = context;
-    const ak_map *in = &job->in, *out = &job->out;
-    int in_blocks = ak_blocks(in->c), out_blocks = ak_blocks(out->c);
-    if (!job->accumulate) {
-        long planes = (long)out->n * out_blocks;
-        for (long i = ak_begin(planes, part, parts); i < ak_begin(planes, part + 1, parts); i++)
-            ak_zero_border(out, (int)(i / out_blocks), (int)(i % out_blocks));
-    }
+    ak_moments *moments = ak_moments_begin(job->moments, job->out.c, part);
+    ak_sums *sums = ak_sums_begin(job->reduction.sums, job->out.c, part);
     if (part >= job->split.positions * job->split.blocks) return;
-    int a = part % job->split.positions, b = part / job->split.positions, pairs = (out_blocks + 1) / 2;
-    int k0 = 2 * (int)ak_begin(pairs, b, job->split.blocks);
-    int k1 = ak_min(out_blocks, 2 * (int)ak_begin(pairs, b + 1, job->split.blocks));
-    long all = (long)in->n * ((in->h + 3) / 4) * ((in->w + 3) / 4);
-    long t0 = ak_begin(all, a, job->split.positions), t1 = ak_begin(all, a + 1, job->split.positions);
+    const ak_winograd_share own = ak_winograd_share_of(&job->out, job->split, part);
+    const int in_blocks = ak_blocks(job->in.map.c), tiles = job->panel.tiles, rounds = ak_winograd_rounds(&own, tiles);
+    const long weights = ak_winograd_weight_stride(job->in.map.c, job->out.c);
     float *v = job->workspace + part * job->thread_floats, *m = v + AK_WINOGRAD_POINTS * job->panel.in;
-    long weights = ak_winograd_weight_stride(in->c, out->c);
-    int tiles = job->panel.tiles, rounds = (int)((t1 - t0 + tiles - 1) / tiles);
+    ak_winograd_place places[AK_WINOGRAD_MOST_TILES], ahead[AK_WINOGRAD_MOST_TILES];
     for (int round = 0; round < rounds; round++) {
-        long first = t0 + ak_begin(t1 - t0, round, rounds);
-        int count = (int)(t0 + ak_begin(t1 - t0, round + 1, rounds) - first);
-        AK_FN(winograd_transform)(in, 0, in_blocks, first, count, tiles, v, job->panel.in, false);
-        for (int point = 0; point < AK_WINOGRAD_POINTS; point++)
-            AK_FN(winograd_products)(
-                v + point * job->panel.in, in_blocks, job->weights + point * weights, k0, k1,
+        const int count = ak_winograd_places(&job->out, &own, round, rounds, places);
+        const int next = ak_winograd_places(&job->out, &own, round + 1, rounds, ahead);
+        AK_FN(winograd_transform)(&job->in, 0, in_blocks, places, count, tiles, v, job->panel.in, false);
+        for (int point = 0; point < AK_WINOGRAD_POINTS; point++) {
+            AK_FN(products)(
+                v + point * job->panel.in, in_blocks, job->weights + point * weights, own.k0, own.k1,
                 m + point * job->panel.out, tiles, count);
-        for (int t = 0; t < count; t++) {
-            AK_FN(tile_place) at = AK_FN(winograd_place)(out, first + t);
-            int rows = ak_min(4, out->h - at.y), cols = ak_min(4, out->w - at.x);
-            for (int k = k0; k < k1; k++) {
-                const float *from = m + ((long)(k - k0) * tiles + t) * 16;
-                float *to = ak_floats(out) + ak_interior(out, at.n, k) + at.y * out->row + at.x * 16;
-                if (rows == 4 && cols == 4 && job->stream)
-                    AK_FN(winograd_output_stream)(from, job->panel.out, to, out->row);
-                else if (rows == 4 && cols == 4 && !job->accumulate)
-                    AK_FN(winograd_output)(from, job->panel.out, to, out->row);
-                else
-                    AK_FN(winograd_output_edge)(from, job->panel.out, to, out->row, rows, cols, job->accumulate);
-            }
+            AK_FN(winograd_prefetch)(&job->in.map, 0, in_blocks, ahead, next, point, false);
+            if (job->finish != AK_STREAM)
+                AK_FN(winograd_prefetch)(&job->out, own.k0, own.k1, places, count, point, true);
+            if (sums) AK_FN(winograd_prefetch)(&job->reduction.x, own.k0, own.k1, places, count, point, false);
         }
+        AK_FN(winograd_leave_tiles)(job, own.k0, own.k1, places, count, m, moments, sums);
     }
-    if (job->stream) ak_stream_fence();
+    if (job->finish == AK_STREAM) ak_stream_fence();
 }
 
 // ------------------------------------------------------------------------------------------- gradient of the weights
-
-/// TILE_C input channels x `pair` output blocks, summed over `count` tiles.
-AK_INLINE void AK_FN(winograd_gradient_tile)(
-    const float *v, const float *g0, const float *g1, int count, float *d0, float *d1, bool first, const int pair) {
-    ak_vec a[TILE_C], b[TILE_C];
-    AK_UNROLL for (int c = 0; c < TILE_C; c++) {
-        a[c] = first ? ak_zero() : ak_load(d0 + c * 16);
-        b[c] = first || pair == 1 ? ak_zero() : ak_load(d1 + c * 16);
-    }
-    _Pragma("clang loop unroll_count(4)") for (int t = 0; t < count; t++) {
-        ak_vec u = ak_load(g0 + t * 16), w = pair == 2 ? ak_load(g1 + t * 16) : u;
-        AK_UNROLL for (int c = 0; c < TILE_C; c++) {
-            ak_vec s = ak_splat(v[t * 16 + c]);
-            a[c] = ak_fma(s, u, a[c]);
-            if (pair == 2) b[c] = ak_fma(s, w, b[c]);
-        }
-    }
-    AK_UNROLL for (int c = 0; c < TILE_C; c++) {
-        ak_store(d0 + c * 16, a[c]);
-        if (pair == 2) ak_store(d1 + c * 16, b[c]);
-    }
-}
-
-/// All input channels x output blocks k0..<k1 at one point.
-AK_NOINLINE void AK_FN(winograd_gradient_products)(
-    const float *v, int in_blocks, const float *g, int k0, int k1, int tiles, int count, float *d, bool first) {
-    long block = (long)tiles * 16, weights = (long)in_blocks * 256;
-    for (int k = k0; k < k1;) {
-        int pair = ak_min(PAIR, k1 - k);
-        const float *gk = g + (k - k0) * block;
-        for (int c = 0; c < in_blocks * 16; c += TILE_C) {
-            const float *from = v + c / 16 * block + c % 16;
-            float *to = d + k * weights + c * 16;
-            if (pair == 2)
-                AK_FN(winograd_gradient_tile)(from, gk, gk + block, count, to, to + weights, first, 2);
-            else
-                AK_FN(winograd_gradient_tile)(from, gk, gk, count, to, to, first, 1);
-        }
-        k += pair;
-    }
-}
 
 void AK_FN(ak_winograd_gradient_part)(void *context, int part, int parts);
 void AK_FN(ak_winograd_gradient_part)(void *context, int part, int parts) {
     (void)parts;
     const ak_winograd_gradient_job *job = context;
-    const ak_map *x = &job->x, *dy = &job->dy;
     if (part >= job->split.positions * job->split.blocks) return;
-    int in_blocks = ak_blocks(x->c), out_blocks = ak_blocks(dy->c);
-    int a = part % job->split.positions, b = part / job->split.positions, pairs = (out_blocks + 1) / 2;
-    int k0 = 2 * (int)ak_begin(pairs, b, job->split.blocks);
-    int k1 = ak_min(out_blocks, 2 * (int)ak_begin(pairs, b + 1, job->split.blocks));
-    long all = (long)x->n * ((x->h + 3) / 4) * ((x->w + 3) / 4);
-    long t0 = ak_begin(all, a, job->split.positions), t1 = ak_begin(all, a + 1, job->split.positions);
-    long weights = ak_winograd_weight_stride(x->c, dy->c);
+    const ak_map *dy = &job->dy.map;
+    const ak_winograd_share own = ak_winograd_share_of(dy, job->split, part);
+    const int in_blocks = ak_blocks(job->x.map.c), tiles = job->panel.tiles;
+    const int rounds = ak_max(1, ak_winograd_rounds(&own, tiles));
+    const long weights = ak_winograd_weight_stride(job->x.map.c, dy->c);
     float *v = job->workspace + part * job->thread_floats, *g = v + AK_WINOGRAD_POINTS * job->panel.in;
-    float *partial = job->partial + a * AK_WINOGRAD_POINTS * weights;
-    int tiles = job->panel.tiles, rounds = ak_max(1, (int)((t1 - t0 + tiles - 1) / tiles));
+    float *partial = job->partial + own.position * AK_WINOGRAD_POINTS * weights;
+    ak_winograd_place places[AK_WINOGRAD_MOST_TILES], ahead[AK_WINOGRAD_MOST_TILES];
     for (int round = 0; round < rounds; round++) {
-        long first = t0 + ak_begin(t1 - t0, round, rounds);
-        int count = (int)(t0 + ak_begin(t1 - t0, round + 1, rounds) - first);
-        AK_FN(winograd_transform)(x, 0, in_blocks, first, count, tiles, v, job->panel.in, false);
-        AK_FN(winograd_transform)(dy, k0, k1, first, count, tiles, g, job->panel.out, true);
-        for (int point = 0; point < AK_WINOGRAD_POINTS; point++)
-            AK_FN(winograd_gradient_products)(
-                v + point * job->panel.in, in_blocks, g + point * job->panel.out, k0, k1, tiles, count,
+        const int count = ak_winograd_places(dy, &own, round, rounds, places);
+        const int next = ak_winograd_places(dy, &own, round + 1, rounds, ahead);
+        AK_FN(winograd_transform)(&job->x, 0, in_blocks, places, count, tiles, v, job->panel.in, false);
+        AK_FN(winograd_transform)(&job->dy, own.k0, own.k1, places, count, tiles, g, job->panel.out, true);
+        for (int point = 0; point < AK_WINOGRAD_POINTS; point++) {
+            AK_FN(gradient_products)(
+                v + point * job->panel.in, in_blocks, g + point * job->panel.out, own.k0, own.k1, tiles, count,
                 partial + point * weights, round == 0);
+            AK_FN(winograd_prefetch)(&job->x.map, 0, in_blocks, ahead, next, point, false);
+            AK_FN(winograd_prefetch)(dy, own.k0, own.k1, ahead, next, point, false);
+        }
     }
 }
 
@@ -273,7 +147,7 @@ void AK_FN(ak_winograd_gradient_part)(void *context, int part, int parts) {
 void AK_FN(ak_winograd_gradient_sum_part)(void *context, int part, int parts);
 void AK_FN(ak_winograd_gradient_sum_part)(void *context, int part, int parts) {
     const ak_winograd_gradient_job *job = context;
-    int c_count = job->x.c, k_count = job->dy.c, in_blocks = ak_blocks(c_count), sums = job->split.positions;
+    int c_count = job->x.map.c, k_count = job->dy.map.c, in_blocks = ak_blocks(c_count), sums = job->split.positions;
     long weights = ak_winograd_weight_stride(c_count, k_count), units = (long)in_blocks * ak_blocks(k_count);
     ak_vec taps[16 * 9];
     for (long unit = ak_begin(units, part, parts); unit < ak_begin(units, part + 1, parts); unit++) {
@@ -332,7 +206,7 @@ void AK_FN(ak_winograd_pack_part)(void *context, int part, int parts) {
     const ak_winograd_pack_job *job = context;
     int c_count = job->conv->c, k_count = job->conv->k, in_blocks = ak_blocks(c_count), out_blocks = ak_blocks(k_count);
     long stride = ak_winograd_weight_stride(c_count, k_count), units = (long)in_blocks * out_blocks;
-    ak_vec taps[16 * 9], turned[9 * 16];
+    ak_vec taps[16 * 9];
     for (long unit = ak_begin(units, part, parts); unit < ak_begin(units, part + 1, parts); unit++) {
         int kb = (int)(unit / in_blocks), cb = (int)(unit % in_blocks);
         for (int r = 0; r < 9; r++) {
@@ -346,24 +220,22 @@ void AK_FN(ak_winograd_pack_part)(void *context, int part, int parts) {
             }
             AK_FN(transpose16)(taps + r * 16);
         }
-        // taps: [channel][tap] of 16 output channels. For backward: [flipped tap][output channel] of 16 channels.
+        // taps: [input channel][tap] of 16 output channels.
+        if (job->direction == AK_FORWARD) {
+            for (int i = 0; i < 16; i++)
+                AK_FN(winograd_weights)(taps + i * 9, 1, job->packed + unit * 256 + i * 16, stride);
+            continue;
+        }
+        // The other way round: [tap, turned by 180 degrees][output channel] of 16 input channels.
+        ak_vec turned[9 * 16];
         for (int tap = 0; tap < 9; tap++) {
             ak_vec *to = turned + (8 - tap) * 16;
             for (int c = 0; c < 16; c++) to[c] = taps[c * 9 + tap];
             AK_FN(transpose16)(to);
         }
-        for (int i = 0; i < 16; i++) {
-            AK_FN(winograd_weights)(taps + i * 9, 1, job->forward + unit * 256 + i * 16, stride);
-            AK_FN(winograd_weights)(
-                turned + i, 16, job->backward + ((long)cb * out_blocks + kb) * 256 + i * 16, stride);
-        }
+        float *packed = job->packed + ((long)cb * out_blocks + kb) * 256;
+        for (int i = 0; i < 16; i++) AK_FN(winograd_weights)(turned + i, 16, packed + i * 16, stride);
     }
 }
 
-#undef TILE
-#undef PAIR
-#undef TILE_C
-#undef WIDTHS
-#undef WIDTHS_2
-#undef WIDTHS_6
-#undef WIDTHS_14
+#include "conv_products_end.inc.h"

@@ -41,6 +41,18 @@
 #undef AK_SUFFIX
 #undef AK_REGISTERS
 
+#define AK_LEVEL 3
+#define AK_SUFFIX avx512bf16
+#define AK_REGISTERS 32
+#pragma clang attribute push( \
+    __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma,f16c,bmi,bmi2"))), \
+    apply_to = function)
+#include AK_KERNELS
+#pragma clang attribute pop
+#undef AK_LEVEL
+#undef AK_SUFFIX
+#undef AK_REGISTERS
+
 #undef ak_fma
 
 #endif

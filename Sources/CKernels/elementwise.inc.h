@@ -1,123 +1,100 @@
-// Affine maps, additions, subsampling and dropout over feature maps.
-#include "elementwise_lanes.inc.h"
+// Additions, subsampling and dropout over feature maps.
+#include "tiles.inc.h"
 
-// -------------------------------------------------------------------------------------------------------------- affine
+// --------------------------------------------------------------------------------------------------------------- merge
 
-AK_INLINE void AK_FN(affine_rows)(
-    const affine_task *t, int part, int parts, const bool bf16, const bool prelu, const bool add, const bool stream) {
-    ak_walk walk = AK_FN(walk)(&t->y, part, parts);
-    ak_rows rows;
-    const int width = t->y.w;
-    while (AK_FN(walk_next)(&walk, &rows)) {
-        const ak_vec scale = AK_FN(channels)(t->scale, rows.block, t->y.c);
-        const ak_vec shift = AK_FN(channels)(t->shift, rows.block, t->y.c);
-        const ak_vec slope = prelu ? AK_FN(channels)(t->slope, rows.block, t->y.c) : ak_zero();
-        for (int y = rows.top; y < rows.bottom; y++) {
-            const void *from = AK_FN(row_at)(&t->x, rows, y, bf16);
-            const void *other = add ? AK_FN(row_at)(&t->residual, rows, y, bf16) : NULL;
-            void *to = AK_FN(row_at)(&t->y, rows, y, bf16);
-            for (int x = 0; x < width; x++) {
-                ak_vec z = ak_fma(AK_FN(pixel)(from, x, bf16), scale, shift);
-                if (prelu) z = ak_select(z > ak_zero(), z, z * slope);
-                if (add) z += AK_FN(pixel)(other, x, bf16);
-                if (stream) __builtin_nontemporal_store(z, (ak_vec *)to + x);
-                else AK_FN(put_pixel)(to, x, z, bf16);
-            }
+/// How the two sources of a merge are read, for one block of channels.
+typedef struct {
+    AK_FN(norm) x, residual;
+    ak_reading reading_x, reading_residual;
+} AK_FN(merge_norms);
+
+AK_INLINE void AK_FN(merge_values)(
+    ak_vec *v, const merge_task *t, const AK_FN(merge_norms) * norms, long at, const int count) {
+    AK_FN(read_source)(v, &t->x, at, &norms->x, norms->reading_x, count);
+    if (!t->residual.map.data) return;
+    ak_vec other[AK_TILE];
+    AK_FN(read_source)(other, &t->residual, at, &norms->residual, norms->reading_residual, count);
+    AK_UNROLL for (int i = 0; i < count; i++) v[i] += other[i];
+}
+
+AK_INLINE void AK_FN(merge_tile)(
+    const merge_task *t, const AK_FN(merge_norms) * norms, AK_FN(run_moments) * gathered, long at, const bool moments,
+    const int count) {
+    ak_vec v[AK_TILE];
+    AK_FN(merge_values)(v, t, norms, at, count);
+    AK_FN(write_tile)(v, &t->y, at, t->stream, count);
+    if (moments) AK_FN(run_moments_add)(gathered, v, count);
+}
+
+AK_INLINE void AK_FN(merge_runs)(const merge_task *t, int part, int parts, const bool moments) {
+    ak_moments *own = moments ? ak_moments_begin(t->moments, t->y.c, part) : NULL;
+    AK_FN(merge_norms) norms = {
+        .reading_x = ak_reading_of(&t->x.activation), .reading_residual = ak_reading_of(&t->residual.activation)};
+    ak_walk walk = ak_walk_pixels(&t->y, part, parts);
+    for (ak_run run; ak_walk_next(&walk, &run);) {
+        norms.x = AK_FN(norm_of)(&t->x.activation, run.block, norms.reading_x);
+        norms.residual = AK_FN(norm_of)(&t->residual.activation, run.block, norms.reading_residual);
+        const long at = ak_run_at(&t->y, &run);
+        AK_FN(run_moments) gathered;
+        if (moments) {
+            ak_vec first;
+            AK_FN(merge_values)(&first, t, &norms, at, 1);
+            gathered = AK_FN(run_moments_begin)(&own[run.block], first);
         }
-        AK_FN(zero_margins)(&t->y, rows, bf16);
+        int i = 0;
+        for (; i + AK_TILE <= run.count; i += AK_TILE)
+            AK_FN(merge_tile)(t, &norms, &gathered, at + i * 16, moments, AK_TILE);
+        for (; i < run.count; i++) AK_FN(merge_tile)(t, &norms, &gathered, at + i * 16, moments, 1);
+        if (moments) AK_FN(run_moments_end)(&gathered, run.count, &own[run.block]);
     }
-    if (stream) AK_FN(stream_fence)();
+    if (t->stream) ak_stream_fence();
 }
 
-AK_INLINE void AK_FN(affine_typed)(const affine_task *t, int part, int parts, const bool bf16, const bool stream) {
-    const bool prelu = t->slope != NULL, add = t->residual.data != NULL;
-    if (prelu && add) AK_FN(affine_rows)(t, part, parts, bf16, true, true, stream);
-    else if (prelu) AK_FN(affine_rows)(t, part, parts, bf16, true, false, stream);
-    else if (add) AK_FN(affine_rows)(t, part, parts, bf16, false, true, stream);
-    else AK_FN(affine_rows)(t, part, parts, bf16, false, false, stream);
-}
-
-static void AK_FN(affine)(void *task, int part, int parts) {
-    const affine_task *t = task;
-    if (t->y.dtype == AK_BF16) AK_FN(affine_typed)(t, part, parts, true, false);
-    else if (t->stream) AK_FN(affine_typed)(t, part, parts, false, true);
-    else AK_FN(affine_typed)(t, part, parts, false, false);
-}
-
-// ----------------------------------------------------------------------------------------------------------------- add
-
-AK_INLINE void AK_FN(add_rows)(const add_task *t, int part, int parts, const bool bf16, const bool stream) {
-    ak_walk walk = AK_FN(walk)(&t->y, part, parts);
-    ak_rows rows;
-    const int width = t->y.w;
-    while (AK_FN(walk_next)(&walk, &rows)) {
-        for (int y = rows.top; y < rows.bottom; y++) {
-            const void *a = AK_FN(row_at)(&t->a, rows, y, bf16), *b = AK_FN(row_at)(&t->b, rows, y, bf16);
-            void *to = AK_FN(row_at)(&t->y, rows, y, bf16);
-            for (int x = 0; x < width; x++) {
-                const ak_vec sum = AK_FN(pixel)(a, x, bf16) + AK_FN(pixel)(b, x, bf16);
-                if (stream) __builtin_nontemporal_store(sum, (ak_vec *)to + x);
-                else AK_FN(put_pixel)(to, x, sum, bf16);
-            }
-        }
-        AK_FN(zero_margins)(&t->y, rows, bf16);
-    }
-    if (stream) AK_FN(stream_fence)();
-}
-
-static void AK_FN(add)(void *task, int part, int parts) {
-    const add_task *t = task;
-    if (t->y.dtype == AK_BF16) AK_FN(add_rows)(t, part, parts, true, false);
-    else if (t->stream) AK_FN(add_rows)(t, part, parts, false, true);
-    else AK_FN(add_rows)(t, part, parts, false, false);
+static void AK_FN(merge)(void *task, int part, int parts) {
+    const merge_task t = *(const merge_task *)task;
+    if (t.moments) AK_FN(merge_runs)(&t, part, parts, true);
+    else AK_FN(merge_runs)(&t, part, parts, false);
 }
 
 // ----------------------------------------------------------------------------------------------------------- subsample
 
-AK_INLINE void AK_FN(subsample_forward_rows)(const subsample_task *t, int part, int parts, const bool bf16) {
-    ak_walk walk = AK_FN(walk)(&t->y, part, parts);
-    ak_rows rows;
-    const int width = t->y.w;
-    while (AK_FN(walk_next)(&walk, &rows)) {
-        for (int y = rows.top; y < rows.bottom; y++) {
-            const void *from = AK_FN(row_at)(&t->x, rows, 2 * y, bf16);
-            void *to = AK_FN(row_at)(&t->y, rows, y, bf16);
-            for (int x = 0; x < width; x++) AK_FN(put_pixel)(to, x, AK_FN(pixel)(from, 2 * x, bf16), bf16);
-        }
-        AK_FN(zero_margins)(&t->y, rows, bf16);
-    }
-}
-
 static void AK_FN(subsample_forward)(void *task, int part, int parts) {
-    const subsample_task *t = task;
-    if (t->y.dtype == AK_BF16) AK_FN(subsample_forward_rows)(t, part, parts, true);
-    else AK_FN(subsample_forward_rows)(t, part, parts, false);
-}
-
-/// Here x is the upstream gradient and y the gradient that is written.
-AK_INLINE void AK_FN(subsample_backward_rows)(const subsample_task *t, int part, int parts, const bool bf16) {
-    ak_walk walk = AK_FN(walk)(&t->y, part, parts);
-    ak_rows rows;
-    const int width = t->y.w, upstream_width = t->x.w;
-    while (AK_FN(walk_next)(&walk, &rows)) {
-        for (int y = rows.top; y < rows.bottom; y++) {
-            void *to = AK_FN(row_at)(&t->y, rows, y, bf16);
-            if (!t->accumulate) AK_FN(zero_pixels)(to, 0, width, bf16);
-            if (y % 2 != 0) continue;
-            const void *from = AK_FN(row_at)(&t->x, rows, y / 2, bf16);
-            for (int x = 0; x < upstream_width; x++) {
-                const ak_vec sum = AK_FN(pixel)(to, 2 * x, bf16) + AK_FN(pixel)(from, x, bf16);
-                AK_FN(put_pixel)(to, 2 * x, sum, bf16);
+    const subsample_forward_task t = *(const subsample_forward_task *)task;
+    const ak_reading reading = ak_reading_of(&t.x.activation);
+    ak_walk walk = ak_walk_rows(&t.y, part, parts);
+    for (ak_run run; ak_walk_next(&walk, &run);) {
+        const AK_FN(norm) n = AK_FN(norm_of)(&t.x.activation, run.block, reading);
+        for (long y = run.first; y < run.first + run.count; y++) {
+            const long from = ak_plane(&t.x.map, run.image, run.block) + 2 * y * t.x.map.row;
+            const long to = ak_plane(&t.y, run.image, run.block) + y * t.y.row;
+            for (int x = 0; x < t.y.w; x++) {
+                ak_vec v;
+                AK_FN(read_source)(&v, &t.x, from + 32 * x, &n, reading, 1);
+                AK_FN(write_tile)(&v, &t.y, to + 16 * x, false, 1);
             }
         }
-        AK_FN(zero_margins)(&t->y, rows, bf16);
     }
 }
 
 static void AK_FN(subsample_backward)(void *task, int part, int parts) {
-    const subsample_task *t = task;
-    if (t->y.dtype == AK_BF16) AK_FN(subsample_backward_rows)(t, part, parts, true);
-    else AK_FN(subsample_backward_rows)(t, part, parts, false);
+    const subsample_backward_task t = *(const subsample_backward_task *)task;
+    const ak_vec zero = ak_zero();
+    ak_walk walk = ak_walk_rows(&t.dx, part, parts);
+    for (ak_run run; ak_walk_next(&walk, &run);) {
+        for (long y = run.first; y < run.first + run.count; y++) {
+            const long to = ak_plane(&t.dx, run.image, run.block) + y * t.dx.row;
+            const long from = ak_plane(&t.dy, run.image, run.block) + y / 2 * t.dy.row;
+            for (int x = 0; x < t.dx.w; x++) {
+                const bool hit = y % 2 == 0 && x % 2 == 0;
+                ak_vec v = zero, before = zero;
+                if (hit) AK_FN(read_tile)(&v, &t.dy, from + 8 * x, 1);
+                if (hit && t.accumulate) AK_FN(read_tile)(&before, &t.dx, to + 16 * x, 1);
+                v += before;
+                if (hit || !t.accumulate) AK_FN(write_tile)(&v, &t.dx, to + 16 * x, false, 1);
+            }
+        }
+    }
 }
 
 // ------------------------------------------------------------------------------------------------------------- dropout
@@ -141,31 +118,23 @@ AK_INLINE ak_uvec AK_FN(philox_first_word)(ak_wvec counter, uint64_t key) {
     return __builtin_convertvector(c0, ak_uvec);
 }
 
-AK_INLINE void AK_FN(dropout_rows)(const dropout_task *t, int part, int parts, const bool bf16) {
-    ak_walk walk = AK_FN(walk)(&t->y, part, parts);
-    ak_rows rows;
-    const int width = t->y.w;
-    const ak_wvec lane = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
-    const uint64_t area = (uint64_t)t->y.h * (uint64_t)t->y.w;
-    while (AK_FN(walk_next)(&walk, &rows)) {
-        const uint64_t image = t->first_image + (uint64_t)rows.image;
-        const uint64_t channel = image * (uint64_t)t->y.c + 16 * (uint64_t)rows.block;
-        for (int y = rows.top; y < rows.bottom; y++) {
-            const void *from = AK_FN(row_at)(&t->x, rows, y, bf16);
-            void *to = AK_FN(row_at)(&t->y, rows, y, bf16);
-            const ak_wvec index = (lane + channel) * area + (uint64_t)y * (uint64_t)t->y.w;
-            for (int x = 0; x < width; x++) {
-                const ak_uvec word = AK_FN(philox_first_word)(index + (uint64_t)x, t->key);
-                const ak_ivec keep = (ak_ivec)(word >> 8) >= t->threshold;
-                AK_FN(put_pixel)(to, x, ak_select(keep, AK_FN(pixel)(from, x, bf16) * t->scale, ak_zero()), bf16);
-            }
-        }
-        AK_FN(zero_margins)(&t->y, rows, bf16);
-    }
-}
-
 static void AK_FN(dropout)(void *task, int part, int parts) {
-    const dropout_task *t = task;
-    if (t->y.dtype == AK_BF16) AK_FN(dropout_rows)(t, part, parts, true);
-    else AK_FN(dropout_rows)(t, part, parts, false);
+    const dropout_task t = *(const dropout_task *)task;
+    const ak_wvec lane = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+    const uint64_t area = (uint64_t)t.y.h * (uint64_t)t.y.w;
+    ak_walk walk = ak_walk_pixels(&t.y, part, parts);
+    for (ak_run run; ak_walk_next(&walk, &run);) {
+        const uint64_t image = t.first_image + (uint64_t)run.image;
+        const uint64_t channel = image * (uint64_t)t.y.c + 16 * (uint64_t)run.block;
+        const ak_wvec index = (lane + channel) * area + (uint64_t)run.first;
+        const long at = ak_run_at(&t.y, &run);
+        for (int i = 0; i < run.count; i++) {
+            const ak_uvec word = AK_FN(philox_first_word)(index + (uint64_t)i, t.key);
+            const ak_ivec keep = (ak_ivec)(word >> 8) >= t.threshold;
+            ak_vec v;
+            AK_FN(read_tile)(&v, &t.x, at + 16 * i, 1);
+            v = ak_select(keep, v * t.scale, ak_zero());
+            AK_FN(write_tile)(&v, &t.y, at + 16 * i, false, 1);
+        }
+    }
 }

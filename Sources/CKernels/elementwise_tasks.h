@@ -1,44 +1,69 @@
-// Types, checks and choices that the element-wise kernels share.
+// What the passes over whole maps share: checks, and the split of a map's pixels over the threads.
 #ifndef ACUITY_KERNELS_ELEMENTWISE_TASKS_H
 #define ACUITY_KERNELS_ELEMENTWISE_TASKS_H
 
-#include "vector.h"
+#include "fusion.h"
 
-typedef double ak_dvec __attribute__((vector_size(128), aligned(64)));
 typedef uint64_t ak_wvec __attribute__((vector_size(128), aligned(64)));
-typedef uint16_t ak_hvec __attribute__((vector_size(32), aligned(32)));
-typedef struct {
-    ak_hvec v;
-} __attribute__((packed, aligned(2))) ak_hvec_unaligned;
 
-#define ak_widen(v) __builtin_convertvector((v), ak_dvec)
-#define ak_load_half(p) (((const ak_hvec_unaligned *)(p))->v)
-#define ak_store_half(p, value) (((ak_hvec_unaligned *)(p))->v = (value))
+/// Pixels of a block of channels that are worked on at once: how they are read, treated and written is asked once for
+/// all of them, so that no combination of element types and coefficients needs a loop of its own.
+#define AK_TILE (AK_REGISTERS >= 32 ? 8 : 4)
 
-/// Rows top ..< bottom of one block of channels of one image.
-typedef struct {
-    int image, block, top, bottom;
-} ak_rows;
+/// The longest run: fp32 sums over a run are short enough to lose nothing that matters.
+#define AK_RUN 256
 
-/// The n * blocks * h rows of a batch, in memory order, are cut into one contiguous range per part, so that all parts
-/// have the same work whatever the batch.
+/// `count` pixels (or rows), from `first` on, of one block of channels of one image.
 typedef struct {
-    long next, last;
-    int h, blocks;
+    int image, block;
+    long first;
+    int count;
+} ak_run;
+
+/// The pixels (or rows) of a batch, in memory order, are cut into one contiguous range per part, so that all parts have
+/// the same work whatever the batch. A walk visits a part's range run by run.
+typedef struct {
+    long next, last, plane;
+    int blocks;
 } ak_walk;
 
-static inline void ak_require_alike(ak_map a, ak_map b, const char *kernel) {
-    AK_REQUIRE(
-        a.n == b.n && a.c == b.c && a.h == b.h && a.w == b.w,
-        "%s: maps of %d x %d x %d x %d and %d x %d x %d x %d", kernel, a.n, a.c, a.h, a.w, b.n, b.c, b.h, b.w);
-    AK_REQUIRE(a.dtype == b.dtype, "%s: maps of different element types", kernel);
+/// `plane`: pixels or rows of one block of channels of one image.
+static inline ak_walk ak_walk_over(const ak_map *map, long plane, int part, int parts) {
+    const int blocks = ak_blocks(map->c);
+    const long count = map->n * plane * blocks;
+    return (ak_walk){ak_begin(count, part, parts), ak_begin(count, part + 1, parts), plane, blocks};
 }
 
-/// Whether a map is so large that it is better written past the caches: nothing useful of it would be left there for
-/// the next kernel, and its lines need not be read first.
-static inline bool ak_streams(ak_map y) {
-    const size_t bytes = (size_t)y.n * (size_t)y.image * sizeof(float);
-    return y.dtype == AK_F32 && (uintptr_t)y.data % 64 == 0 && bytes >= (size_t)32 << 20;
+static inline ak_walk ak_walk_pixels(const ak_map *map, int part, int parts) {
+    return ak_walk_over(map, (long)map->h * map->w, part, parts);
+}
+
+static inline ak_walk ak_walk_rows(const ak_map *map, int part, int parts) {
+    return ak_walk_over(map, map->h, part, parts);
+}
+
+static inline bool ak_walk_next(ak_walk *walk, ak_run *run) {
+    if (walk->next >= walk->last) return false;
+    const long plane = walk->next / walk->plane, first = walk->next - plane * walk->plane;
+    long count = walk->plane - first;
+    if (count > walk->last - walk->next) count = walk->last - walk->next;
+    if (count > AK_RUN) count = AK_RUN;
+    *run = (ak_run){(int)(plane / walk->blocks), (int)(plane % walk->blocks), first, (int)count};
+    walk->next += count;
+    return true;
+}
+
+/// The first element of a run of pixels: the same in all maps of one shape.
+static inline long ak_run_at(const ak_map *map, const ak_run *run) {
+    return ak_plane(map, run->image, run->block) + run->first * 16;
+}
+
+static inline void ak_require_alike(const ak_map *a, const ak_map *b, const char *kernel) {
+    AK_REQUIRE(
+        ak_same_shape(a, b), "%s: maps of %d x %d x %d x %d and %d x %d x %d x %d", kernel, a->n, a->c, a->h, a->w,
+        b->n, b->c, b->h, b->w);
+    AK_REQUIRE(
+        a->data != b->data || a->dtype == b->dtype, "%s: one map read and written as different element types", kernel);
 }
 
 #endif

@@ -1,5 +1,5 @@
 // Flat vectors and rows of a matrix: the entry points.
-#include "elementwise_tasks.h"
+#include "vector.h"
 
 typedef struct {
     const float *x;

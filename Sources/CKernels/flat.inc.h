@@ -1,5 +1,11 @@
 // Flat vectors and rows of a matrix: sums, the optimizer's step, conversions, the exponentials of a softmax.
-#include "elementwise_lanes.inc.h"
+#include "lanes.inc.h"
+
+AK_INLINE double AK_FN(sum_lanes)(ak_dvec v) {
+    double total = 0;
+    for (int i = 0; i < 16; i++) total += v[i];
+    return total;
+}
 
 /// The elements of a flat vector that belong to a part, in multiples of 16 but for the last part.
 AK_INLINE void AK_FN(flat_range)(size_t count, int part, int parts, size_t *first, size_t *last) {
@@ -90,9 +96,9 @@ static void AK_FN(bf16_from_f32)(void *task, int part, int parts) {
     const flat_task t = *(const flat_task *)task;
     size_t i, last;
     AK_FN(flat_range)(t.count, part, parts, &i, &last);
-    for (; i + 16 <= last; i += 16) ak_store_half(t.y16 + i, AK_FN(to_bf16)(ak_load_unaligned(t.x + i)));
+    for (; i + 16 <= last; i += 16) ak_store_half(t.y16 + i, AK_FN(rounded_to_bf16)(ak_load_unaligned(t.x + i)));
     if (i == last) return;
-    const ak_hvec rest = AK_FN(to_bf16)(AK_FN(load_some)(t.x + i, (int)(last - i), 0));
+    const ak_hvec rest = AK_FN(rounded_to_bf16)(AK_FN(load_some)(t.x + i, (int)(last - i), 0));
     for (size_t lane = 0; i < last; i++, lane++) t.y16[i] = rest[lane];
 }
 

@@ -21,18 +21,21 @@ static inline size_t ak_align64(size_t bytes) { return (bytes + 63) & ~(size_t)6
 /// Blocks of 16 channels that c channels take.
 static inline int ak_blocks(int c) { return (c + 15) / 16; }
 
-/// The first element of image n, channel block `block`, interior position (0, 0), in elements.
-static inline long ak_interior(const ak_map *m, int n, int block) {
-    return n * m->image + block * m->block + m->halo * (m->row + 16);
+/// The first element of block `block` of image n, in elements.
+static inline long ak_plane(const ak_map *m, int n, int block) { return n * m->image + block * m->block; }
+
+/// The elements of a map.
+static inline float *ak_floats(const ak_map *m) { return (float *)m->data; }
+static inline uint16_t *ak_halves(const ak_map *m) { return (uint16_t *)m->data; }
+
+/// Whether a map is so large that it is better written past the caches: what reads it next finds nothing of it there,
+/// and its lines need not be read before they are overwritten.
+static inline bool ak_streams(const ak_map *y) {
+    return y->dtype == AK_F32 && (size_t)y->n * (size_t)y->image * sizeof(float) >= (size_t)32 << 20;
 }
 
-/// The fp32 elements of a map.
-static inline float *ak_floats(const ak_map *m) { return (float *)m->data; }
-
-/// Zeros everything outside the interior of one plane (image n, channel block `block`). Padding lanes inside the
-/// interior are the kernel's own business.
-void ak_zero_border(const ak_map *m, int n, int block);
-/// The same for interior row y alone; the first row also clears the lines above it, the last those below.
-void ak_zero_row_border(const ak_map *m, int n, int block, int y);
+static inline bool ak_same_shape(const ak_map *a, const ak_map *b) {
+    return a->n == b->n && a->c == b->c && a->h == b->h && a->w == b->w;
+}
 
 #endif

@@ -1,42 +1,22 @@
-// Feature maps in the blocked layout: shapes, borders, and the way to and from plain NCHW.
+// Feature maps in the blocked layout: shapes, and the way to and from plain NCHW.
 #include <string.h>
 
 #include "internal.h"
 
-static int round_up_4(int x) { return (x + 3) / 4 * 4; }
-
-ak_map ak_map_make(void *data, ak_dtype dtype, int n, int c, int h, int w, int halo) {
+ak_map ak_map_make(void *data, ak_dtype dtype, int n, int c, int h, int w) {
     AK_REQUIRE(n >= 0 && c >= 1 && h >= 1 && w >= 1, "map of %d x %d x %d x %d", n, c, h, w);
-    AK_REQUIRE(halo == 0 || halo == 1, "map with halo %d", halo);
-    ak_map m = {.data = data, .dtype = dtype, .n = n, .c = c, .h = h, .w = w, .halo = halo};
-    m.rows = halo ? round_up_4(h) + 2 : h;
-    m.cols = halo ? round_up_4(w) + 2 : w;
-    m.row = (long)m.cols * 16;
-    m.block = m.rows * m.row;
+    ak_map m = {.data = data, .dtype = dtype, .n = n, .c = c, .h = h, .w = w};
+    m.row = (long)w * 16;
+    m.block = h * m.row;
     m.image = ak_blocks(c) * m.block;
     return m;
 }
 
 static size_t element_bytes(ak_dtype dtype) { return dtype == AK_BF16 ? 2 : 4; }
 
-size_t ak_map_bytes(ak_dtype dtype, int n, int c, int h, int w, int halo) {
-    ak_map m = ak_map_make(NULL, dtype, n, c, h, w, halo);
+size_t ak_map_bytes(ak_dtype dtype, int n, int c, int h, int w) {
+    ak_map m = ak_map_make(NULL, dtype, n, c, h, w);
     return (size_t)n * (size_t)m.image * element_bytes(dtype);
-}
-
-void ak_zero_row_border(const ak_map *m, int n, int block, int y) {
-    if (!m->halo) return;
-    size_t size = element_bytes(m->dtype), row = (size_t)m->row * size, right = (size_t)(m->w + 1) * 16 * size;
-    char *plane = (char *)m->data + (size_t)(n * m->image + block * m->block) * size;
-    char *line = plane + (size_t)(y + 1) * row;
-    if (y == 0) memset(plane, 0, row);
-    memset(line, 0, 16 * size);
-    memset(line + right, 0, row - right);
-    if (y == m->h - 1) memset(line + row, 0, (size_t)(m->rows - m->h - 1) * row);
-}
-
-void ak_zero_border(const ak_map *m, int n, int block) {
-    for (int y = 0; y < m->h; y++) ak_zero_row_border(m, n, block, y);
 }
 
 typedef struct {
@@ -67,8 +47,7 @@ static void from_nchw_part(void *context, int part, int parts) {
     for (long i = ak_begin((long)m->n * blocks, part, parts); i < ak_begin((long)m->n * blocks, part + 1, parts); i++) {
         int n = (int)(i / blocks), block = (int)(i % blocks), lanes = ak_min(16, m->c - block * 16);
         const float *source = job->plain + ((long)n * m->c + block * 16) * plane;
-        long base = ak_interior(m, n, block);
-        ak_zero_border(m, n, block);
+        long base = ak_plane(m, n, block);
         for (int y = 0; y < m->h; y++)
             for (int x = 0; x < m->w; x++) {
                 long at = base + y * m->row + x * 16;
@@ -92,7 +71,7 @@ static void to_nchw_part(void *context, int part, int parts) {
     for (long i = ak_begin(planes, part, parts); i < ak_begin(planes, part + 1, parts); i++) {
         int n = (int)(i / m->c), c = (int)(i % m->c);
         float *target = job->plain_out + i * plane;
-        long base = ak_interior(m, n, c / 16) + c % 16;
+        long base = ak_plane(m, n, c / 16) + c % 16;
         for (int y = 0; y < m->h; y++)
             for (int x = 0; x < m->w; x++) {
                 long at = base + y * m->row + x * 16;

@@ -1,71 +1,88 @@
-// Batch normalisation: the entry points.
+// Statistics of feature maps and of gradients, and the backward of norm and PReLU as a pass of its own: the entry
+// points.
 #include "elementwise_tasks.h"
-
-/// Count, mean and sum of squared deviations of 16 channels, as one part has seen them.
-typedef struct {
-    ak_dvec mean, m2;
-    double count;
-} ak_moments;
-
-/// The sums of the backward pass for 16 channels, as one part has seen them: of g, g*(x - mean) and dy*z where z <= 0.
-typedef struct {
-    ak_dvec g, gx, slope;
-} ak_sums;
 
 typedef struct {
     ak_map x;
-    ak_moments *moments; // [parts][blocks]
+    ak_moments *moments;
+} moments_task;
+
+typedef struct {
+    const ak_moments *moments;
+    int blocks, threads;
     float *mean, *variance;
-} statistics_task;
+} moments_fold_task;
 
 typedef struct {
-    ak_map x, dy;
-    const float *mean, *invstd, *scale, *shift, *slope;
-    ak_sums *sums; // [parts][blocks]
-    float *dgamma, *dbeta, *dslope;
-} reduce_task;
+    ak_map g;
+    ak_reduction reduction;
+} sums_task;
 
 typedef struct {
-    ak_map x, dy, dx;
-    const float *scale, *shift, *slope, *a, *b, *d;
+    const ak_sums *sums;
+    int blocks, threads;
+    const float *invstd;
+    float *dscale, *dshift, *dslope; // dslope NULL: not wanted
+} sums_fold_task;
+
+typedef struct {
+    ak_gradient g;
+    ak_map dx;
+    ak_reduction reduction;
     bool accumulate, stream; // stream: dx is written past the caches
-} apply_task;
+} chain_task;
 
 #define AK_KERNELS "norm.inc.h"
 #include "each_isa.h"
 
-size_t ak_bn_workspace_bytes(int c, int n, int threads) {
-    (void)n; // the partition is over rows of all images: one set of sums per thread
-    const size_t each = sizeof(ak_sums) > sizeof(ak_moments) ? sizeof(ak_sums) : sizeof(ak_moments);
-    return (size_t)ak_max(threads, 1) * (size_t)ak_blocks(c) * each;
+/// Folding a few sets takes less than waking the other threads.
+static ak_pool *folding_pool(ak_pool *pool, int blocks) {
+    return blocks * ak_pool_threads(pool) > 512 ? pool : NULL;
 }
 
-void ak_bn_statistics(ak_pool *pool, ak_map x, float *mean, float *variance, void *workspace) {
-    AK_REQUIRE(x.n >= 1, "ak_bn_statistics: statistics of no images");
-    AK_REQUIRE((uintptr_t)workspace % 64 == 0, "ak_bn_statistics: the workspace is not aligned to 64 bytes");
-    statistics_task task = {x, workspace, mean, variance};
-    ak_pool_run(pool, AK_DISPATCH(statistics), &task);
-    ak_pool_run(pool, AK_DISPATCH(statistics_fold), &task);
+size_t ak_moments_bytes(int c, int threads) {
+    return (size_t)ak_max(threads, 1) * (size_t)ak_blocks(c) * sizeof(ak_moments);
 }
 
-void ak_bn_backward_reduce(
-    ak_pool *pool, ak_map x, ak_map dy, const float *mean, const float *invstd, const float *scale, const float *shift,
-    const float *slope, float *dgamma, float *dbeta, float *dslope, void *workspace) {
-    ak_require_alike(x, dy, "ak_bn_backward_reduce");
-    AK_REQUIRE((uintptr_t)workspace % 64 == 0, "ak_bn_backward_reduce: the workspace is not aligned to 64 bytes");
-    AK_REQUIRE(!slope || dslope, "ak_bn_backward_reduce: a slope but no place for its gradient");
-    reduce_task task = {x, dy, mean, invstd, scale, shift, slope, workspace, dgamma, dbeta, dslope};
-    ak_pool_run(pool, AK_DISPATCH(reduce), &task);
-    ak_pool_run(pool, AK_DISPATCH(reduce_fold), &task);
+void ak_moments_of(ak_pool *pool, ak_map x, ak_moments *moments) {
+    AK_REQUIRE(moments && (uintptr_t)moments % 64 == 0, "ak_moments_of: no moments, or not aligned to 64 bytes");
+    ak_pool_run(pool, AK_DISPATCH(moments_of), &(moments_task){x, moments});
 }
 
-void ak_bn_backward_apply(
-    ak_pool *pool, ak_map x, ak_map dy, const float *scale, const float *shift, const float *slope, const float *a,
-    const float *b, const float *d, ak_map dx, bool accumulate) {
-    ak_require_alike(x, dy, "ak_bn_backward_apply");
-    ak_require_alike(x, dx, "ak_bn_backward_apply");
-    AK_REQUIRE(!accumulate || dx.data != dy.data, "ak_bn_backward_apply: adding to the gradient that is read");
-    const bool stream = !accumulate && dx.data != dy.data && dx.data != x.data && ak_streams(dx);
-    apply_task task = {x, dy, dx, scale, shift, slope, a, b, d, accumulate, stream};
-    ak_pool_run(pool, AK_DISPATCH(apply), &task);
+void ak_moments_fold(ak_pool *pool, const ak_moments *moments, int c, float *mean, float *variance) {
+    moments_fold_task task = {moments, ak_blocks(c), ak_pool_threads(pool), mean, variance};
+    ak_pool_run(folding_pool(pool, task.blocks), AK_DISPATCH(moments_fold), &task);
+}
+
+size_t ak_sums_bytes(int c, int threads) {
+    return (size_t)ak_max(threads, 1) * (size_t)ak_blocks(c) * sizeof(ak_sums);
+}
+
+static void require_reduction(const ak_map *g, const ak_reduction *reduction, const char *kernel) {
+    ak_require_alike(g, &reduction->x, kernel);
+    AK_REQUIRE((uintptr_t)reduction->sums % 64 == 0, "%s: sums not aligned to 64 bytes", kernel);
+}
+
+void ak_sums_of(ak_pool *pool, ak_map g, ak_reduction reduction) {
+    AK_REQUIRE(reduction.sums, "ak_sums_of: a reduction without sums");
+    require_reduction(&g, &reduction, "ak_sums_of");
+    ak_pool_run(pool, AK_DISPATCH(sums_of), &(sums_task){g, reduction});
+}
+
+void ak_sums_fold(
+    ak_pool *pool, const ak_reduction *reduction, const float *invstd, float *dscale, float *dshift, float *dslope) {
+    AK_REQUIRE(!reduction->slope || dslope, "ak_sums_fold: a slope but no place for its gradient");
+    sums_fold_task task = {
+        reduction->sums, ak_blocks(reduction->x.c), ak_pool_threads(pool), invstd, dscale, dshift,
+        reduction->slope ? dslope : NULL};
+    ak_pool_run(folding_pool(pool, task.blocks), AK_DISPATCH(sums_fold), &task);
+}
+
+void ak_chain_apply(ak_pool *pool, ak_gradient g, ak_map dx, bool accumulate, ak_reduction reduction) {
+    ak_require_alike(&g.map, &dx, "ak_chain_apply");
+    if (g.chain.x.data) ak_require_alike(&g.chain.x, &dx, "ak_chain_apply");
+    if (reduction.sums) require_reduction(&dx, &reduction, "ak_chain_apply");
+    AK_REQUIRE(!accumulate || dx.data != g.map.data, "ak_chain_apply: adding to the gradient that is read");
+    const bool stream = !accumulate && dx.data != g.map.data && dx.data != g.chain.x.data && ak_streams(&dx);
+    ak_pool_run(pool, AK_DISPATCH(chain_apply), &(chain_task){g, dx, reduction, accumulate, stream});
 }

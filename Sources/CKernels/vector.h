@@ -9,8 +9,8 @@
 //     void ak_name(...) { AK_DISPATCH(name)(...); }
 //
 // Inside NAME.inc.h these are defined:
-//     AK_LEVEL          0 portable, 1 AVX2 + FMA, 2 AVX-512
-//     AK_FN(name)       name_portable, name_avx2, name_avx512
+//     AK_LEVEL          0 portable, 1 AVX2 + FMA, 2 AVX-512, 3 AVX-512 with bf16 products
+//     AK_FN(name)       name_portable, name_avx2, name_avx512, name_avx512bf16
 //     ak_fma(a, b, c)   a*b + c, fused where the set has it (portable code must not call fmaf)
 //     AK_REGISTERS      how many ak_vec fit in the registers (4 SSE2, 8 arm64 and AVX2, 32 AVX-512)
 // The feature macros (__AVX512F__ and friends) are NOT set there; test AK_LEVEL.
@@ -37,6 +37,12 @@ typedef uint32_t ak_uvec __attribute__((vector_size(64), aligned(64)));
 typedef struct {
     ak_vec v;
 } __attribute__((packed, aligned(4))) ak_vec_unaligned;
+/// Sixteen doubles, and sixteen bf16 as their bits.
+typedef double ak_dvec __attribute__((vector_size(128), aligned(64)));
+typedef uint16_t ak_hvec __attribute__((vector_size(32), aligned(32)));
+typedef struct {
+    ak_hvec v;
+} __attribute__((packed, aligned(2))) ak_hvec_unaligned;
 
 #define AK_INLINE static inline __attribute__((always_inline, unused))
 #define AK_NOINLINE static __attribute__((noinline, unused))
@@ -54,6 +60,10 @@ typedef struct {
 #endif
 #define ak_load_unaligned(p) (((const ak_vec_unaligned *)(p))->v)
 #define ak_store_unaligned(p, value) (((ak_vec_unaligned *)(p))->v = (value))
+#define ak_load_half(p) (((const ak_hvec_unaligned *)(p))->v)
+#define ak_store_half(p, value) (((ak_hvec_unaligned *)(p))->v = (value))
+#define ak_widen(v) __builtin_convertvector((v), ak_dvec)
+#define ak_narrow(v) __builtin_convertvector((v), ak_vec)
 #define ak_zero() ((ak_vec){0})
 /// All lanes the same.
 #define ak_splat(s) ((float)(s) - (ak_vec){0})
@@ -70,7 +80,8 @@ typedef struct {
 /// The function of the instruction set in use.
 #if defined(__x86_64__)
 #define AK_DISPATCH(name) \
-    (((__typeof__(&name##_portable)[]){name##_portable, name##_avx2, name##_avx512, name##_avx512})[ak_isa_current()])
+    (((__typeof__(&name##_portable)[]){ \
+        name##_portable, name##_avx2, name##_avx512, name##_avx512bf16})[ak_isa_current()])
 #else
 #define AK_DISPATCH(name) (name##_portable)
 #endif

@@ -1,5 +1,5 @@
 package import CKernels
-package import Tensors
+import Tensors
 
 /// A convolution without bias on blocked maps; weights (outputChannels, inputChannels/groups, kernel, kernel).
 package final class Convolution: Layer {
@@ -11,7 +11,6 @@ package final class Convolution: Layer {
     package let padding: Int
     package let groups: Int
     private var geometry: ak_conv?
-    private var packed: AlignedBuffer?
 
     /// - Parameters:
     ///   - name: the weight's name in the state dict.
@@ -32,7 +31,8 @@ package final class Convolution: Layer {
     }
 
     package var parameters: [Parameter] { [weight] }
-    package var backwardReadsInputs: Bool { true }
+    package func backwardReads(input: Int) -> Bool { weight.isTrained }
+    package var keepsPrecision: Bool { true }
 
     /// The kernels' description of this convolution on maps of the given size.
     package func description(for input: MapShape) -> ak_conv {
@@ -51,41 +51,51 @@ package final class Convolution: Layer {
         return MapShape(outputChannels, Int(ak_conv_out_h(&conv)), Int(ak_conv_out_w(&conv)))
     }
 
-    package func workspaceByteCount(_ inputs: [MapShape], batch: Int, threads: Int) -> Int {
-        var conv = description(for: inputs[0])
-        return ak_conv_workspace_bytes(&conv, Int32(batch), Int32(threads))
+    package func workspaceByteCount(_ inputs: [MapShape], _ dtype: ak_dtype, batch: Int, threads: Int) -> Int {
+        ak_conv_workspace_bytes(&geometry!, dtype, Int32(batch), Int32(threads))
     }
 
-    package func parametersChanged(_ pool: ThreadPool) {
-        guard var conv = geometry else { preconditionFailure("\(weight.name) is not part of a graph") }
-        let byteCount = ak_conv_packed_bytes(&conv)
-        if packed?.byteCount != byteCount { packed = AlignedBuffer(byteCount: byteCount) }
-        ak_conv_pack(pool.handle, &conv, weight.value.pointer, packed!.base)
+    package func packedByteCount(_ dtype: ak_dtype) -> Int {
+        max(ak_conv_packed_bytes(&geometry!, dtype, AK_FORWARD), ak_conv_packed_bytes(&geometry!, dtype, AK_BACKWARD))
     }
 
-    package func forward(
-        _ inputs: [ak_map], _ output: ak_map, saved: UnsafeMutableRawPointer, _ context: PassContext
-    ) {
-        ak_conv_forward(context.pool.handle, &geometry!, inputs[0], packed!.base, output, context.workspace)
+    package func fusion(_ dtype: ak_dtype) -> Fusion {
+        Fusion(
+            readsThroughNorm: [true], gathersMoments: true, chains: ak_conv_chains(&geometry!, dtype), reduces: true)
     }
 
-    package func backward(
-        _ inputs: [ak_map], _ outputGradient: ak_map, _ inputGradients: [GradientTarget],
-        saved: UnsafeMutableRawPointer, _ context: PassContext
-    ) {
-        let pool = context.pool.handle
-        if weight.isTrained, let gradient = weight.gradient {
-            ak_conv_backward_weights(
-                pool, &geometry!, inputs[0], outputGradient, gradient.pointer, context.accumulate, context.workspace)
-        }
-        switch inputGradients[0] {
-        case .write(let target):
-            ak_conv_backward_data(pool, &geometry!, outputGradient, packed!.base, target, false, context.workspace)
+    /// Packed weights are not kept: they change with every update, and unpacked they are a fraction of the size.
+    private func pack(_ direction: ak_direction, _ dtype: ak_dtype, _ context: PassContext) {
+        ak_conv_pack(context.pool.handle, &geometry!, dtype, direction, weight.value.pointer, context.packed)
+    }
+
+    package func forward(_ operands: Operands, _ context: PassContext) {
+        pack(AK_FORWARD, operands.output.dtype, context)
+        ak_conv_forward(
+            context.pool.handle, &geometry!, operands.inputs[0], context.packed, operands.output,
+            context.mode == .training ? operands.moments : nil, context.workspace)
+    }
+
+    package func backward(_ operands: Operands, _ context: PassContext) {
+        var gradients = ak_conv_gradients()
+        switch operands.targets[0] {
+        case .write(let target): gradients.dx = target
         case .add(let target):
-            ak_conv_backward_data(pool, &geometry!, outputGradient, packed!.base, target, true, context.workspace)
-        case .none, .shared:
-            break
+            gradients.dx = target
+            gradients.accumulate_dx = true
+        case .none, .shared, .chained: break
         }
+        if weight.isTrained { gradients.dw = weight.gradient?.pointer }
+        gradients.accumulate_dw = context.accumulate
+        if gradients.dx.data != nil {
+            gradients.reduction = operands.reduction
+            pack(AK_BACKWARD, operands.outputGradient.map.dtype, context)
+        } else if gradients.dw == nil {
+            return
+        }
+        ak_conv_backward(
+            context.pool.handle, &geometry!, operands.keptInputs[0], operands.outputGradient, context.packed, &gradients,
+            context.workspace)
     }
 }
 
@@ -127,26 +137,26 @@ package final class StemConvolution: Layer {
         return MapShape(outputChannels, Int(ak_conv_out_h(&conv)), Int(ak_conv_out_w(&conv)))
     }
 
-    package func workspaceByteCount(_ inputs: [MapShape], batch: Int, threads: Int) -> Int {
-        var conv = description(for: inputs[0])
-        return ak_stem_workspace_bytes(&conv, Int32(batch), Int32(threads))
+    package func workspaceByteCount(_ inputs: [MapShape], _ dtype: ak_dtype, batch: Int, threads: Int) -> Int {
+        ak_stem_workspace_bytes(&geometry!, Int32(batch), Int32(threads))
     }
 
-    package func forward(
-        _ inputs: [ak_map], _ output: ak_map, saved: UnsafeMutableRawPointer, _ context: PassContext
-    ) {
+    package func fusion(_ dtype: ak_dtype) -> Fusion {
+        Fusion(readsThroughNorm: [false], gathersMoments: true, chains: true)
+    }
+
+    package func forward(_ operands: Operands, _ context: PassContext) {
+        let output = operands.output
         ak_stem_forward(
-            context.pool.handle, &geometry!, context.images, Int32(context.batch), weight.value.pointer, output,
-            context.workspace)
+            context.pool.handle, &geometry!, context.images, output.n, weight.value.pointer, output,
+            context.mode == .training ? operands.moments : nil, context.workspace)
     }
 
-    package func backward(
-        _ inputs: [ak_map], _ outputGradient: ak_map, _ inputGradients: [GradientTarget],
-        saved: UnsafeMutableRawPointer, _ context: PassContext
-    ) {
+    package func backward(_ operands: Operands, _ context: PassContext) {
         guard weight.isTrained, let gradient = weight.gradient else { return }
+        let dy = operands.outputGradient
         ak_stem_backward_weights(
-            context.pool.handle, &geometry!, context.images, Int32(context.batch), outputGradient, gradient.pointer,
-            context.accumulate, context.workspace)
+            context.pool.handle, &geometry!, context.images, dy.map.n, dy, gradient.pointer, context.accumulate,
+            context.workspace)
     }
 }

@@ -5,24 +5,24 @@ import Tensors
 package final class Subsample: Layer {
     package init() {}
 
+    package var keepsPrecision: Bool { true }
+
     package func outputShape(of inputs: [MapShape]) -> MapShape {
         MapShape(inputs[0].channels, (inputs[0].height + 1) / 2, (inputs[0].width + 1) / 2)
     }
 
-    package func forward(
-        _ inputs: [ak_map], _ output: ak_map, saved: UnsafeMutableRawPointer, _ context: PassContext
-    ) {
-        ak_subsample_forward(context.pool.handle, inputs[0], output)
+    package func fusion(_ dtype: ak_dtype) -> Fusion { Fusion(readsThroughNorm: [true]) }
+
+    package func forward(_ operands: Operands, _ context: PassContext) {
+        ak_subsample_forward(context.pool.handle, operands.inputs[0], operands.output)
     }
 
-    package func backward(
-        _ inputs: [ak_map], _ outputGradient: ak_map, _ inputGradients: [GradientTarget],
-        saved: UnsafeMutableRawPointer, _ context: PassContext
-    ) {
-        switch inputGradients[0] {
-        case .write(let target): ak_subsample_backward(context.pool.handle, outputGradient, target, false)
-        case .add(let target): ak_subsample_backward(context.pool.handle, outputGradient, target, true)
-        case .none, .shared: break
+    package func backward(_ operands: Operands, _ context: PassContext) {
+        let dy = operands.outputGradient.map
+        switch operands.targets[0] {
+        case .write(let target): ak_subsample_backward(context.pool.handle, dy, target, false)
+        case .add(let target): ak_subsample_backward(context.pool.handle, dy, target, true)
+        case .none, .shared, .chained: break
         }
     }
 }
@@ -31,31 +31,33 @@ package final class Subsample: Layer {
 package final class Addition: Layer {
     package init() {}
 
-    package var backwardWorksInPlace: Bool { false }
     package var passThroughInput: Int? { 1 }
+
+    package func fusion(_ dtype: ak_dtype) -> Fusion { Fusion(readsThroughNorm: [true, true], gathersMoments: true) }
 
     package func outputShape(of inputs: [MapShape]) -> MapShape {
         precondition(inputs.count == 2 && inputs[0] == inputs[1], "addition of \(inputs)")
         return inputs[0]
     }
 
-    package func forward(
-        _ inputs: [ak_map], _ output: ak_map, saved: UnsafeMutableRawPointer, _ context: PassContext
-    ) {
-        ak_add(context.pool.handle, inputs[0], inputs[1], output)
+    package func forward(_ operands: Operands, _ context: PassContext) {
+        ak_merge(
+            context.pool.handle, operands.inputs[0], operands.inputs[1], operands.output,
+            context.mode == .training ? operands.moments : nil)
     }
 
-    package func backward(
-        _ inputs: [ak_map], _ outputGradient: ak_map, _ inputGradients: [GradientTarget],
-        saved: UnsafeMutableRawPointer, _ context: PassContext
-    ) {
-        for target in inputGradients {
-            switch target {
-            case .write(let map):
-                map.data.copyMemory(from: outputGradient.data, byteCount: Int(map.image) * Int(map.n) * 4)
-            case .add(let map): ak_add(context.pool.handle, map, outputGradient, map)
-            case .none, .shared: break
-            }
+    package func backward(_ operands: Operands, _ context: PassContext) {
+        for target in operands.targets { target.take(operands.outputGradient, context) }
+    }
+}
+
+extension GradientTarget {
+    /// Copies or adds a gradient.
+    func take(_ gradient: ak_gradient, _ context: PassContext) {
+        switch self {
+        case .write(let map): ak_chain_apply(context.pool.handle, gradient, map, false, ak_reduction())
+        case .add(let map): ak_chain_apply(context.pool.handle, gradient, map, true, ak_reduction())
+        case .none, .shared, .chained: break
         }
     }
 }
@@ -73,6 +75,7 @@ package final class Dropout: Layer {
     }
 
     package var backwardWorksInPlace: Bool { true }
+    package var keepsPrecision: Bool { true }
 
     package func outputShape(of inputs: [MapShape]) -> MapShape { inputs[0] }
 
@@ -83,21 +86,19 @@ package final class Dropout: Layer {
         return stream.next()
     }
 
-    package func forward(
-        _ inputs: [ak_map], _ output: ak_map, saved: UnsafeMutableRawPointer, _ context: PassContext
-    ) {
+    package func forward(_ operands: Operands, _ context: PassContext) {
         ak_dropout(
-            context.pool.handle, inputs[0], effective(context), key(context), context.firstImage, output)
+            context.pool.handle, operands.inputs[0].map, effective(context), key(context), context.firstImage,
+            operands.output)
     }
 
-    package func backward(
-        _ inputs: [ak_map], _ outputGradient: ak_map, _ inputGradients: [GradientTarget],
-        saved: UnsafeMutableRawPointer, _ context: PassContext
-    ) {
-        guard case .write(let target) = inputGradients[0] else {
-            if case .add = inputGradients[0] { preconditionFailure("dropout's input has a second consumer") }
+    package func backward(_ operands: Operands, _ context: PassContext) {
+        guard case .write(let target) = operands.targets[0] else {
+            if case .add = operands.targets[0] { preconditionFailure("dropout's input has a second consumer") }
             return
         }
-        ak_dropout(context.pool.handle, outputGradient, effective(context), key(context), context.firstImage, target)
+        ak_dropout(
+            context.pool.handle, operands.outputGradient.map, effective(context), key(context), context.firstImage,
+            target)
     }
 }

@@ -4,51 +4,68 @@ package import Tensors
 /// One pass of a graph over a batch: all activations, gradients and scratch memory, planned once from lifetimes.
 ///
 /// Two executions of the same graph may be alive at once (two views of a pair); they share the parameters. Nothing is
-/// allocated after `init`.
+/// allocated after `init` while the number of images stays the same.
 package final class Execution {
     package enum Purpose: Sendable { case training, inference }
 
     package let graph: Graph
     package let purpose: Purpose
+    package let precision: Precision
     /// The most images of one pass.
     package let batch: Int
     /// Bytes of activations, gradients and scratch together.
     package let byteCount: Int
+    /// Where the time goes, if somebody wants to know.
+    package var profile: LayerProfile?
 
-    private let pool: ThreadPool
     private let arena: AlignedBuffer
     private let savedMemory: AlignedBuffer
     private let savedOffsets: [Int]
-    private let workspace: AlignedBuffer
+    private let scratch: AlignedBuffer
     private let layout: ExecutionLayout
     private var context: PassContext
+    /// By step, for `count` images.
+    private var operands: [Operands] = []
+    /// By step: the norms whose outputs are computed once more before the step's backward.
+    private var recomputed: [[(norm: Normalization, operands: Operands)]] = []
+    private var count = 0
 
-    package init(_ graph: Graph, batch: Int, purpose: Purpose, pool: ThreadPool) {
+    package init(
+        _ graph: Graph, batch: Int, purpose: Purpose, precision: Precision = .fp32, pool: ThreadPool
+    ) {
         precondition(batch > 0 && !graph.steps.isEmpty, "an execution needs layers and at least one image")
         self.graph = graph
         self.purpose = purpose
+        self.precision = precision
         self.batch = batch
-        self.pool = pool
-        layout = ExecutionLayout(graph, batch: batch, training: purpose == .training)
+        layout = ExecutionLayout(
+            graph, batch: batch, training: purpose == .training, precision: precision, threads: pool.threads)
         arena = AlignedBuffer(byteCount: layout.plan.byteCount)
 
         var saved = 0
-        var scratch = 64
+        var workspace = 64
+        var packed = 64
         var offsets: [Int] = []
-        for step in graph.steps {
-            let inputs = step.inputs.map { graph.shape(Graph.Node(index: $0)) }
+        for (index, step) in graph.steps.enumerated() {
+            let inputs = graph.inputShapes(step)
+            let type = layout.types[index + 1]
             offsets.append(saved)
-            saved += (step.layer.savedByteCount(inputs, batch: batch) + 63) / 64 * 64
-            scratch = max(scratch, step.layer.workspaceByteCount(inputs, batch: batch, threads: pool.threads))
+            saved += Self.aligned(step.layer.savedByteCount(inputs, batch: batch))
+            workspace = max(
+                workspace, step.layer.workspaceByteCount(inputs, type, batch: batch, threads: pool.threads))
+            packed = max(packed, step.layer.packedByteCount(type))
         }
         savedOffsets = offsets
         savedMemory = AlignedBuffer(byteCount: saved)
-        workspace = AlignedBuffer(byteCount: scratch)
-        byteCount = arena.byteCount + saved + scratch
+        scratch = AlignedBuffer(byteCount: Self.aligned(workspace) + packed)
+        byteCount = arena.byteCount + saved + scratch.byteCount
         context = PassContext(
-            pool: pool, mode: .evaluation, workspace: workspace.base, images: nil, batch: batch, seed: 0, step: 0,
-            firstImage: 0, accumulate: false)
+            pool: pool, mode: .evaluation, workspace: scratch.base, packed: scratch.base + Self.aligned(workspace),
+            images: nil, seed: 0, step: 0, firstImage: 0, accumulate: false)
+        prepare(count: batch)
     }
+
+    private static func aligned(_ byteCount: Int) -> Int { (byteCount + 63) / 64 * 64 }
 
     /// What distinguishes one training pass from another.
     package struct Key: Sendable {
@@ -75,16 +92,16 @@ package final class Execution {
         _ images: UnsafePointer<Float>, count: Int, mode: Mode, key: Key = Key(seed: 0, step: 0, firstImage: 0)
     ) -> Tensor {
         precondition(count > 0 && count <= batch, "\(count) images in an execution for \(batch)")
+        if count != self.count { prepare(count: count) }
         context.images = images
-        context.batch = count
         context.mode = mode
         context.seed = key.seed
         context.step = key.step
         context.firstImage = key.firstImage
-        for (index, step) in graph.steps.enumerated() {
-            let inputs = step.inputs.map { map(ofNode: $0, count: count) }
-            step.layer.forward(
-                inputs, map(ofNode: index + 1, count: count), saved: savedMemory.base + savedOffsets[index], context)
+        for index in graph.steps.indices {
+            let start = profile?.start()
+            graph.steps[index].layer.forward(operands[index], context)
+            if let start { profile?.forward(index, since: start) }
         }
         return matrix(layout.activations[graph.steps.count], count: count)
     }
@@ -105,17 +122,12 @@ package final class Execution {
     package func backward(accumulate: Bool = false, stepDone: (Int) throws -> Void) rethrows {
         precondition(purpose == .training, "an inference execution keeps nothing for backward")
         context.accumulate = accumulate
-        let count = context.batch
         for index in graph.steps.indices.reversed() {
-            let step = graph.steps[index]
-            if layout.runsBackward[index], let gradient = layout.gradients[index + 1] {
-                let inputs = step.inputs.map { map(ofNode: $0, count: count) }
-                let targets = zip(layout.targets[index], step.inputs).map { target, node in
-                    resolve(target, shape: graph.shape(Graph.Node(index: node)), count: count)
-                }
-                step.layer.backward(
-                    inputs, self.map(gradient, step.shape, count: count), targets,
-                    saved: savedMemory.base + savedOffsets[index], context)
+            if layout.runsBackward[index] {
+                let start = profile?.start()
+                for (norm, operands) in recomputed[index] { norm.recompute(operands, context) }
+                graph.steps[index].layer.backward(operands[index], context)
+                if let start { profile?.backward(index, since: start) }
             }
             try stepDone(index)
         }
@@ -124,28 +136,84 @@ package final class Execution {
     /// The activation of a tap after forward.
     package func activation(tap name: String, count: Int) -> ak_map {
         guard let node = graph.taps[name] else { preconditionFailure("no tap '\(name)'") }
-        return map(ofNode: node.index, count: count)
+        return map(layout.activations[node.index], ofNode: node.index, count: count)
     }
 
     // MARK: - Memory
 
-    private func map(_ buffer: Int, _ shape: MapShape, count: Int) -> ak_map {
-        shape.map(arena.base + layout.plan.offsets[buffer], batch: count)
+    private func address(_ buffer: Int?) -> UnsafeMutableRawPointer? {
+        buffer.map { arena.base + layout.plan.offsets[$0] }
     }
 
-    private func map(ofNode node: Int, count: Int) -> ak_map {
-        guard node > 0, let buffer = layout.activations[node] else {
-            return graph.inputShape.map(nil, batch: count)
+    private func map(_ buffer: Int?, ofNode node: Int, count: Int) -> ak_map {
+        graph.shape(Graph.Node(index: node)).map(address(buffer), batch: count, layout.types[node])
+    }
+
+    private func saved(_ step: Int) -> UnsafeMutableRawPointer { savedMemory.base + savedOffsets[step] }
+
+    private func norm(_ step: Int) -> Normalization {
+        guard let norm = graph.steps[step].layer as? Normalization else { preconditionFailure("step \(step) is no norm") }
+        return norm
+    }
+
+    /// - Parameter kept: as backward finds it.
+    private func source(_ node: Int, count: Int, kept: Bool = false) -> ak_source {
+        let stored = layout.stored(node)
+        let buffer = kept ? layout.kept[stored] : layout.activations[stored]
+        let map = map(buffer, ofNode: stored, count: count)
+        guard let step = layout.deferredNorm[node] else { return ak_source(map: map, activation: ak_activation()) }
+        return ak_source(map: map, activation: norm(step).activation(saved(step)))
+    }
+
+    /// Lays the operands of all steps out for `count` images.
+    private func prepare(count: Int) {
+        self.count = count
+        operands = graph.steps.indices.map { index in
+            let node = index + 1
+            let step = graph.steps[index]
+            var result = Operands(
+                inputs: step.inputs.map { source($0, count: count) },
+                keptInputs: step.inputs.map { source($0, count: count, kept: true) },
+                output: map(layout.activations[node], ofNode: node, count: count), saved: saved(index), targets: [])
+            if step.layer is Normalization {
+                result.inputMoments = address(layout.moments[step.inputs[0]]).map { OpaquePointer($0) }
+                result.inputMomentsAreGathered = layout.momentsAreGathered[step.inputs[0]]
+                result.sums = address(layout.sums[index]).map { OpaquePointer($0) }
+                result.sumsAreGathered = layout.reducedNorm.contains(index)
+            }
+            if layout.momentsAreGathered[node] {
+                result.moments = address(layout.moments[node]).map { OpaquePointer($0) }
+            }
+            if purpose == .training { prepareBackward(&result, index) }
+            return result
         }
-        return map(buffer, graph.steps[node - 1].shape, count: count)
+        recomputed = layout.recomputedBefore.map { norms in
+            norms.map { index in
+                var operands = operands[index]
+                operands.output = map(layout.kept[index + 1], ofNode: index + 1, count: count)
+                return (norm(index), operands)
+            }
+        }
     }
 
-    private func resolve(_ target: ExecutionLayout.Target, shape: MapShape, count: Int) -> GradientTarget {
-        switch target {
-        case .none: .none
-        case .shared: .shared
-        case .write(let buffer): .write(map(buffer, shape, count: count))
-        case .add(let buffer): .add(map(buffer, shape, count: count))
+    private func prepareBackward(_ result: inout Operands, _ index: Int) {
+        let step = graph.steps[index]
+        let above = layout.chainedNorm[index]
+        let read = above.map { $0 + 1 } ?? index + 1
+        result.outputGradient.map = map(layout.gradients[read], ofNode: read, count: count)
+        if let above { result.outputGradient.chain = norm(above).chain(result.output, saved(above)) }
+        result.targets = zip(layout.targets[index], step.inputs).map { target, node in
+            switch target {
+            case .none: .none
+            case .shared: .shared
+            case .chained: .chained
+            case .write(let buffer): .write(map(buffer, ofNode: node, count: count))
+            case .add(let buffer): .add(map(buffer, ofNode: node, count: count))
+            }
+        }
+        if let below = layout.reducedNorm[index], let sums = address(layout.sums[below]) {
+            let x = source(graph.steps[below].inputs[0], count: count, kept: true).map
+            result.reduction = norm(below).reduction(x, saved(below), OpaquePointer(sums))
         }
     }
 

@@ -1,5 +1,3 @@
-package import Tensors
-
 /// A network as a list of layers in topological order, each reading the outputs of earlier ones.
 package struct Graph {
     /// The place of a node's output.
@@ -25,6 +23,8 @@ package struct Graph {
 
     package var image: Node { Node(index: 0) }
     package var output: Node { Node(index: steps.count) }
+    /// The inputs' shapes of a step.
+    package func inputShapes(_ step: Step) -> [MapShape] { step.inputs.map { shape(Node(index: $0)) } }
     package func shape(_ node: Node) -> MapShape { node.index == 0 ? inputShape : steps[node.index - 1].shape }
 
     /// Appends a layer that reads `inputs`; returns its output.
@@ -39,9 +39,4 @@ package struct Graph {
 
     /// All parameters in the order of the steps.
     package var parameters: [Parameter] { steps.flatMap { $0.layer.parameters } }
-
-    /// Packs weights after they changed.
-    package func parametersChanged(_ pool: ThreadPool) {
-        for step in steps { step.layer.parametersChanged(pool) }
-    }
 }

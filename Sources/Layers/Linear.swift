@@ -1,4 +1,4 @@
-package import CKernels
+import CKernels
 import Tensors
 
 /// Maps to vectors in PyTorch's order c, h, w: the border between the blocked layout and plain rows.
@@ -10,22 +10,21 @@ package final class Flatten: Layer {
         return MapShape(inputs[0].count, 1, 1)
     }
 
-    package func forward(
-        _ inputs: [ak_map], _ output: ak_map, saved: UnsafeMutableRawPointer, _ context: PassContext
-    ) {
-        ak_map_to_nchw(context.pool.handle, inputs[0], output.data.assumingMemoryBound(to: Float.self))
+    package var keepsPrecision: Bool { true }
+
+    package func forward(_ operands: Operands, _ context: PassContext) {
+        precondition(operands.output.dtype == AK_F32, "vectors are fp32")
+        ak_map_to_nchw(
+            context.pool.handle, operands.inputs[0].map, operands.output.data.assumingMemoryBound(to: Float.self))
     }
 
-    package func backward(
-        _ inputs: [ak_map], _ outputGradient: ak_map, _ inputGradients: [GradientTarget],
-        saved: UnsafeMutableRawPointer, _ context: PassContext
-    ) {
-        guard case .write(let target) = inputGradients[0] else {
-            if case .add = inputGradients[0] { preconditionFailure("flatten's input has a second consumer") }
+    package func backward(_ operands: Operands, _ context: PassContext) {
+        guard case .write(let target) = operands.targets[0] else {
+            if case .add = operands.targets[0] { preconditionFailure("flatten's input has a second consumer") }
             return
         }
         ak_map_from_nchw(
-            context.pool.handle, outputGradient.data.assumingMemoryBound(to: Float.self), target)
+            context.pool.handle, operands.outputGradient.map.data.assumingMemoryBound(to: Float.self), target)
     }
 }
 
@@ -52,7 +51,8 @@ package final class Linear: Layer {
     }
 
     package var parameters: [Parameter] { [weight, bias].compactMap { $0 } }
-    package var backwardReadsInputs: Bool { true }
+    package func backwardReads(input: Int) -> Bool { weight.isTrained }
+    package var needsFullPrecision: Bool { true }
 
     package func outputShape(of inputs: [MapShape]) -> MapShape {
         precondition(
@@ -60,9 +60,8 @@ package final class Linear: Layer {
         return MapShape(outputs, 1, 1)
     }
 
-    package func forward(
-        _ inputs: [ak_map], _ output: ak_map, saved: UnsafeMutableRawPointer, _ context: PassContext
-    ) {
+    package func forward(_ operands: Operands, _ context: PassContext) {
+        let output = operands.output
         let batch = Int(output.n)
         let y = output.data.assumingMemoryBound(to: Float.self)
         if let bias = bias?.value.pointer {
@@ -70,20 +69,18 @@ package final class Linear: Layer {
         }
         BLAS.gemm(
             context.pool, transposeB: true, m: batch, n: outputs, k: self.inputs,
-            a: inputs[0].data.assumingMemoryBound(to: Float.self), lda: self.inputs, b: weight.value.pointer,
+            a: operands.inputs[0].map.data.assumingMemoryBound(to: Float.self), lda: self.inputs, b: weight.value.pointer,
             ldb: self.inputs, beta: bias == nil ? 0 : 1, c: y, ldc: outputs)
     }
 
-    package func backward(
-        _ inputs: [ak_map], _ outputGradient: ak_map, _ inputGradients: [GradientTarget],
-        saved: UnsafeMutableRawPointer, _ context: PassContext
-    ) {
+    package func backward(_ operands: Operands, _ context: PassContext) {
+        let outputGradient = operands.outputGradient.map
         let batch = Int(outputGradient.n)
         let dy = outputGradient.data.assumingMemoryBound(to: Float.self)
         if weight.isTrained, let gradient = weight.gradient {
             BLAS.gemm(
                 context.pool, transposeA: true, m: outputs, n: self.inputs, k: batch, a: dy, lda: outputs,
-                b: inputs[0].data.assumingMemoryBound(to: Float.self), ldb: self.inputs,
+                b: operands.keptInputs[0].map.data.assumingMemoryBound(to: Float.self), ldb: self.inputs,
                 beta: context.accumulate ? 1 : 0, c: gradient.pointer, ldc: self.inputs)
         }
         if let bias, bias.isTrained, let gradient = bias.gradient?.pointer {
@@ -93,10 +90,10 @@ package final class Linear: Layer {
             }
         }
         let (target, beta): (ak_map, Float)
-        switch inputGradients[0] {
+        switch operands.targets[0] {
         case .write(let map): (target, beta) = (map, 0)
         case .add(let map): (target, beta) = (map, 1)
-        case .none, .shared: return
+        case .none, .shared, .chained: return
         }
         BLAS.gemm(
             context.pool, m: batch, n: self.inputs, k: outputs, a: dy, lda: outputs, b: weight.value.pointer,

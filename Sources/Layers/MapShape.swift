@@ -14,17 +14,15 @@ package struct MapShape: Sendable, Hashable, CustomStringConvertible {
 
     /// Elements per image.
     package var count: Int { channels * height * width }
-    /// Maps larger than one pixel carry a zero border for the convolutions that follow; vectors do not.
-    package var halo: Bool { height * width > 1 }
 
     /// Bytes of a batch of `batch` such maps in the blocked layout.
     package func byteCount(batch: Int, _ dtype: ak_dtype = AK_F32) -> Int {
-        ak_map_bytes(dtype, Int32(batch), Int32(channels), Int32(height), Int32(width), halo ? 1 : 0)
+        ak_map_bytes(dtype, Int32(batch), Int32(channels), Int32(height), Int32(width))
     }
 
     /// A batch of such maps at `data`.
     package func map(_ data: UnsafeMutableRawPointer?, batch: Int, _ dtype: ak_dtype = AK_F32) -> ak_map {
-        ak_map_make(data, dtype, Int32(batch), Int32(channels), Int32(height), Int32(width), halo ? 1 : 0)
+        ak_map_make(data, dtype, Int32(batch), Int32(channels), Int32(height), Int32(width))
     }
 
     package var description: String { "\(channels)x\(height)x\(width)" }

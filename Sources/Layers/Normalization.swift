@@ -8,7 +8,12 @@ import Tensors
 #endif
 
 /// Batch normalisation, then PReLU if there is one, then the addition of a residual if the node has a second input:
-/// y = prelu(γ·(x − μ)/√(v + ε) + β) + r, one pass over memory each way.
+/// y = prelu(γ·(x − μ)/√(v + ε) + β) + r.
+///
+/// Where the layers around it allow, it is no pass over memory at all: the layer that writes x gathers the statistics, the
+/// readers of y compute y from x as they load it, the layer that writes the gradient of y gathers backward's sums, and the
+/// layer that made x applies the rest to the gradient as it loads that (`Operands`). What remains is a few numbers per
+/// channel.
 ///
 /// Training uses the biased batch variance and moves the running statistics by `momentum` towards the batch's, the
 /// variance unbiased (PyTorch's convention). The same layer serves 1-d norms on vectors (height = width = 1).
@@ -62,7 +67,7 @@ package final class Normalization: Layer {
 
     package var parameters: [Parameter] { [scale, shift, slope].compactMap { $0 } }
     package var buffers: [StateBuffer] { [runningMean, runningVariance, batchesTracked] }
-    package var backwardReadsInputs: Bool { true }
+    package func backwardReads(input: Int) -> Bool { input == 0 }
     package var backwardWorksInPlace: Bool { !hasResidual }
     package var passThroughInput: Int? { hasResidual ? 1 : nil }
 
@@ -72,91 +77,129 @@ package final class Normalization: Layer {
         return inputs[0]
     }
 
-    // Saved: mean, 1/√(v+ε), scale, shift; then backward's sums and coefficients. All of `channels` floats, each
-    // starting on a cache line.
+    package func fusion(_ dtype: ak_dtype) -> Fusion {
+        Fusion(readsThroughNorm: [false, true], gathersMoments: true, reduces: true)
+    }
+
+    // MARK: - What is kept
+
+    // Each of `channels` floats, filled up with zeros to whole blocks, as the kernels want them.
+    private enum Slot: Int, CaseIterable {
+        case mean, inverseDeviation, scale, shift, slope, dScale, dShift, dSlope, a, b, d
+    }
     private var stride: Int { (channels + 15) / 16 * 16 }
-    private enum Slot: Int, CaseIterable { case mean, inverseDeviation, scale, shift, dScale, dShift, dSlope, a, b, d }
     private func slot(_ slot: Slot, _ saved: UnsafeMutableRawPointer) -> UnsafeMutablePointer<Float> {
         saved.assumingMemoryBound(to: Float.self) + slot.rawValue * stride
     }
 
     package func savedByteCount(_ inputs: [MapShape], batch: Int) -> Int { Slot.allCases.count * stride * 4 }
 
-    package func workspaceByteCount(_ inputs: [MapShape], batch: Int, threads: Int) -> Int {
-        ak_bn_workspace_bytes(Int32(channels), Int32(batch), Int32(threads))
+    /// What readers of the stored input apply to see the output (without the residual).
+    func activation(_ saved: UnsafeMutableRawPointer) -> ak_activation {
+        ak_activation(
+            scale: slot(.scale, saved), shift: slot(.shift, saved), slope: slope == nil ? nil : slot(.slope, saved))
     }
 
-    package func forward(
-        _ inputs: [ak_map], _ output: ak_map, saved: UnsafeMutableRawPointer, _ context: PassContext
-    ) {
-        let x = inputs[0]
+    /// What readers of the output's gradient apply to see the input's; `x` is the stored input.
+    func chain(_ x: ak_map, _ saved: UnsafeMutableRawPointer) -> ak_chain {
+        ak_chain(
+            x: x, scale: slot(.scale, saved), shift: slot(.shift, saved),
+            slope: slope == nil ? nil : slot(.slope, saved), a: slot(.a, saved), b: slot(.b, saved),
+            d: slot(.d, saved))
+    }
+
+    /// What the writer of the output's gradient gathers.
+    func reduction(_ x: ak_map, _ saved: UnsafeMutableRawPointer, _ sums: OpaquePointer) -> ak_reduction {
+        ak_reduction(
+            x: x, mean: slot(.mean, saved), scale: slot(.scale, saved), shift: slot(.shift, saved),
+            slope: slope == nil ? nil : slot(.slope, saved), sums: sums)
+    }
+
+    // MARK: - Passes
+
+    package func forward(_ operands: Operands, _ context: PassContext) {
+        let saved = operands.saved
+        if context.mode == .training {
+            takeBatchStatistics(operands, context)
+        } else {
+            slot(.mean, saved).update(from: runningMean.value.pointer, count: channels)
+            slot(.inverseDeviation, saved).update(from: runningVariance.value.pointer, count: channels)
+        }
+        // The variance stands in `inverse` and is turned into 1/√(v+ε).
         let mean = slot(.mean, saved)
         let inverse = slot(.inverseDeviation, saved)
-        if context.mode == .training {
-            // The variance arrives in `inverse` and is turned into 1/√(v+ε) below.
-            ak_bn_statistics(context.pool.handle, x, mean, inverse, context.workspace)
-            let samples = Float(x.n) * Float(x.h) * Float(x.w)
-            let unbiased = samples > 1 ? samples / (samples - 1) : 1
-            let momentum = Float(momentum)
-            let runningMean = runningMean.value.pointer
-            let runningVariance = runningVariance.value.pointer
-            for c in 0..<channels {
-                runningMean[c] += momentum * (mean[c] - runningMean[c])
-                runningVariance[c] += momentum * (inverse[c] * unbiased - runningVariance[c])
-            }
-            batchesTracked.value.int64s[0] += 1
-        } else {
-            mean.update(from: runningMean.value.pointer, count: channels)
-            inverse.update(from: runningVariance.value.pointer, count: channels)
-        }
         let scale = slot(.scale, saved)
         let shift = slot(.shift, saved)
+        let gamma = self.scale?.value.pointer
+        let beta = self.shift?.value.pointer
         let epsilon = Float(epsilon)
         for c in 0..<channels {
             inverse[c] = 1 / sqrtf(inverse[c] + epsilon)
-            scale[c] = (self.scale?.value.pointer[c] ?? 1) * inverse[c]
-            shift[c] = (self.shift?.value.pointer[c] ?? 0) - mean[c] * scale[c]
+            scale[c] = (gamma?[c] ?? 1) * inverse[c]
+            shift[c] = (beta?[c] ?? 0) - mean[c] * scale[c]
         }
-        let residual = hasResidual ? inputs[1] : ak_map()
-        ak_affine(context.pool.handle, x, scale, shift, slope?.value.pointer, residual, output)
+        if let slope { slot(.slope, saved).update(from: slope.value.pointer, count: channels) }
+        guard operands.output.data != nil else { return }
+        merge(operands, moments: context.mode == .training ? operands.moments : nil, context)
     }
 
-    package func backward(
-        _ inputs: [ak_map], _ outputGradient: ak_map, _ inputGradients: [GradientTarget],
-        saved: UnsafeMutableRawPointer, _ context: PassContext
-    ) {
-        let pool = context.pool.handle
-        let x = inputs[0]
-        let scale = slot(.scale, saved)
-        let shift = slot(.shift, saved)
-        let slopes = slope?.value.pointer
-        let dScale = slot(.dScale, saved)
-        let dShift = slot(.dShift, saved)
-        let dSlope = slot(.dSlope, saved)
-        ak_bn_backward_reduce(
-            pool, x, outputGradient, slot(.mean, saved), slot(.inverseDeviation, saved), scale, shift, slopes, dScale,
-            dShift, dSlope, context.workspace)
-        store(dScale, self.scale, context)
-        store(dShift, self.shift, context)
-        store(dSlope, slope, context)
+    /// Writes the output once more, as the last forward did, for backward to read.
+    func recompute(_ operands: Operands, _ context: PassContext) { merge(operands, moments: nil, context) }
 
-        let (a, b, d) = coefficients(x, saved, context)
-        switch inputGradients[0] {
-        case .write(let target):
-            ak_bn_backward_apply(pool, x, outputGradient, scale, shift, slopes, a, b, d, target, false)
-        case .add(let target):
-            ak_bn_backward_apply(pool, x, outputGradient, scale, shift, slopes, a, b, d, target, true)
-        case .none, .shared:
-            break
+    private func merge(_ operands: Operands, moments: OpaquePointer?, _ context: PassContext) {
+        let x = ak_source(map: operands.inputs[0].map, activation: activation(operands.saved))
+        ak_merge(
+            context.pool.handle, x, hasResidual ? operands.inputs[1] : ak_source(), operands.output, moments)
+    }
+
+    /// Mean and variance of the batch; moves the running statistics.
+    private func takeBatchStatistics(_ operands: Operands, _ context: PassContext) {
+        guard let moments = operands.inputMoments else { preconditionFailure("a norm without room for its moments") }
+        let x = operands.inputs[0].map
+        let pool = context.pool.handle
+        let mean = slot(.mean, operands.saved)
+        let variance = slot(.inverseDeviation, operands.saved)
+        if !operands.inputMomentsAreGathered { ak_moments_of(pool, x, moments) }
+        ak_moments_fold(pool, moments, Int32(channels), mean, variance)
+        let samples = Float(x.n) * Float(x.h) * Float(x.w)
+        let unbiased = samples > 1 ? samples / (samples - 1) : 1
+        let momentum = Float(momentum)
+        let runningMean = runningMean.value.pointer
+        let runningVariance = runningVariance.value.pointer
+        for c in 0..<channels {
+            runningMean[c] += momentum * (mean[c] - runningMean[c])
+            runningVariance[c] += momentum * (variance[c] * unbiased - runningVariance[c])
+        }
+        batchesTracked.value.int64s[0] += 1
+    }
+
+    package func backward(_ operands: Operands, _ context: PassContext) {
+        guard let sums = operands.sums else { preconditionFailure("a norm without room for its sums") }
+        let pool = context.pool.handle
+        let saved = operands.saved
+        let x = operands.keptInputs[0].map
+        let dy = operands.outputGradient.map
+        var reduction = reduction(x, saved, sums)
+        if !operands.sumsAreGathered { ak_sums_of(pool, dy, reduction) }
+        ak_sums_fold(
+            pool, &reduction, slot(.inverseDeviation, saved), slot(.dScale, saved), slot(.dShift, saved),
+            slope == nil ? nil : slot(.dSlope, saved))
+        store(.dScale, scale, saved, context)
+        store(.dShift, shift, saved, context)
+        store(.dSlope, slope, saved, context)
+        prepareChain(x, saved, context)
+        let gradient = ak_gradient(map: dy, chain: chain(x, saved))
+        switch operands.targets[0] {
+        case .write(let target): ak_chain_apply(pool, gradient, target, false, operands.reduction)
+        case .add(let target): ak_chain_apply(pool, gradient, target, true, operands.reduction)
+        case .none, .shared, .chained: break
         }
         // Last, because the residual may be the norm's own input.
-        if hasResidual, case .add(let target) = inputGradients[1] { ak_add(pool, target, outputGradient, target) }
+        if hasResidual { operands.targets[1].take(ak_gradient(map: dy, chain: ak_chain()), context) }
     }
 
     /// dx = a·g + b·x + d per channel, from γ/(M√(v+ε))·(M·g − Σg − x̂·Σg·x̂).
-    private func coefficients(
-        _ x: ak_map, _ saved: UnsafeMutableRawPointer, _ context: PassContext
-    ) -> (UnsafePointer<Float>, UnsafePointer<Float>, UnsafePointer<Float>) {
+    private func prepareChain(_ x: ak_map, _ saved: UnsafeMutableRawPointer, _ context: PassContext) {
         let a = slot(.a, saved)
         let b = slot(.b, saved)
         let d = slot(.d, saved)
@@ -176,11 +219,13 @@ package final class Normalization: Layer {
                 d[c] = 0
             }
         }
-        return (UnsafePointer(a), UnsafePointer(b), UnsafePointer(d))
     }
 
-    private func store(_ sums: UnsafePointer<Float>, _ parameter: Parameter?, _ context: PassContext) {
+    private func store(
+        _ sums: Slot, _ parameter: Parameter?, _ saved: UnsafeMutableRawPointer, _ context: PassContext
+    ) {
         guard let parameter, parameter.isTrained, let gradient = parameter.gradient?.pointer else { return }
+        let sums = slot(sums, saved)
         for c in 0..<channels { gradient[c] = (context.accumulate ? gradient[c] : 0) + sums[c] }
     }
 }

@@ -159,10 +159,15 @@ package struct ComputeSection: Sendable, Equatable, Codable {
     package var deterministic = false
     /// Largest gradient bucket, in MiB.
     package var bucketMiB = 4.0
+    /// Of activations and convolutions; weights, sums, statistics, embedding layer and head are fp32 in either.
+    package var precision = Precision.fp32
+
+    package enum Precision: String, Sendable, Codable, CaseIterable { case fp32, bf16 }
 
     package init() {}
     init(_ section: SectionReader) throws {
         var reader = section
+        precision = try reader.choice("precision", default: precision)
         threads = try reader.integer("threads", in: 1...4096)
         deterministic = try reader.bool("deterministic", default: false)
         bucketMiB = try reader.number("bucket_mib", default: bucketMiB, in: 0.01...1024)
@@ -170,7 +175,7 @@ package struct ComputeSection: Sendable, Equatable, Codable {
     }
 
     private enum CodingKeys: String, CodingKey {
-        case threads, deterministic
+        case precision, threads, deterministic
         case bucketMiB = "bucket_mib"
     }
 }

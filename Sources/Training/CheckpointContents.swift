@@ -81,7 +81,6 @@ package enum CheckpointContents {
             let values = try checkpoint.tensors(name).tensor("statistics/rank-\(communicator.rank)")
             RunningStatistics(values: Array(values.floats)).apply(to: network.buffers)
         }
-        network.graph.parametersChanged(step.pool)
     }
 
     /// This rank's rows of the class centres.

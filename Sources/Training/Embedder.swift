@@ -1,7 +1,7 @@
 package import Collectives
 package import Evaluation
 package import FaceData
-import Layers
+package import Layers
 package import Networks
 package import Tensors
 
@@ -15,12 +15,15 @@ package final class Embedder {
     private let batch: Int
 
     /// - Parameter batch: images per pass.
-    package init(_ network: Network, preprocessing: Preprocessing, batch: Int, pool: ThreadPool) {
+    package init(
+        _ network: Network, preprocessing: Preprocessing, batch: Int, precision: Precision = .fp32, pool: ThreadPool
+    ) {
         self.network = network
         self.preprocessing = preprocessing
         self.batch = batch
         self.pool = pool
-        execution = Execution(network.graph, batch: batch, purpose: .inference, pool: pool)
+        execution = Execution(
+            network.graph, batch: batch, purpose: .inference, precision: precision, pool: pool)
         images = Tensor([batch, preprocessing.valueCount])
     }
 

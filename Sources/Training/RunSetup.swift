@@ -1,6 +1,7 @@
 import Artifacts
 package import Collectives
 package import FaceData
+package import Layers
 package import Logging
 package import Networks
 package import Objectives
@@ -50,6 +51,13 @@ package enum RunSetup {
         NetworkSpecification(
             network.name, embeddingSize: network.embedding, inputHeight: network.input[0], inputWidth: network.input[1],
             width: network.width, dropout: network.dropout)
+    }
+
+    package static func precision(_ compute: ComputeSection) -> Precision {
+        switch compute.precision {
+        case .fp32: .fp32
+        case .bf16: .bf16
+        }
     }
 
     /// In what two ways of preparing images differ, in the words of each; nil when they are the same.

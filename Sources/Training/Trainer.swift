@@ -213,7 +213,6 @@ package final class Trainer {
             if case .buffer = entry, state.step > 0 { continue }
             try environment.communicator.broadcast(entry.value.bytes, root: 0, "parameters")
         }
-        network.graph.parametersChanged(environment.pool)
     }
 
     // MARK: - The loop

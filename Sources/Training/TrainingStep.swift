@@ -83,13 +83,13 @@ package final class TrainingStep {
         arena = ParameterArena(
             network.graph, bucketBytes: Int(recipe.compute.bucketMiB * 1_048_576), optimizer: recipe.optimizer,
             start: recipe.start)
-        execution = Execution(network.graph, batch: batch, purpose: .training, pool: pool)
+        execution = Execution(
+            network.graph, batch: batch, purpose: .training, precision: RunSetup.precision(recipe.compute), pool: pool)
         reducer = try GradientReducer(
             communicator: communicator, elementCount: max(arena.count, 1), bucketRanges: arena.buckets,
             deterministic: recipe.compute.deterministic)
         collectives = try AsyncCollectives(over: communicator)
         if let gradients = reducer.gradients.baseAddress { arena.bind(gradients: gradients, owner: reducer) }
-        network.graph.parametersChanged(pool)
     }
 
     /// Performs the update that follows `step` completed ones.
@@ -189,6 +189,5 @@ package final class TrainingStep {
                 momentum: momentum, decay: run.decay)
         }
         objective.update(rate: rate * headRateFactor, momentum: momentum, decay: headDecay)
-        network.graph.parametersChanged(pool)
     }
 }

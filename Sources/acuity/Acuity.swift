@@ -20,7 +20,7 @@ struct Acuity: ParsableCommand {
         version: versionText,
         subcommands: [
             Train.self, Resume.self, Evaluate.self, Embed.self, Dataset.self, Import.self, Export.self, Config.self,
-            Doctor.self,
+            Doctor.self, Bench.self,
         ])
 
     /// As the library's own `main`, but under a launcher usage errors, help and version are printed by one rank only.

@@ -49,6 +49,9 @@ struct Embed: ParsableCommand {
     @Option(help: "Images per pass.")
     var batch = 64
 
+    @Option(help: "Numbers of maps and convolutions: fp32, bf16.")
+    var precision = Precision.fp32
+
     @OptionGroup var session: SessionOptions
 
     func validate() throws {
@@ -70,8 +73,8 @@ struct Embed: ParsableCommand {
                 if environment.isRoot { try Output.folder(of: output) }
                 return (network, card, try open())
             }
-            network.graph.parametersChanged(environment.pool)
-            let embedder = Embedder(network, preprocessing: card.preprocessing, batch: batch, pool: environment.pool)
+            let embedder = Embedder(
+                network, preprocessing: card.preprocessing, batch: batch, precision: precision, pool: environment.pool)
             let progress = ProgressDisplay(total: images.count, style: environment.isRoot ? environment.progress : .never)
             let gathered = try embedder.gatherEmbeddings(
                 count: images.count, flip: flip, communicator: communicator, image: images.image

@@ -55,6 +55,9 @@ struct Evaluate: ParsableCommand {
     @Option(help: "Images per pass.")
     var batch = 64
 
+    @Option(help: "Numbers of maps and convolutions: fp32, bf16.")
+    var precision = Precision.fp32
+
     @Option(help: "A folder for the report: JSON, ROC as SVG, PNG and data.")
     var output: String?
 
@@ -115,8 +118,8 @@ struct Evaluate: ParsableCommand {
             let (network, preprocessing) = try model(environment)
             return (network, preprocessing, try sections.map { try VerificationSets.open($0) })
         }
-        network.graph.parametersChanged(environment.pool)
-        let embedder = Embedder(network, preprocessing: preprocessing, batch: batch, pool: environment.pool)
+        let embedder = Embedder(
+            network, preprocessing: preprocessing, batch: batch, precision: precision, pool: environment.pool)
         var reports: [VerificationReport] = []
         for (section, set) in zip(sections, sets) {
             let progress = ProgressDisplay(

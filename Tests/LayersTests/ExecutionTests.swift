@@ -12,7 +12,6 @@ import Testing
     private func deepGraph(seed: UInt64 = 1) -> Graph {
         let graph = GraphCase.deep.graph(seed: seed)
         assignGradients(graph)
-        graph.parametersChanged(pool)
         return graph
     }
 
@@ -30,7 +29,6 @@ import Testing
             func fresh() -> Execution {
                 let graph = GraphCase.deep.graph()
                 assignGradients(graph)
-                graph.parametersChanged(pool)
                 return Execution(graph, batch: 3, purpose: .training, pool: pool)
             }
             let first = run(fresh())
@@ -132,7 +130,6 @@ import Testing
         graph.add("flatten", Flatten(), x)
         for parameter in graph.parameters { parameter.initialize(seed: 1) }
         assignGradients(graph)
-        graph.parametersChanged(pool)
         let execution = Execution(graph, batch: 2, purpose: .training, pool: pool)
         let images = Tensor([2, 45], [Float](repeating: 0.5, count: 90))
         defer { withExtendedLifetime(images) {} }
@@ -160,7 +157,6 @@ import Testing
 
     @Test func tapsKeepTheirActivationsUntilBackward() {
         let graph = GraphCase.tapped.graph()
-        graph.parametersChanged(pool)
         #expect(graph.taps.count == 7)
         let data = GraphCase.deep.data(3)
         let oracle = ReferenceExecution(graph)
@@ -182,17 +178,17 @@ private final class Probe: Layer {
 
     func outputShape(of inputs: [MapShape]) -> MapShape { inputs[0] }
 
-    func forward(_ inputs: [ak_map], _ output: ak_map, saved: UnsafeMutableRawPointer, _ context: PassContext) {
-        output.data.copyMemory(from: inputs[0].data, byteCount: Int(output.image) * Int(output.n) * 4)
+    func forward(_ operands: Operands, _ context: PassContext) {
+        let output = operands.output
+        output.data.copyMemory(
+            from: operands.inputs[0].map.data, byteCount: Int(output.image) * Int(output.n) * 4)
     }
 
-    func backward(
-        _ inputs: [ak_map], _ outputGradient: ak_map, _ inputGradients: [GradientTarget],
-        saved: UnsafeMutableRawPointer, _ context: PassContext
-    ) {
+    func backward(_ operands: Operands, _ context: PassContext) {
         backwards += 1
-        if case .write(let target) = inputGradients[0] {
-            target.data.copyMemory(from: outputGradient.data, byteCount: Int(target.image) * Int(target.n) * 4)
+        if case .write(let target) = operands.targets[0] {
+            target.data.copyMemory(
+                from: operands.outputGradient.map.data, byteCount: Int(target.image) * Int(target.n) * 4)
         }
     }
 }

@@ -18,7 +18,6 @@ import Testing
         let network = try specification.build()
         network.initialize(seed: 5)
         let pool = ThreadPool()
-        network.graph.parametersChanged(pool)
         for parameter in network.parameters {
             let gradient = Tensor(parameter.shape)
             gradient.fill(.nan)
@@ -56,7 +55,6 @@ import Testing
         let network = try specification.build()
         network.initialize(seed: 5)
         let pool = ThreadPool()
-        network.graph.parametersChanged(pool)
         let execution = Execution(network.graph, batch: 3, purpose: .inference, pool: pool)
         let images = sine(3 * specification.inputShape.count, rate: 0.37, phase: 0.2).map { Float($0) }
         let together = Array(execution.forward(images, count: 3, mode: .evaluation).floats)

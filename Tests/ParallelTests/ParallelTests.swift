@@ -105,19 +105,25 @@ enum ParallelTests {
         },
     ]
 
-    /// The last rank is late by half a second; the others must not use a core meanwhile.
+    /// The last rank is late by half a second; the others must not use a core meanwhile. A waiter that spins uses one every
+    /// time; one that sleeps may look so once, on a busy machine.
     private static func checkWaitingIsCheap(_ communicator: any Communicator, _ wait: () throws -> Void) throws {
         func processorSeconds() -> Double {
             var time = timespec()
             clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &time)
             return Double(time.tv_sec) + Double(time.tv_nsec) * 1e-9
         }
-        try communicator.barrier("before a long wait")
-        let start = processorSeconds()
-        if communicator.rank == communicator.size - 1 { usleep(500_000) }
-        try wait()
-        let used = processorSeconds() - start
-        try check(used < 0.15, "used \(used) s of processor time in half a second of waiting")
+        var most = [0.0]
+        for _ in 0..<3 {
+            try communicator.barrier("before a long wait")
+            let start = processorSeconds()
+            if communicator.rank == communicator.size - 1 { usleep(500_000) }
+            try wait()
+            most[0] = processorSeconds() - start
+            try most.withUnsafeMutableBufferPointer { try communicator.allReduce($0, .max, "processor time") }
+            if most[0] < 0.15 { return }
+        }
+        throw CheckFailure("a rank used \(most[0]) s of processor time in half a second of waiting, three times")
     }
 
     private static func checkEnvironment() throws {

@@ -18,7 +18,6 @@ import Training
 
     private func opened(_ path: String) throws -> (network: Network, card: ModelFile.Card, path: String) {
         let model = try ModelFile.open(path)
-        model.network.graph.parametersChanged(ThreadPool(threads: 1))
         return model
     }
 

@@ -55,26 +55,21 @@ typedef enum { AK_F32 = 0, AK_BF16 = 1 } ak_dtype;
 
 /// A batch of feature maps in the blocked layout N, C/16, rows, columns, 16.
 ///
-/// Element (n, c, y, x) is at data[n*image + (c/16)*block + (y+halo)*row + (x+halo)*16 + c%16], in elements of dtype.
-/// With halo == 1 the physical extent is rows = roundup4(h)+2, cols = roundup4(w)+2: one zero line above and on the
-/// left, and zeros to the physical end below and on the right (so that every 4x4 output tile of a 3x3 convolution
-/// reads inside the map). With halo == 0 rows = h, cols = w. Channels are padded to a multiple of 16 with zero lanes.
+/// Element (n, c, y, x) is at data[n*image + (c/16)*block + y*row + x*16 + c%16], in elements of dtype; data is aligned
+/// to 64 bytes. Channels are padded to a multiple of 16. There is no border: kernels that pad supply the zeros.
 ///
-/// Invariant: every element outside the h x w interior and every lane >= c is zero. A kernel that writes a map writes
-/// ALL of it, halo and padding lanes included (the buffer may have held another map before).
+/// Invariant: every lane >= c is zero. A kernel that writes a map writes all of it.
 typedef struct {
     void *data;
     ak_dtype dtype;
     int n, c, h, w;
-    int halo;       // 0 or 1
-    int rows, cols; // physical extents, >= h + 2*halo, w + 2*halo
-    long row, block, image; // strides in elements: row = cols*16, block = rows*row, image = ceil(c/16)*block
+    long row, block, image; // strides in elements: row = w*16, block = h*row, image = ceil(c/16)*block
 } ak_map;
 
-/// Fills in extents and strides for the shape; data is stored as given.
-ak_map ak_map_make(void *data, ak_dtype dtype, int n, int c, int h, int w, int halo);
+/// Fills in strides for the shape; data is stored as given.
+ak_map ak_map_make(void *data, ak_dtype dtype, int n, int c, int h, int w);
 /// Bytes that such a map takes.
-size_t ak_map_bytes(ak_dtype dtype, int n, int c, int h, int w, int halo);
+size_t ak_map_bytes(ak_dtype dtype, int n, int c, int h, int w);
 
 /// Plain NCHW fp32 to blocked and back (borders of the engine: images, taps, tests).
 void ak_map_from_nchw(ak_pool *pool, const float *plain, ak_map y);
@@ -82,11 +77,70 @@ void ak_map_to_nchw(ak_pool *pool, ak_map x, float *plain);
 /// All bytes of the map to zero.
 void ak_map_zero(ak_pool *pool, ak_map x);
 
+// ------------------------------------------------------------------------------------------------------------ fusion
+//
+// A batch norm, the PReLU after it and their backward are not passes over memory of their own: the kernel that writes a
+// map gathers the norm's statistics while it has the values in registers, and the kernels that read the map apply norm
+// and PReLU to what they load. Arrays of channels here hold 16*ceil(c/16) floats, zero beyond c, aligned to 64 bytes.
+
+/// What a reader applies to a stored map x: v = prelu(scale[c]*x + shift[c], slope[c]).
+/// scale NULL: v = x. slope NULL: no PReLU. prelu(z) = z where z > 0, else slope*z.
+/// Zero padding is zero in v: it is not normalised.
+typedef struct {
+    const float *scale, *shift, *slope;
+} ak_activation;
+
+/// A stored map and what its reader applies to it.
+typedef struct {
+    ak_map map;
+    ak_activation activation;
+} ak_source;
+
+/// The backward of norm and PReLU, applied by the reader of a stored gradient g of v (above), given the stored x:
+/// dx = a[c]*g' + b[c]*x + d[c], where g' = g where scale*x + shift > 0, else slope*g. slope NULL: g' = g.
+/// x.data NULL: dx = g.
+typedef struct {
+    ak_map x;
+    const float *scale, *shift, *slope, *a, *b, *d;
+} ak_chain;
+
+/// A stored gradient and what its reader applies to it.
+typedef struct {
+    ak_map map;
+    ak_chain chain;
+} ak_gradient;
+
+/// Statistics gathered by the kernel that writes a map, before rounding to its element type: one set per thread and
+/// block of channels, in memory of ak_moments_bytes. NULL where a kernel takes it: none are wanted.
+typedef struct ak_moments ak_moments;
+size_t ak_moments_bytes(int c, int threads);
+/// Gathers them in a pass of its own.
+void ak_moments_of(ak_pool *pool, ak_map x, ak_moments *moments);
+/// mean[c] and biased variance[c] (16*ceil(c/16) floats, zero beyond c) of all that was gathered. Accurate for any
+/// mean: short fp32 sums, shifted by the mean of what came before, are merged in double; two runs on the same number of
+/// threads give the same bits.
+void ak_moments_fold(ak_pool *pool, const ak_moments *moments, int c, float *mean, float *variance);
+
+/// The per-channel sums that the backward of norm and PReLU needs, gathered by the kernel that writes the gradient g of
+/// v = prelu(scale*x + shift): sum of g', of g'*(x - mean), and of g*(scale*x + shift) where that is not positive.
+typedef struct ak_sums ak_sums;
+size_t ak_sums_bytes(int c, int threads);
+typedef struct {
+    ak_map x;                                  // the norm's input, of the gradient's shape
+    const float *mean, *scale, *shift, *slope; // slope NULL: no PReLU
+    ak_sums *sums;                             // NULL: none are wanted
+} ak_reduction;
+/// Gathers them in a pass of its own over g.
+void ak_sums_of(ak_pool *pool, ak_map g, ak_reduction reduction);
+/// dshift = sum g', dscale = invstd * sum g'*(x - mean), dslope (untouched when the reduction has no slope).
+void ak_sums_fold(
+    ak_pool *pool, const ak_reduction *reduction, const float *invstd, float *dscale, float *dshift, float *dslope);
+
 // -------------------------------------------------------------------------------------------------------- convolution
 
 /// A convolution without bias. Weights are PyTorch's: (k, c/groups, kh, kw), fp32, contiguous.
-/// Maps may have either halo (pad is 0 or 1); what a padded convolution reads is read faster with halo 1.
-/// All are fp32. The same instruction set and number of threads give the same bits.
+/// Both maps have the same element type. With bf16 maps the accumulation is fp32; operands are bf16 where the
+/// instruction set multiplies bf16, else fp32. The same instruction set and number of threads give the same bits.
 typedef struct {
     int c, k;      // input, output channels
     int kh, kw;
@@ -99,58 +153,61 @@ typedef struct {
 int ak_conv_out_h(const ak_conv *conv);
 int ak_conv_out_w(const ak_conv *conv);
 
-/// Bytes of the packed weights (both directions) for the instruction set in use, and of the workspace that the three
-/// directions share, for a batch of n images on `threads` threads.
-size_t ak_conv_packed_bytes(const ak_conv *conv);
-size_t ak_conv_workspace_bytes(const ak_conv *conv, int n, int threads);
+typedef enum { AK_FORWARD = 0, AK_BACKWARD = 1 } ak_direction;
 
-/// Transforms the weights for forward and backward-data. Called once per weight update.
-void ak_conv_pack(ak_pool *pool, const ak_conv *conv, const float *weights, void *packed);
-/// y = conv(x)
-void ak_conv_forward(ak_pool *pool, const ak_conv *conv, ak_map x, const void *packed, ak_map y, void *workspace);
-/// dx = conv^T(dy); with accumulate, dx += (halo stays zero).
-void ak_conv_backward_data(
-    ak_pool *pool, const ak_conv *conv, ak_map dy, const void *packed, ak_map dx, bool accumulate, void *workspace);
-/// dw = sum over images and positions; dw in PyTorch's layout; with accumulate, dw +=.
-void ak_conv_backward_weights(
-    ak_pool *pool, const ak_conv *conv, ak_map x, ak_map dy, float *dw, bool accumulate, void *workspace);
+/// Bytes of the weights packed for one direction, for the instruction set in use and maps of the given type.
+size_t ak_conv_packed_bytes(const ak_conv *conv, ak_dtype dtype, ak_direction direction);
+/// Transforms the weights for one direction.
+void ak_conv_pack(
+    ak_pool *pool, const ak_conv *conv, ak_dtype dtype, ak_direction direction, const float *weights, void *packed);
+/// Bytes of workspace for a batch of n images on `threads` threads: for any of the calls below.
+size_t ak_conv_workspace_bytes(const ak_conv *conv, ak_dtype dtype, int n, int threads);
+/// Does ak_conv_backward apply a chain to the gradient that it reads? If not, the caller applies it (ak_chain_apply).
+bool ak_conv_chains(const ak_conv *conv, ak_dtype dtype);
+
+/// y = conv(x); leaves y's moments unless NULL.
+void ak_conv_forward(
+    ak_pool *pool, const ak_conv *conv, ak_source x, const void *packed, ak_map y, ak_moments *moments,
+    void *workspace);
+
+/// Where the two gradients of a convolution go.
+typedef struct {
+    ak_map dx;              // data NULL: not wanted
+    bool accumulate_dx;     // dx += conv^T(dy) in place of dx =
+    ak_reduction reduction; // of dx as it is left, for the norm that x is read through
+    float *dw;              // PyTorch's layout; NULL: not wanted
+    bool accumulate_dw;
+} ak_conv_gradients;
+
+/// dx = conv^T(dy) and dw = sum over images and positions of x dy. `packed`: the weights packed for AK_BACKWARD, unused
+/// where dx is not wanted. x is not read where dw is not wanted.
+void ak_conv_backward(
+    ak_pool *pool, const ak_conv *conv, ak_source x, ak_gradient dy, const void *packed, const ak_conv_gradients *to,
+    void *workspace);
 
 /// The first convolution reads plain NCHW fp32 images (c <= 4), so that no lane is wasted. Input gradients are not
-/// needed. Same weights, same geometry.
+/// needed. Same weights, same geometry. dy's chain is applied.
 size_t ak_stem_workspace_bytes(const ak_conv *conv, int n, int threads);
-void ak_stem_forward(ak_pool *pool, const ak_conv *conv, const float *images, int n, const float *weights, ak_map y, void *workspace);
-void ak_stem_backward_weights(ak_pool *pool, const ak_conv *conv, const float *images, int n, ak_map dy, float *dw, bool accumulate, void *workspace);
+void ak_stem_forward(
+    ak_pool *pool, const ak_conv *conv, const float *images, int n, const float *weights, ak_map y, ak_moments *moments,
+    void *workspace);
+void ak_stem_backward_weights(
+    ak_pool *pool, const ak_conv *conv, const float *images, int n, ak_gradient dy, float *dw, bool accumulate,
+    void *workspace);
 
 // ------------------------------------------------------------------------------------- batch norm, PReLU, additions
 
-/// Batch statistics over n, h, w: mean[c], variance[c] (biased). Accurate for any mean: short fp32 sums, shifted by the
-/// mean of what came before, are merged in double; two runs on the same number of threads give the same bits.
-void ak_bn_statistics(ak_pool *pool, ak_map x, float *mean, float *variance, void *workspace);
-size_t ak_bn_workspace_bytes(int c, int n, int threads);
+/// y = x + residual, each through its activation; residual.map.data NULL: y = x. Leaves y's moments unless NULL. y may be
+/// one of the stored maps. Here and below the maps' element types may differ.
+void ak_merge(ak_pool *pool, ak_source x, ak_source residual, ak_map y, ak_moments *moments);
 
-/// y = scale[c]*x + shift[c], then PReLU with slope[c] unless slope is NULL, then + residual unless residual.data is
-/// NULL (the order is: affine, PReLU, add; the residual is added last). y may be x or the residual. As for all kernels of
-/// this part, the maps have one element type; their halos may differ.
-void ak_affine(ak_pool *pool, ak_map x, const float *scale, const float *shift, const float *slope, ak_map residual, ak_map y);
-
-/// Backward of y = prelu(bn(x)) (slope NULL: no PReLU), given the upstream gradient dy and the BN input x.
-/// Pass 1 (reduce): per channel over n, h, w, with g = dy masked through the PReLU of z = scale*x + shift,
-/// xhat = (x - mean)*invstd:
-///   dgamma = sum g*xhat, dbeta = sum g, dslope = sum over z<=0 of dy*z (untouched when slope is NULL).
-void ak_bn_backward_reduce(
-    ak_pool *pool, ak_map x, ak_map dy, const float *mean, const float *invstd, const float *scale, const float *shift,
-    const float *slope, float *dgamma, float *dbeta, float *dslope, void *workspace);
-/// Pass 2 (apply): dx = a[c]*g + b[c]*x + d[c], g as above; the caller derives a, b, d from dgamma and dbeta
-/// (training: a = gamma*invstd, b = -a*invstd*dgamma/M, d = -a*dbeta/M - b*mean; evaluation: b = d = 0).
-/// With accumulate, dx +=. dx may be dy.
-void ak_bn_backward_apply(
-    ak_pool *pool, ak_map x, ak_map dy, const float *scale, const float *shift, const float *slope, const float *a,
-    const float *b, const float *d, ak_map dx, bool accumulate);
+/// dx = chain(g); with accumulate, dx +=; leaves the reduction of dx unless it has no sums. dx may be g's map.
+void ak_chain_apply(ak_pool *pool, ak_gradient g, ak_map dx, bool accumulate, ak_reduction reduction);
 
 /// y = a + b; y may be a or b.
 void ak_add(ak_pool *pool, ak_map a, ak_map b, ak_map y);
 /// Max-pool 1x1 with stride 2: y(n,c,i,j) = x(n,c,2i,2j); backward scatters (dx +=  with accumulate).
-void ak_subsample_forward(ak_pool *pool, ak_map x, ak_map y);
+void ak_subsample_forward(ak_pool *pool, ak_source x, ak_map y);
 void ak_subsample_backward(ak_pool *pool, ak_map dy, ak_map dx, bool accumulate);
 
 /// Inverted dropout. Element (n, c, y, x) has the global index i = (((first_image + n)*C + c)*H + y)*W + x, PyTorch's flat
@@ -182,6 +239,17 @@ void ak_row_max(ak_pool *pool, const float *x, int n, int c, long ld, float *max
 void ak_row_exp_sum(ak_pool *pool, float *x, int n, int c, long ld, const float *m, float *sum);
 /// inverse[i] = 1 / max(|row i|, 1e-12) of an n x d matrix.
 void ak_row_inverse_norm(ak_pool *pool, const float *x, int n, int d, long ld, float *inverse);
+
+// --------------------------------------------------------------------------------------------------------------- peak
+
+/// Floating-point operations per second of fused multiply-adds in registers (AK_F32) or of bf16 products with fp32 sums
+/// (AK_BF16; 0 where the instruction set in use has none), on all threads of the pool, with the instruction set in use.
+/// A multiply-add counts as two. The best of some repetitions, about 50 ms in all.
+double ak_peak_flops(ak_pool *pool, ak_dtype dtype);
+/// Bytes per second of c = a + 0.5*b over the three thirds of the given memory, aligned to 64 bytes, which is
+/// overwritten: two reads and a write past the caches, on all threads of the pool. The best of at least five passes
+/// and about 50 ms.
+double ak_peak_bandwidth(ak_pool *pool, void *memory, size_t bytes);
 
 #ifdef __cplusplus
 }

@@ -1,0 +1,189 @@
+package import Collectives
+package import Layers
+package import Networks
+import Objectives
+import Recipes
+package import Tensors
+import Training
+
+#if canImport(Glibc)
+    import Glibc
+#else
+    import Musl
+#endif
+
+/// The time of one training step, or of inference, on random images: no data loading is in it.
+package struct StepBenchmark: Sendable {
+    package var network: NetworkSpecification
+    package var precision = Precision.fp32
+    /// Images of all ranks together.
+    package var globalBatch = 32
+    package var classes = 10_000
+    package var steps = 10
+    package var warmup = 3
+    /// Inference in place of training.
+    package var forwardOnly = false
+    package var profilesLayers = false
+
+    package init(network: NetworkSpecification) { self.network = network }
+
+    package struct Result: Sendable {
+        /// Images per second of all ranks in each measured step.
+        package var rates: [Double]
+        package var firstStepSeconds: Double
+        package var lossFirst: Double?
+        package var lossLast: Double?
+        /// Sum of all ranks' peaks.
+        package var peakMemoryMiB: Double
+        /// Of this rank: maps, their gradients and scratch.
+        package var executionMiB: Double
+        /// Of this rank, when asked for.
+        package var layers: [LayerTime]
+        /// Of this rank, seconds of a mean step, layers included.
+        package var stepSeconds: Double
+    }
+
+    /// What one layer of the graph took in a mean step of this rank.
+    package struct LayerTime: Sendable {
+        package var name: String
+        package var kind: String
+        package var shape: String
+        package var forward: Double
+        package var backward: Double
+        /// Multiply-adds count two, of one rank's images.
+        package var forwardFlops: Double
+        package var backwardFlops: Double
+    }
+
+    /// - Throws: `NetworkError`; `CollectiveError`; `TrainingError.nonFinite`.
+    package func run(_ communicator: any Communicator, _ pool: ThreadPool) throws -> Result {
+        let network = try network.build()
+        network.initialize(seed: 1)
+        precondition(globalBatch % communicator.size == 0, "the ranks do not divide the batch")
+        let batch = globalBatch / communicator.size
+        let images = Tensor([batch, network.graph.inputShape.count])
+        var random = RandomStream(seed: 7, purpose: .augmentation, index: UInt64(communicator.rank), step: 0)
+        let values = images.floats
+        for i in values.indices { values[i] = Float(random.uniform(-1, 1)) }
+        return forwardOnly
+            ? try infer(network, images, batch, communicator, pool)
+            : try train(network, images, batch, communicator, pool)
+    }
+
+    // MARK: - Inference
+
+    private func infer(
+        _ network: Network, _ images: Tensor, _ batch: Int, _ communicator: any Communicator, _ pool: ThreadPool
+    ) throws -> Result {
+        let execution = Execution(
+            network.graph, batch: batch, purpose: .inference, precision: precision, pool: pool)
+        let profile = profilesLayers ? LayerProfile(network.graph) : nil
+        execution.profile = profile
+        let seconds = try times(communicator, profile) { _ in
+            execution.forward(images.pointer, count: batch, mode: .evaluation)
+        }
+        return try result(seconds, nil, network, profile, batch, communicator, execution)
+    }
+
+    // MARK: - Training
+
+    private func train(
+        _ network: Network, _ images: Tensor, _ batch: Int, _ communicator: any Communicator, _ pool: ThreadPool
+    ) throws -> Result {
+        var recipe = Recipe()
+        recipe.network.name = network.specification.name
+        recipe.head.margin = .arcface
+        recipe.batch.global = globalBatch
+        recipe.compute.precision = precision == .bf16 ? .bf16 : .fp32
+        let head = MarginClassification(
+            ShardedClassifier<Float>(
+                classes: classes, dimension: network.specification.embeddingSize, batch: batch,
+                margin: RunSetup.margin(recipe.head), communicator: communicator, pool: pool, seed: 1), pool: pool)
+        let schedule = LearningRateSchedule(
+            recipe.schedule, recipe.optimizer, globalBatch: globalBatch, stepsPerEpoch: 1000)
+        let step = try TrainingStep(
+            network: network, objective: head, communicator: communicator, pool: pool, batch: batch, recipe: recipe,
+            schedule: schedule)
+        let profile = profilesLayers ? LayerProfile(network.graph) : nil
+        step.execution.profile = profile
+        var random = RandomStream(seed: 8, purpose: .augmentation, index: UInt64(communicator.rank), step: 0)
+        let labels = (0..<batch).map { _ in Int64(random.uniform(0, Double(classes))) }
+        let input = StepInput(images: images, labels: labels, records: (0..<batch).map { Int64($0) })
+        var losses: [Double] = []
+        let seconds = try times(communicator, profile) { index in
+            let report = try step.update(step: index, count: 1, flags: { StepFlags() }, input: { _ in input })
+            losses.append(report.loss)
+        }
+        return try result(seconds, losses, network, profile, batch, communicator, step.execution)
+    }
+
+    // MARK: - Measuring
+
+    /// Seconds of every step, the warm-up first.
+    private func times(
+        _ communicator: any Communicator, _ profile: LayerProfile?, _ body: (Int) throws -> Void
+    ) throws -> [Double] {
+        var seconds: [Double] = []
+        for index in 0..<warmup + steps {
+            if index == warmup { profile?.reset() }
+            try communicator.barrier("benchmark")
+            let start = monotonicSeconds()
+            try body(index)
+            try communicator.barrier("benchmark")
+            seconds.append(monotonicSeconds() - start)
+        }
+        return seconds
+    }
+
+    private func result(
+        _ seconds: [Double], _ losses: [Double]?, _ network: Network, _ profile: LayerProfile?, _ batch: Int,
+        _ communicator: any Communicator, _ execution: Execution
+    ) throws -> Result {
+        var usage = rusage()
+        getrusage(__rusage_who_t(RUSAGE_SELF.rawValue), &usage)
+        var memory = [Double(usage.ru_maxrss) / 1024]
+        try memory.withUnsafeMutableBufferPointer { try communicator.allReduce($0, .sum, "benchmark") }
+        let measured = seconds.dropFirst(warmup)
+        return Result(
+            rates: measured.map { Double(globalBatch) / $0 }, firstStepSeconds: seconds[0], lossFirst: losses?.first,
+            lossLast: losses?.last, peakMemoryMiB: memory[0],
+            executionMiB: Double(execution.byteCount) / 1_048_576,
+            layers: profile.map { layerTimes($0, network.graph, batch) } ?? [],
+            stepSeconds: measured.reduce(0, +) / Double(max(measured.count, 1)))
+    }
+
+    private func layerTimes(_ profile: LayerProfile, _ graph: Graph, _ batch: Int) -> [LayerTime] {
+        graph.steps.enumerated().map { index, step in
+            let inputs = graph.inputShapes(step)
+            let (kind, flops) = Self.work(step, inputs[0], batch: batch)
+            let isFirst = step.layer is StemConvolution
+            let shape = inputs[0] == step.shape ? "\(inputs[0])" : "\(inputs[0]) to \(step.shape)"
+            return LayerTime(
+                name: step.name, kind: kind, shape: shape,
+                forward: profile.forward[index] / Double(steps), backward: profile.backward[index] / Double(steps),
+                forwardFlops: flops, backwardFlops: isFirst ? flops : 2 * flops)
+        }
+    }
+
+    /// What kind of layer a step is, and the operations of its forward.
+    private static func work(_ step: Graph.Step, _ input: MapShape, batch: Int) -> (kind: String, flops: Double) {
+        let outputs = Double(batch * step.shape.count)
+        switch step.layer {
+        case let layer as StemConvolution:
+            return ("first convolution", 2 * outputs * Double(layer.inputChannels * layer.kernel * layer.kernel))
+        case let layer as Convolution:
+            let taps = layer.kernel.height * layer.kernel.width
+            let name =
+                layer.groups == layer.inputChannels && layer.groups > 1
+                ? "depthwise" : layer.groups > 1 ? "grouped" : "dense"
+            let stride = layer.stride == 1 ? "" : " stride \(layer.stride)"
+            return (
+                "\(layer.kernel.height)x\(layer.kernel.width) \(name)\(stride)",
+                2 * outputs * Double(layer.inputChannels / layer.groups * taps)
+            )
+        case is Normalization: return ("norm", 0)
+        case let layer as Linear: return ("linear", 2 * outputs * Double(layer.inputs))
+        default: return ("other", 0)
+        }
+    }
+}

@@ -1,0 +1,108 @@
+// The tiling, the panels and the job descriptions of the polyphase convolutions.
+#ifndef ACUITY_CONV_POLYPHASE_H
+#define ACUITY_CONV_POLYPHASE_H
+
+#include "conv_internal.h"
+
+/// Points of a tile in one dimension: four of the phase with one tap, then the five of F(4, 2).
+#define AK_POLYPHASE_POINTS 9
+/// Different weights among them: the points of the first phase share theirs.
+#define AK_POLYPHASE_WEIGHTS 6
+/// The fourth point of the first phase and the one at infinity serve the fourth output only.
+#define AK_POLYPHASE_FOURTH 3
+#define AK_POLYPHASE_INFINITY 8
+
+/// Pairs of the above, for two dimensions.
+#define AK_POLYPHASE_GRID (AK_POLYPHASE_POINTS * AK_POLYPHASE_POINTS)
+#define AK_POLYPHASE_MATRICES (AK_POLYPHASE_WEIGHTS * AK_POLYPHASE_WEIGHTS)
+
+/// Tiles of one panel at most.
+#define AK_POLYPHASE_TILES 72
+/// Keeps what is stored to all the weights' matrices together out of the same few cache sets.
+#define AK_POLYPHASE_PADDING 48
+
+/// The outputs of a batch of maps in tiles of 4x4. Where a size is no multiple of four, the last tiles have three rows
+/// or columns, as many of them as make the sum come out (or exceed the map the least). Tiles are numbered by class,
+/// in the order 4x3, 4x4, 3x4, 3x3 (rows x columns): those with a fourth row follow one another, and so do those with a
+/// fourth column.
+typedef struct {
+    int down[2], across[2]; // tiles of an image with four rows and with three; with four columns and with three
+    long begin[5];          // the first tile of each class, and the end
+} ak_polyphase_tiling;
+
+/// The position of the first output, and the extent.
+typedef struct {
+    int n, y, x, rows, cols;
+} ak_polyphase_tile;
+
+/// Tiles transformed together. In memory: [block][position][16], where every tile has a position for each point that it
+/// needs, ordered by weights, then points, then tiles: what is multiplied by the same weights is contiguous.
+typedef struct {
+    int count;
+    int start[AK_POLYPHASE_MATRICES + 1]; // the positions of each matrix of weights
+    long at[AK_POLYPHASE_GRID];           // floats from tile 0's channels of block 0, were it to need the point
+    ak_polyphase_tile tile[AK_POLYPHASE_TILES];
+} ak_polyphase_panel;
+
+ak_polyphase_tiling ak_polyphase_tiling_make(int n, int h, int w);
+/// The first tile of part `part` of `parts` of about equal work.
+long ak_polyphase_begin(const ak_polyphase_tiling *tiling, int part, int parts);
+void ak_polyphase_panel_make(ak_polyphase_panel *panel, const ak_polyphase_tiling *tiling, long first, int count);
+
+/// Whether a tile of `extent` rows (columns) needs a point.
+static inline bool ak_polyphase_needs(int extent, int point) {
+    return extent == 4 || (point != AK_POLYPHASE_FOURTH && point != AK_POLYPHASE_INFINITY);
+}
+
+/// What is transformed to points: the values of x under a tile of outputs, the values of dy that a tile of dx is made
+/// of, or the tile of dy itself.
+typedef enum { AK_POLYPHASE_X, AK_POLYPHASE_DY, AK_POLYPHASE_TILE } ak_polyphase_window;
+
+/// The values that a window takes for `extent` outputs.
+static inline int ak_polyphase_size(ak_polyphase_window window, int extent) {
+    return window == AK_POLYPHASE_X ? 2 * extent + 1 : window == AK_POLYPHASE_DY ? extent + 1 : extent;
+}
+
+/// How a convolution's maps are worked through: panels of at most `tiles` tiles, `positions` to a block.
+typedef struct {
+    ak_polyphase_tiling tiling;
+    int tiles, positions;
+    ak_split split;
+    float *workspace; // per thread: transformed inputs, then products (of the gradient: transformed output gradients)
+    long thread_floats;
+} ak_polyphase_plan;
+
+/// y of x, or dx of dy.
+typedef struct {
+    ak_direction direction;
+    ak_map in, out;
+    ak_activation activation;
+    const float *weights; // [matrix][out block][in channel][16]
+    bool accumulate;
+    ak_moments *moments;
+    ak_reduction reduction;
+    ak_polyphase_plan plan;
+} ak_polyphase_job;
+
+typedef struct {
+    ak_source x;
+    ak_map dy;
+    ak_polyphase_plan plan;
+    float *partial; // [split.positions][matrix][out block][in channel][16]
+    float *dw;
+    bool accumulate;
+} ak_polyphase_gradient_job;
+
+typedef struct {
+    const ak_conv *conv;
+    ak_direction direction;
+    const float *weights;
+    float *packed;
+} ak_polyphase_pack_job;
+
+/// Floats between two matrices of the weights.
+static inline long ak_polyphase_matrix_stride(int c, int k) {
+    return (long)ak_blocks(c) * ak_blocks(k) * 256 + AK_POLYPHASE_PADDING;
+}
+
+#endif
