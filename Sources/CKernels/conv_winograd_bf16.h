@@ -17,6 +17,9 @@
 /// distance between points of the inputs: so the sixteen points of a tile fall into different sets of a cache.
 #define AK_WINOGRAD_BF16_PRODUCTS (AK_WINOGRAD_BF16_ROOM * 2 * 16 + 16)
 
+/// The same for the gradient of the weights, which reads and writes the sums of all points once more each time.
+#define AK_WINOGRAD_BF16_GRADIENT_TILES 256
+
 typedef struct {
     ak_source in;
     ak_map out;
@@ -36,5 +39,21 @@ typedef struct {
     const float *weights;
     uint16_t *packed;
 } ak_winograd_bf16_pack_job;
+
+typedef struct {
+    ak_source x, dy;
+    ak_split split;
+    int tiles;                  // transformed together, at most
+    long in_stride, out_stride; // elements between points of the inputs and of the outputs' gradients
+    char *workspace;            // per thread: transformed inputs, then gradients
+    size_t thread_bytes;
+    float *partial; // [split.positions][point][out block][in channel][16]
+    long weights;   // floats of that to a point
+    float *dw;
+    bool accumulate;
+} ak_winograd_bf16_gradient_job;
+
+/// Tiles of 2x2 outputs of a map.
+static inline long ak_winograd_bf16_tiles(const ak_map *m) { return (long)m->n * ((m->h + 1) / 2) * ((m->w + 1) / 2); }
 
 #endif

@@ -22,10 +22,10 @@ typedef struct {
     int n, y, x, tiles;
 } AK_FN(strip);
 
-/// The tiles of one round.
+/// The tiles of one round, forward or of the gradient of the weights.
 typedef struct {
     int tiles, count;
-    AK_FN(strip) strips[AK_WINOGRAD_BF16_TILES];
+    AK_FN(strip) strips[AK_WINOGRAD_BF16_GRADIENT_TILES];
 } AK_FN(panel);
 
 /// The panel of round `round` of `rounds` over tiles t0..<t1 of a map; empty after the last.
@@ -60,6 +60,17 @@ typedef struct {
     __mmask16 keep[4];
     int width;
 } AK_FN(rows);
+
+/// The rows of a plane from y on.
+AK_INLINE AK_FN(rows) AK_FN(rows_of)(const ak_map *m, const uint16_t *plane, int y) {
+    AK_FN(rows) rows = {.width = m->w};
+    AK_UNROLL for (int i = 0; i < 4; i++) {
+        const bool inside = y + i >= 0 && y + i < m->h;
+        rows.at[i] = plane + (inside ? (y + i) * m->row : 0);
+        rows.keep[i] = inside ? 0xffff : 0;
+    }
+    return rows;
+}
 
 /// Column x of the rows, activated and transformed; zero outside the map.
 AK_INLINE void AK_FN(input_column)(
@@ -111,13 +122,7 @@ AK_INLINE void AK_FN(inputs)(
         for (int s = 0; s < panel->count; s++) {
             const AK_FN(strip) strip = panel->strips[s];
             const uint16_t *plane = ak_halves(m) + ak_plane(m, strip.n, block);
-            AK_FN(rows) rows = {.width = m->w};
-            for (int i = 0; i < 4; i++) {
-                const int y = strip.y - 1 + i;
-                const bool inside = y >= 0 && y < m->h;
-                rows.at[i] = plane + (inside ? y * m->row : 0);
-                rows.keep[i] = inside ? 0xffff : 0;
-            }
+            const AK_FN(rows) rows = AK_FN(rows_of)(m, plane, strip.y - 1);
             AK_FN(input_strip)(&rows, strip.x, strip.tiles, &norm, to, stride, reading);
             to += strip.tiles * 16;
         }
@@ -293,7 +298,7 @@ void AK_FN(ak_winograd_bf16_part)(void *context, int part, int parts) {
     const int in_blocks = ak_blocks(job->in.map.c), out_blocks = ak_blocks(out->c), pairs = (out_blocks + 1) / 2;
     const int k0 = 2 * (int)ak_begin(pairs, b, job->split.blocks);
     const int k1 = ak_min(out_blocks, 2 * (int)ak_begin(pairs, b + 1, job->split.blocks));
-    const long all = (long)out->n * ((out->h + 1) / 2) * ((out->w + 1) / 2);
+    const long all = ak_winograd_bf16_tiles(out);
     const long t0 = ak_begin(all, a, job->split.positions), t1 = ak_begin(all, a + 1, job->split.positions);
     uint16_t *v = (uint16_t *)(job->workspace + (size_t)part * job->thread_bytes);
     float *m = (float *)(v + POINTS * job->stride);
@@ -393,6 +398,8 @@ void AK_FN(ak_winograd_bf16_pack_part)(void *context, int part, int parts) {
         }
     }
 }
+
+#include "conv_winograd_bf16_gradient.inc.h"
 
 #undef POINTS
 #undef BLOCK
