@@ -13,7 +13,7 @@ package final class Execution {
     package let precision: Precision
     /// The most images of one pass.
     package let batch: Int
-    /// Bytes of activations, gradients and scratch together.
+    /// Bytes of activations, gradients and scratch together, without those that a neighbour lends.
     package let byteCount: Int
     /// Where the time goes, if somebody wants to know.
     package var profile: LayerProfile?
@@ -30,8 +30,11 @@ package final class Execution {
     private var recomputed: [[(norm: Normalization, operands: Operands)]] = []
     private var count = 0
 
+    /// - Parameter neighbour: an execution whose memory this one works in, where it suffices. Passes of the two must not
+    ///   interleave: each overwrites what the other holds.
     package init(
-        _ graph: Graph, batch: Int, purpose: Purpose, precision: Precision = .fp32, pool: ThreadPool
+        _ graph: Graph, batch: Int, purpose: Purpose, precision: Precision = .fp32, pool: ThreadPool,
+        within neighbour: Execution? = nil
     ) {
         precondition(batch > 0 && !graph.steps.isEmpty, "an execution needs layers and at least one image")
         self.graph = graph
@@ -40,7 +43,7 @@ package final class Execution {
         self.batch = batch
         layout = ExecutionLayout(
             graph, batch: batch, training: purpose == .training, precision: precision, threads: pool.threads)
-        arena = AlignedBuffer(byteCount: layout.plan.byteCount)
+        arena = Self.memory(layout.plan.byteCount, neighbour?.arena)
 
         var saved = 0
         var workspace = 64
@@ -57,8 +60,10 @@ package final class Execution {
         }
         savedOffsets = offsets
         savedMemory = AlignedBuffer(byteCount: saved)
-        scratch = AlignedBuffer(byteCount: Self.aligned(workspace) + packed)
-        byteCount = arena.byteCount + saved + scratch.byteCount
+        scratch = Self.memory(Self.aligned(workspace) + packed, neighbour?.scratch)
+        byteCount =
+            saved + (arena === neighbour?.arena ? 0 : arena.byteCount)
+            + (scratch === neighbour?.scratch ? 0 : scratch.byteCount)
         context = PassContext(
             pool: pool, mode: .evaluation, workspace: scratch.base, packed: scratch.base + Self.aligned(workspace),
             images: nil, seed: 0, step: 0, firstImage: 0, accumulate: false)
@@ -66,6 +71,11 @@ package final class Execution {
     }
 
     private static func aligned(_ byteCount: Int) -> Int { (byteCount + 63) / 64 * 64 }
+
+    private static func memory(_ byteCount: Int, _ existing: AlignedBuffer?) -> AlignedBuffer {
+        if let existing, existing.byteCount >= byteCount { return existing }
+        return AlignedBuffer(byteCount: byteCount)
+    }
 
     /// What distinguishes one training pass from another.
     package struct Key: Sendable {

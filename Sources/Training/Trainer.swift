@@ -98,13 +98,16 @@ package final class Trainer {
                 seed: recipe.run.seed,
                 initializer: recipe.head.centres == .normal ? .normal(standardDeviation: 0.01) : .unitUniform,
                 frozen: recipe.start.freeze.contains("head")), pool: environment.pool)
-        step = try TrainingStep(
+        let step = try TrainingStep(
             network: network, objective: head, communicator: communicator, pool: environment.pool, batch: batch,
             recipe: recipe, schedule: schedule)
+        self.step = step
         state = RunState(
             seed: recipe.run.seed, worldSize: ranks, classes: source.classCount, images: source.count)
         evaluator = try communicator.together("evaluation sets") {
-            try RunEvaluator(recipe, network: network, preprocessing: RunSetup.preprocessing(recipe), environment)
+            try RunEvaluator(
+                recipe, network: network, preprocessing: RunSetup.preprocessing(recipe), within: step.execution,
+                environment)
         }
         if resume { try restore() } else { try loadHead() }
         try shareParameters()

@@ -79,6 +79,25 @@ import Testing
         }
     }
 
+    @Test func inferenceWithinTheMemoryOfTraining() {
+        let graph = deepGraph()
+        let training = Execution(graph, batch: 3, purpose: .training, pool: pool)
+        let first = run(training)
+        let images = Tensor([3, GraphCase.deep.input.count], GraphCase.deep.data(3, seed: 7).images)
+        defer { withExtendedLifetime(images) {} }
+        func inference(_ neighbour: Execution?) -> (values: [Float], byteCount: Int) {
+            let execution = Execution(graph, batch: 3, purpose: .inference, pool: pool, within: neighbour)
+            return (Array(execution.forward(images.pointer, count: 3, mode: .evaluation).floats), execution.byteCount)
+        }
+        let alone = inference(nil)
+        let within = inference(training)
+        #expect(within.values == alone.values)
+        #expect(within.byteCount < alone.byteCount / 10)
+        // Training goes on as if nothing had been there.
+        restoreStatistics(graph)
+        #expect(run(training).bits == first.bits)
+    }
+
     // MARK: - Frozen parameters
 
     @Test func frozenParametersKeepTheirGradientsAndChangeNoOther() {
