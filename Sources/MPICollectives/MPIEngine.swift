@@ -35,7 +35,8 @@ final class MPIEngine: @unchecked Sendable {
 
     /// How long to test without a pause after MPI has last moved something.
     private static let spinNanoseconds: UInt64 = 100_000
-    /// A test that takes longer has moved data.
+    /// A test that takes longer has moved data, if the next one does too: the first one after a pause also pays for cold
+    /// caches, and on a busy machine for more.
     private static let movedNanoseconds: UInt64 = 10_000
     /// How long a caller whose deadline has passed waits for the thread to let go of its memory.
     private static let releaseSeconds = 1.0
@@ -94,9 +95,10 @@ final class MPIEngine: @unchecked Sendable {
     private func run() {
         var active: [Operation] = []
         var lastProgress = MonotonicClock.nanoseconds
+        var wasLong = false
         while true {
-            let now = MonotonicClock.nanoseconds
-            let (started, failure, end) = take(waiting: active.isEmpty ? nil : now &- lastProgress)
+            let idle = wasLong ? 0 : MonotonicClock.nanoseconds &- lastProgress
+            let (started, failure, end) = take(waiting: active.isEmpty ? nil : idle)
             if end { break }
             if let failure {
                 complete(active + started, .failure(failure))
@@ -107,7 +109,9 @@ final class MPIEngine: @unchecked Sendable {
                 begin(operation, &active)
                 lastProgress = MonotonicClock.nanoseconds
             }
-            if test(&active) { lastProgress = MonotonicClock.nanoseconds }
+            let (ended, isLong) = test(&active)
+            if ended || (isLong && wasLong) { lastProgress = MonotonicClock.nanoseconds }
+            wasLong = isLong && !ended
         }
         var initialized: Int32 = 0
         if MPI_Initialized(&initialized) == MPI_SUCCESS, initialized != 0 { MPI_Finalize() }
@@ -145,9 +149,9 @@ final class MPIEngine: @unchecked Sendable {
         }
     }
 
-    /// Tests all operations under way; true when one has ended or moved.
-    private func test(_ active: inout [Operation]) -> Bool {
-        if active.isEmpty { return false }
+    /// Tests all operations under way: whether one has ended, and whether that took long.
+    private func test(_ active: inout [Operation]) -> (ended: Bool, isLong: Bool) {
+        if active.isEmpty { return (false, false) }
         let start = MonotonicClock.nanoseconds
         var ended = false
         active.removeAll { operation in
@@ -163,7 +167,7 @@ final class MPIEngine: @unchecked Sendable {
             ended = true
             return true
         }
-        return ended || MonotonicClock.nanoseconds - start > Self.movedNanoseconds
+        return (ended, MonotonicClock.nanoseconds - start > Self.movedNanoseconds)
     }
 
     private func fail(_ operation: Operation, _ code: Int32) {
