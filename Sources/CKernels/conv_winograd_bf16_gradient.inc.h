@@ -32,15 +32,6 @@ AK_INLINE void AK_FN(gradient_row)(ak_vec (*column)[4], int i, ak_vec *o, const 
     o[3] = column[1][i];
 }
 
-/// Two tiles' values at one point, rounded and interleaved.
-AK_INLINE void AK_FN(put_pair)(uint16_t *v, ak_vec first, ak_vec second) {
-    typedef uint16_t halves __attribute__((vector_size(64)));
-    const halves both = (halves)_mm512_cvtne2ps_pbh((__m512)second, (__m512)first);
-    *(halves *)v = __builtin_shufflevector(
-        both, both, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29,
-        14, 30, 15, 31);
-}
-
 /// Transforms a strip of one block, whose first tile is number `tile` of its panel, to v. The first tile of a pair waits
 /// in `held` for the second, which may lie in the next strip. `stride`: elements between points.
 AK_INLINE void AK_FN(gradient_strip)(
@@ -103,55 +94,6 @@ OPERAND(gradient_prelu, AK_PRELU, false)
 OPERAND(gradient_dy, AK_AS_STORED, true)
 #undef OPERAND
 
-// ----------------------------------------------------------------------------------------------------------- products
-
-/// A register tile: input channels by two output blocks.
-#define CHANNELS 8
-
-/// CHANNELS input channels x `pair` output blocks at one point, summed over pairs of tiles: d = v*g, or d += unless
-/// first.
-AK_INLINE void AK_FN(gradient_sums_tile)(
-    const uint16_t *v, const uint16_t *g0, const uint16_t *g1, int pairs, float *d0, float *d1, bool first,
-    const int pair) {
-    __m512 sums[2][CHANNELS];
-    AK_UNROLL for (int c = 0; c < CHANNELS; c++) {
-        sums[0][c] = first ? _mm512_setzero_ps() : (__m512)ak_load(d0 + c * 16);
-        sums[1][c] = first || pair == 1 ? _mm512_setzero_ps() : (__m512)ak_load(d1 + c * 16);
-    }
-    _Pragma("clang loop unroll_count(4)") for (int t = 0; t < pairs; t++) {
-        const __m512bh a = (__m512bh)_mm512_load_si512(g0 + t * 32L);
-        const __m512bh b = pair == 2 ? (__m512bh)_mm512_load_si512(g1 + t * 32L) : a;
-        AK_UNROLL for (int c = 0; c < CHANNELS; c++) {
-            int32_t tiles;
-            memcpy(&tiles, v + t * 32L + c * 2, sizeof tiles);
-            const __m512bh x = (__m512bh)_mm512_set1_epi32(tiles);
-            sums[0][c] = _mm512_dpbf16_ps(sums[0][c], a, x);
-            if (pair == 2) sums[1][c] = _mm512_dpbf16_ps(sums[1][c], b, x);
-        }
-    }
-    AK_UNROLL for (int c = 0; c < CHANNELS; c++) {
-        ak_store(d0 + c * 16, (ak_vec)sums[0][c]);
-        if (pair == 2) ak_store(d1 + c * 16, (ak_vec)sums[1][c]);
-    }
-}
-
-/// All input channels x `out_blocks` output blocks at one point: d: [out block][in channel][16].
-AK_NOINLINE void AK_FN(gradient_sums)(
-    const uint16_t *v, int in_blocks, const uint16_t *g, int out_blocks, int pairs, float *d, bool first) {
-    const long block = pairs * 32L, weights = in_blocks * 256L;
-    for (int k = 0; k < out_blocks; k += 2, g += 2 * block, d += 2 * weights)
-        for (int c = 0; c < in_blocks * 16; c += CHANNELS) {
-            const uint16_t *from = v + c / 16 * block + c % 16 * 2;
-            float *to = d + c * 16L;
-            if (out_blocks - k > 1)
-                AK_FN(gradient_sums_tile)(from, g, g + block, pairs, to, to + weights, first, 2);
-            else
-                AK_FN(gradient_sums_tile)(from, g, g, pairs, to, to, first, 1);
-        }
-}
-
-#undef CHANNELS
-
 // --------------------------------------------------------------------------------------------------------- the passes
 
 /// A thread's part of the sums of all points.
@@ -185,8 +127,9 @@ void AK_FN(ak_winograd_bf16_gradient_part)(void *context, int part, int parts) {
             const int c0 = (int)ak_begin(k1 - k0, point, POINTS), c1 = (int)ak_begin(k1 - k0, point + 1, POINTS);
             AK_FN(prefetch)(&job->x.map, next, 1, b0, b1);
             AK_FN(prefetch)(dy, next, 0, k0 + c0, k0 + c1);
+            const int pairs = (panel->tiles + 1) / 2;
             AK_FN(gradient_sums)(
-                v + point * job->in_stride, in_blocks, g + point * job->out_stride, k1 - k0, (panel->tiles + 1) / 2,
+                v + point * job->in_stride, in_blocks, g + point * job->out_stride, k1 - k0, pairs * 32L, pairs,
                 partial + point * job->weights, round == 0);
         }
     }
@@ -220,22 +163,14 @@ AK_INLINE void AK_FN(gradient_taps)(const ak_winograd_bf16_gradient_job *job, co
 void AK_FN(ak_winograd_bf16_gradient_sum_part)(void *context, int part, int parts);
 void AK_FN(ak_winograd_bf16_gradient_sum_part)(void *context, int part, int parts) {
     const ak_winograd_bf16_gradient_job *job = context;
-    const int c_count = job->x.map.c, k_count = job->dy.map.c, in_blocks = ak_blocks(c_count);
-    const long units = (long)in_blocks * ak_blocks(k_count);
+    const int in_blocks = ak_blocks(job->x.map.c);
+    const long units = (long)in_blocks * ak_blocks(job->dy.map.c);
     ak_vec taps[16 * 9];
     for (long unit = ak_begin(units, part, parts); unit < ak_begin(units, part + 1, parts); unit++) {
-        const int k0 = (int)(unit / in_blocks) * 16, c0 = (int)(unit % in_blocks) * 16;
         for (int c = 0; c < 16; c++)
             AK_FN(gradient_taps)(job, job->partial + unit * 256 + c * 16, taps + c * 9);
-        for (int r = 0; r < 9; r++) {
-            AK_FN(transpose16)(taps + r * 16);
-            const int valid = ak_max(0, ak_min(16, (c_count - c0) * 9 - r * 16));
-            for (int k = 0; k < ak_min(16, k_count - k0); k++) {
-                float *to = job->dw + ((long)(k0 + k) * c_count + c0) * 9 + r * 16;
-                ak_vec value = taps[r * 16 + k];
-                if (job->accumulate) value += AK_FN(load_some)(to, valid, 0);
-                AK_FN(store_some)(to, value, valid);
-            }
-        }
+        AK_FN(put_block_taps)(
+            job->dw, job->x.map.c, job->dy.map.c, (int)(unit % in_blocks), (int)(unit / in_blocks), taps,
+            job->accumulate);
     }
 }

@@ -1,0 +1,195 @@
+// The matrix products between the transforms of a Winograd-like convolution with bf16 operands, at one point, and the
+// packing of its weights. Forward they sum over pairs of input channels; v: [in block][tile][16], m: [out block of a
+// pair][tile][16], u as in conv_products_bf16.h. For the gradient of the weights they sum over pairs of tiles. Included
+// once per instruction set, where it has bf16 products.
+#include "transpose.inc.h"
+
+/// A register tile: TILE tiles by two output blocks.
+#define TILE 14
+
+// ---------------------------------------------------------------------------------------------------------- products
+
+/// `width` tiles x `pair` output blocks over all input channels: m = sum of v*u.
+AK_INLINE void AK_FN(bf16_products_tile)(
+    const uint16_t *v, long block, int in_blocks, const uint16_t *u, float *m, const int width, const int pair) {
+    __m512 sums[2][TILE];
+    AK_UNROLL for (int p = 0; p < width; p++) sums[0][p] = sums[1][p] = _mm512_setzero_ps();
+    for (int b = 0; b < in_blocks; b++, v += block) {
+        _Pragma("clang loop unroll_count(4)") for (int i = 0; i < 16; i += 2, u += pair * 32) {
+            const __m512bh first = (__m512bh)_mm512_load_si512(u);
+            const __m512bh second = pair == 2 ? (__m512bh)_mm512_load_si512(u + 32) : first;
+            AK_UNROLL for (int p = 0; p < width; p++) {
+                int32_t channels;
+                memcpy(&channels, v + p * 16 + i, sizeof channels);
+                const __m512bh x = (__m512bh)_mm512_set1_epi32(channels);
+                sums[0][p] = _mm512_dpbf16_ps(sums[0][p], first, x);
+                if (pair == 2) sums[1][p] = _mm512_dpbf16_ps(sums[1][p], second, x);
+            }
+        }
+    }
+    AK_UNROLL for (int p = 0; p < width; p++) {
+        ak_store(m + p * 16, (ak_vec)sums[0][p]);
+        if (pair == 2) ak_store(m + block + p * 16, (ak_vec)sums[1][p]);
+    }
+}
+
+// One function per width, so that each keeps its sums in registers.
+#define WIDTHS(X) X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8) X(9) X(10) X(11) X(12) X(13) X(14)
+#define KERNELS(width) \
+    AK_NOINLINE void AK_FN(bf16_products_1_##width)( \
+        const uint16_t *v, long block, int in_blocks, const uint16_t *u, float *m) { \
+        AK_FN(bf16_products_tile)(v, block, in_blocks, u, m, width, 1); \
+    } \
+    AK_NOINLINE void AK_FN(bf16_products_2_##width)( \
+        const uint16_t *v, long block, int in_blocks, const uint16_t *u, float *m) { \
+        AK_FN(bf16_products_tile)(v, block, in_blocks, u, m, width, 2); \
+    }
+WIDTHS(KERNELS)
+#undef KERNELS
+
+/// The same for `count` tiles, in groups of nearly equal width. `block`: elements between blocks of v, and of m.
+AK_INLINE void AK_FN(bf16_products)(
+    const uint16_t *v, long block, int in_blocks, const uint16_t *u, int pair, float *m, int count) {
+    static void (*const kernels[2][TILE])(const uint16_t *, long, int, const uint16_t *, float *) = {
+#define NAME(width) AK_FN(bf16_products_1_##width),
+        {WIDTHS(NAME)},
+#undef NAME
+#define NAME(width) AK_FN(bf16_products_2_##width),
+        {WIDTHS(NAME)},
+#undef NAME
+    };
+    const int groups = (count + TILE - 1) / TILE;
+    for (int i = 0; i < groups; i++) {
+        const long first = ak_begin(count, i, groups), width = ak_begin(count, i + 1, groups) - first;
+        kernels[pair - 1][width - 1](v + first * 16, block, in_blocks, u, m + first * 16);
+    }
+}
+
+#undef WIDTHS
+#undef TILE
+
+// ------------------------------------------------------------------------------------------- products of a gradient
+
+/// Two tiles' values at one point, rounded and interleaved.
+AK_INLINE void AK_FN(put_pair)(uint16_t *v, ak_vec first, ak_vec second) {
+    typedef uint16_t halves __attribute__((vector_size(64)));
+    const halves both = (halves)_mm512_cvtne2ps_pbh((__m512)second, (__m512)first);
+    *(halves *)v = __builtin_shufflevector(
+        both, both, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29,
+        14, 30, 15, 31);
+}
+
+/// A register tile: input channels by two output blocks.
+#define CHANNELS 8
+
+/// CHANNELS input channels x `pair` output blocks at one point, summed over pairs of tiles: d = v*g, or d += unless
+/// first.
+AK_INLINE void AK_FN(gradient_sums_tile)(
+    const uint16_t *v, const uint16_t *g0, const uint16_t *g1, int pairs, float *d0, float *d1, bool first,
+    const int pair) {
+    __m512 sums[2][CHANNELS];
+    AK_UNROLL for (int c = 0; c < CHANNELS; c++) {
+        sums[0][c] = first ? _mm512_setzero_ps() : (__m512)ak_load(d0 + c * 16);
+        sums[1][c] = first || pair == 1 ? _mm512_setzero_ps() : (__m512)ak_load(d1 + c * 16);
+    }
+    _Pragma("clang loop unroll_count(4)") for (int t = 0; t < pairs; t++) {
+        const __m512bh a = (__m512bh)_mm512_load_si512(g0 + t * 32L);
+        const __m512bh b = pair == 2 ? (__m512bh)_mm512_load_si512(g1 + t * 32L) : a;
+        AK_UNROLL for (int c = 0; c < CHANNELS; c++) {
+            int32_t tiles;
+            memcpy(&tiles, v + t * 32L + c * 2, sizeof tiles);
+            const __m512bh x = (__m512bh)_mm512_set1_epi32(tiles);
+            sums[0][c] = _mm512_dpbf16_ps(sums[0][c], a, x);
+            if (pair == 2) sums[1][c] = _mm512_dpbf16_ps(sums[1][c], b, x);
+        }
+    }
+    AK_UNROLL for (int c = 0; c < CHANNELS; c++) {
+        ak_store(d0 + c * 16, (ak_vec)sums[0][c]);
+        if (pair == 2) ak_store(d1 + c * 16, (ak_vec)sums[1][c]);
+    }
+}
+
+/// All input channels x `out_blocks` output blocks: d: [out block][in channel][16]. `block`: elements between blocks of
+/// v, and of g.
+AK_NOINLINE void AK_FN(gradient_sums)(
+    const uint16_t *v, int in_blocks, const uint16_t *g, int out_blocks, long block, int pairs, float *d,
+    bool first) {
+    const long weights = in_blocks * 256L;
+    for (int k = 0; k < out_blocks; k += 2, g += 2 * block, d += 2 * weights)
+        for (int c = 0; c < in_blocks * 16; c += CHANNELS) {
+            const uint16_t *from = v + c / 16 * block + c % 16 * 2;
+            float *to = d + c * 16L;
+            if (out_blocks - k > 1)
+                AK_FN(gradient_sums_tile)(from, g, g + block, pairs, to, to + weights, first, 2);
+            else
+                AK_FN(gradient_sums_tile)(from, g, g, pairs, to, to, first, 1);
+        }
+}
+
+#undef CHANNELS
+
+// ------------------------------------------------------------------------------------------------------------ weights
+
+/// The taps of a block of 16 output and 16 input channels of PyTorch's weights, [input channel][tap] of 16 output
+/// channels, zero beyond the last channel of either.
+AK_INLINE void AK_FN(block_taps)(const ak_conv *conv, const float *weights, int out, int in, ak_vec *taps) {
+    for (int r = 0; r < 9; r++) {
+        const int valid = ak_max(0, ak_min(16, (conv->c - in * 16) * 9 - r * 16));
+        for (int i = 0; i < 16; i++) {
+            const float *from = weights + ((long)(out * 16 + i) * conv->c + in * 16) * 9 + r * 16;
+            if (out * 16 + i >= conv->k) taps[r * 16 + i] = ak_zero();
+            else taps[r * 16 + i] = valid == 16 ? ak_load_unaligned(from) : AK_FN(load_some)(from, valid, 0);
+        }
+        AK_FN(transpose16)(taps + r * 16);
+    }
+}
+
+/// For AK_BACKWARD: [tap][output channel] of 16 input channels, the taps turned round.
+AK_INLINE void AK_FN(turn_taps)(const ak_vec *taps, ak_vec *turned) {
+    for (int tap = 0; tap < 9; tap++) {
+        ak_vec *to = turned + (8 - tap) * 16;
+        for (int c = 0; c < 16; c++) to[c] = taps[c * 9 + tap];
+        AK_FN(transpose16)(to);
+    }
+}
+
+/// The part's share of the weights; `transform` takes 3x3 taps (tap t at g[t * step]) to `matrices` values.
+AK_INLINE void AK_FN(bf16_pack)(
+    const ak_bf16_pack_job *job, int part, int parts, const int matrices,
+    void (*const transform)(const ak_vec *g, int step, ak_vec *o)) {
+    const bool backward = job->direction == AK_BACKWARD;
+    const int c_blocks = ak_blocks(job->conv->c), k_blocks = ak_blocks(job->conv->k);
+    const int in_blocks = backward ? k_blocks : c_blocks, out_blocks = backward ? c_blocks : k_blocks;
+    const long units = (long)in_blocks * out_blocks;
+    ak_vec taps[16 * 9], turned[9 * 16], points[2][AK_BF16_MATRICES];
+    for (long unit = ak_begin(units, part, parts); unit < ak_begin(units, part + 1, parts); unit++) {
+        const int out = (int)(unit / in_blocks), in = (int)(unit % in_blocks);
+        const int pair = ak_min(2, out_blocks - (out & ~1));
+        AK_FN(block_taps)(job->conv, job->weights, backward ? in : out, backward ? out : in, taps);
+        if (backward) AK_FN(turn_taps)(taps, turned);
+        uint16_t *to = job->packed + (out & ~1) * (matrices * 256L) * in_blocks + (out & 1) * 32 + in * 256L * pair;
+        for (int i = 0; i < 16; i += 2, to += pair * 32) {
+            for (int c = 0; c < 2; c++)
+                transform(backward ? turned + i + c : taps + (i + c) * 9, backward ? 16 : 1, points[c]);
+            for (int point = 0; point < matrices; point++) {
+                const ak_uvec low = __builtin_convertvector(AK_FN(to_bf16)(points[0][point]), ak_uvec);
+                const ak_uvec high = __builtin_convertvector(AK_FN(to_bf16)(points[1][point]), ak_uvec);
+                *(ak_uvec *)(to + point * 256L * in_blocks * pair) = low | high << 16;
+            }
+        }
+    }
+}
+
+/// The gradient of such a block, of input block `in` and output block `out`, to PyTorch's weights of c x k channels.
+AK_INLINE void AK_FN(put_block_taps)(float *dw, int c, int k, int in, int out, ak_vec *taps, bool accumulate) {
+    for (int r = 0; r < 9; r++) {
+        AK_FN(transpose16)(taps + r * 16);
+        const int valid = ak_max(0, ak_min(16, (c - in * 16) * 9 - r * 16));
+        for (int i = 0; i < ak_min(16, k - out * 16); i++) {
+            float *to = dw + ((long)(out * 16 + i) * c + in * 16) * 9 + r * 16;
+            ak_vec value = taps[r * 16 + i];
+            if (accumulate) value += AK_FN(load_some)(to, valid, 0);
+            AK_FN(store_some)(to, value, valid);
+        }
+    }
+}
