@@ -79,34 +79,20 @@ AK_INLINE void AK_FN(put_pair)(uint16_t *v, ak_vec first, ak_vec second) {
         14, 30, 15, 31);
 }
 
-/// A register tile: input channels by two output blocks.
-#define CHANNELS 8
-
-/// CHANNELS input channels x `pair` output blocks at one point, summed over pairs of tiles: d = v*g, or d += unless
-/// first.
-AK_INLINE void AK_FN(gradient_sums_tile)(
-    const uint16_t *v, const uint16_t *g0, const uint16_t *g1, int pairs, float *d0, float *d1, bool first,
-    const int pair) {
-    __m512 sums[2][CHANNELS];
-    AK_UNROLL for (int c = 0; c < CHANNELS; c++) {
-        sums[0][c] = first ? _mm512_setzero_ps() : (__m512)ak_load(d0 + c * 16);
-        sums[1][c] = first || pair == 1 ? _mm512_setzero_ps() : (__m512)ak_load(d1 + c * 16);
-    }
-    _Pragma("clang loop unroll_count(4)") for (int t = 0; t < pairs; t++) {
-        const __m512bh a = (__m512bh)_mm512_load_si512(g0 + t * 32L);
-        const __m512bh b = pair == 2 ? (__m512bh)_mm512_load_si512(g1 + t * 32L) : a;
-        AK_UNROLL for (int c = 0; c < CHANNELS; c++) {
+/// A block of input channels x a block of output channels at one point, summed over pairs of tiles: d = v*g, or d +=
+/// unless first.
+AK_INLINE void AK_FN(gradient_sums_block)(const uint16_t *v, const uint16_t *g, int pairs, float *d, bool first) {
+    __m512 sums[16];
+    AK_UNROLL for (int c = 0; c < 16; c++) sums[c] = first ? _mm512_setzero_ps() : (__m512)ak_load(d + c * 16);
+    _Pragma("clang loop unroll_count(2)") for (int t = 0; t < pairs; t++, v += 32, g += 32) {
+        const __m512bh a = (__m512bh)_mm512_load_si512(g);
+        AK_UNROLL for (int c = 0; c < 16; c++) {
             int32_t tiles;
-            memcpy(&tiles, v + t * 32L + c * 2, sizeof tiles);
-            const __m512bh x = (__m512bh)_mm512_set1_epi32(tiles);
-            sums[0][c] = _mm512_dpbf16_ps(sums[0][c], a, x);
-            if (pair == 2) sums[1][c] = _mm512_dpbf16_ps(sums[1][c], b, x);
+            memcpy(&tiles, v + c * 2, sizeof tiles);
+            sums[c] = _mm512_dpbf16_ps(sums[c], a, (__m512bh)_mm512_set1_epi32(tiles));
         }
     }
-    AK_UNROLL for (int c = 0; c < CHANNELS; c++) {
-        ak_store(d0 + c * 16, (ak_vec)sums[0][c]);
-        if (pair == 2) ak_store(d1 + c * 16, (ak_vec)sums[1][c]);
-    }
+    AK_UNROLL for (int c = 0; c < 16; c++) ak_store(d + c * 16, (ak_vec)sums[c]);
 }
 
 /// All input channels x `out_blocks` output blocks: d: [out block][in channel][16]. `block`: elements between blocks of
@@ -114,19 +100,10 @@ AK_INLINE void AK_FN(gradient_sums_tile)(
 AK_NOINLINE void AK_FN(gradient_sums)(
     const uint16_t *v, int in_blocks, const uint16_t *g, int out_blocks, long block, int pairs, float *d,
     bool first) {
-    const long weights = in_blocks * 256L;
-    for (int k = 0; k < out_blocks; k += 2, g += 2 * block, d += 2 * weights)
-        for (int c = 0; c < in_blocks * 16; c += CHANNELS) {
-            const uint16_t *from = v + c / 16 * block + c % 16 * 2;
-            float *to = d + c * 16L;
-            if (out_blocks - k > 1)
-                AK_FN(gradient_sums_tile)(from, g, g + block, pairs, to, to + weights, first, 2);
-            else
-                AK_FN(gradient_sums_tile)(from, g, g, pairs, to, to, first, 1);
-        }
+    for (int k = 0; k < out_blocks; k++, g += block)
+        for (int c = 0; c < in_blocks; c++, d += 256)
+            AK_FN(gradient_sums_block)(v + c * block, g, pairs, d, first);
 }
-
-#undef CHANNELS
 
 // ------------------------------------------------------------------------------------------------------------ weights
 
@@ -185,11 +162,12 @@ AK_INLINE void AK_FN(put_block_taps)(float *dw, int c, int k, int in, int out, a
     for (int r = 0; r < 9; r++) {
         AK_FN(transpose16)(taps + r * 16);
         const int valid = ak_max(0, ak_min(16, (c - in * 16) * 9 - r * 16));
+        const __mmask16 mask = (__mmask16)((1u << valid) - 1);
         for (int i = 0; i < ak_min(16, k - out * 16); i++) {
             float *to = dw + ((long)(out * 16 + i) * c + in * 16) * 9 + r * 16;
-            ak_vec value = taps[r * 16 + i];
-            if (accumulate) value += AK_FN(load_some)(to, valid, 0);
-            AK_FN(store_some)(to, value, valid);
+            __m512 value = (__m512)taps[r * 16 + i];
+            if (accumulate) value += _mm512_maskz_loadu_ps(mask, to);
+            _mm512_mask_storeu_ps(to, mask, value);
         }
     }
 }

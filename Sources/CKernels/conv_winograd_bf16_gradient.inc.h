@@ -1,6 +1,6 @@
 // The gradient of the weights of conv_winograd_bf16.inc.h, which includes this: the adjoint of F(2x2, 3x3),
-// dg = G^T [(B^T d B) . (A dY A^T)] G. bf16 products sum over pairs, and the sum here is over tiles, so both transformed
-// operands hold two tiles interleaved: [point][block][pair of tiles][16 channels][2].
+// dg = G^T [(B^T d B) . (A dY A^T)] G. bf16 products sum over pairs, and the sum here is over tiles, so both
+// transformed operands hold two tiles interleaved: [point][block][pair of tiles][16 channels][2].
 
 // -------------------------------------------------------------------------------------------------------- transforms
 
@@ -104,9 +104,9 @@ void AK_FN(ak_winograd_bf16_gradient_part)(void *context, int part, int parts) {
     if (part >= job->split.positions * job->split.blocks) return;
     const int a = part % job->split.positions, b = part / job->split.positions;
     const ak_map *dy = &job->dy.map;
-    const int in_blocks = ak_blocks(job->x.map.c), out_blocks = ak_blocks(dy->c), across = (out_blocks + 1) / 2;
-    const int k0 = 2 * (int)ak_begin(across, b, job->split.blocks);
-    const int k1 = ak_min(out_blocks, 2 * (int)ak_begin(across, b + 1, job->split.blocks));
+    const int in_blocks = ak_blocks(job->x.map.c), out_blocks = ak_blocks(dy->c);
+    const int k0 = (int)ak_begin(out_blocks, b, job->split.blocks);
+    const int k1 = (int)ak_begin(out_blocks, b + 1, job->split.blocks);
     const long all = ak_winograd_bf16_tiles(dy);
     const long t0 = ak_begin(all, a, job->split.positions), t1 = ak_begin(all, a + 1, job->split.positions);
     const int rounds = ak_max(1, (int)((t1 - t0 + job->tiles - 1) / job->tiles));
