@@ -62,7 +62,8 @@ static ak_polyphase_tile tile_at(const ak_polyphase_tiling *t, long index) {
         .x = less_columns ? side * t->across[0] + (side - 1) * column : side * column};
 }
 
-void ak_polyphase_panel_make(ak_polyphase_panel *panel, const ak_polyphase_tiling *tiling, long first, int count) {
+void ak_polyphase_panel_make(
+    ak_polyphase_panel *panel, const ak_polyphase_tiling *tiling, long first, int count, int together) {
     const int side = tiling->side, points = 2 * side + 1, weights = side + 2;
     panel->side = side;
     panel->count = count;
@@ -83,14 +84,17 @@ void ak_polyphase_panel_make(ak_polyphase_panel *panel, const ak_polyphase_tilin
                 const bool last_column = !ak_polyphase_needs(side, last, j);
                 const int begin = last_column ? class[1] : 0;
                 const int end = last_row ? class[2] : last_column ? class[3] : count;
-                panel->at[i * points + j] = (long)(position - begin) * 16;
-                position += ak_max(0, end - begin);
+                panel->at[i * points + j] = (position - begin / together) * 16L * together;
+                if (begin < end) position += (end + together - 1) / together - begin / together;
             }
     }
     panel->start[weights * weights] = position;
 }
 
 // -------------------------------------------------------------------------------------------------------------- plans
+
+/// Tiles of a panel where there are many channels.
+enum { MANY_TILES = 72 };
 
 /// Few channels do not repay the transforms, and maps that are no sum of fours and threes waste points.
 bool ak_polyphase_takes(const ak_conv *conv) {
@@ -108,16 +112,16 @@ static long weight_floats(const ak_conv *conv) {
 /// Channels on both sides.
 static int channels(const ak_conv *conv) { return (ak_blocks(conv->c) + ak_blocks(conv->k)) * 16; }
 
-/// A plan with panels of `tiles` tiles, or as few as a thread has.
-static ak_polyphase_plan plan_make(
-    const ak_conv *conv, const ak_polyphase_tiling *tiling, ak_split split, int tiles, void *workspace) {
-    ak_polyphase_plan plan = {.tiling = *tiling, .split = split, .workspace = workspace};
+ak_polyphase_plan ak_polyphase_plan_make(
+    const ak_polyphase_tiling *tiling, ak_split split, int tiles, int together, long floats, void *workspace) {
+    ak_polyphase_plan plan = {.tiling = *tiling, .together = together, .split = split, .workspace = workspace};
+    const int points = 2 * tiling->side + 1;
     // A thread of small tiles has more than its share of them.
     const long share = tiling->begin[4] / split.positions * 5 / 4 + 1;
     plan.tiles = (int)(tiles < share ? tiles : share);
     // Odd, so that the blocks of a position fall into different cache sets.
-    plan.positions = (AK_POLYPHASE_GRID * plan.tiles) | 1;
-    plan.thread_floats = (long)plan.positions * channels(conv);
+    plan.positions = (points * points * ((plan.tiles + together - 1) / together)) | 1;
+    plan.thread_floats = plan.positions * floats;
     return plan;
 }
 
@@ -133,31 +137,39 @@ static ak_polyphase_plan plan_of(
     const ak_polyphase_tiling tiling = tiling_of(conv, n);
     const int pairs = (ak_blocks(direction == AK_FORWARD ? conv->k : conv->c) + 1) / 2;
     const ak_split split = ak_split_make(threads, (ak_polyphase_tiling_points(&tiling) + UNIT - 1) / UNIT, pairs);
-    const int tiles = channels(conv) <= 640 ? 14 : AK_POLYPHASE_TILES;
-    return plan_make(conv, &tiling, split, tiles, workspace);
+    const int tiles = channels(conv) <= 640 ? 14 : MANY_TILES;
+    return ak_polyphase_plan_make(&tiling, split, tiles, 1, channels(conv), workspace);
 }
 
-/// The plan of the weights' gradient. Each round reads and writes the sums of all matrices once more, so it takes more
-/// tiles. Splitting positions costs a partial gradient each; splitting output blocks transforms the inputs again.
-static ak_polyphase_plan gradient_plan_of(const ak_conv *conv, int n, int threads, void *workspace) {
+/// Splitting positions costs a partial gradient each; splitting output blocks transforms the inputs again.
+ak_split ak_polyphase_gradient_split(
+    const ak_conv *conv, const ak_polyphase_tiling *tiling, double cycles, int threads) {
     enum { LIMIT = 16 << 20 }; // floats of all partial gradients
-    const ak_polyphase_tiling tiling = tiling_of(conv, n);
-    const int pairs = (ak_blocks(conv->k) + 1) / 2, most = ak_max(1, (int)(LIMIT / weight_floats(conv)));
+    const int matrices = (tiling->side + 2) * (tiling->side + 2), pairs = (ak_blocks(conv->k) + 1) / 2;
+    const int most = ak_max(1, (int)(LIMIT / (matrices * ak_polyphase_matrix_stride(conv->c, conv->k))));
     // Vector operations, of a pair of output blocks where there are such.
-    const double products = (double)ak_polyphase_tiling_points(&tiling) * ak_blocks(conv->c) * 32;
-    const double sums = AK_POLYPHASE_MATRICES * ak_blocks(conv->c) * 32.0;
-    const double inputs = 500.0 * (double)tiling.begin[4] * ak_blocks(conv->c);
+    const double products = (double)ak_polyphase_tiling_points(tiling) * ak_blocks(conv->c) * 16 * cycles;
+    const double sums = matrices * ak_blocks(conv->c) * 32.0;
+    const double inputs = 500.0 * (double)tiling->begin[4] * ak_blocks(conv->c);
     ak_split best = {1, 1};
     double least = 1e300;
     for (int a = ak_min(threads, most); a >= 1; a--) {
-        if (a > 1 && tiling.begin[4] / a < 8) continue;
+        if (a > 1 && tiling->begin[4] / a < 8) continue;
         const int b = ak_min(threads / a, pairs);
         const double blocks = (pairs + b - 1) / b;
         const double cost = (products * blocks + inputs) / a + sums * pairs * (1.5 * a + 3) / (a * b);
         if (cost < least) least = cost, best = (ak_split){a, b};
     }
-    const int tiles = channels(conv) <= 320 ? 28 : AK_POLYPHASE_TILES;
-    return plan_make(conv, &tiling, best, tiles, workspace);
+    return best;
+}
+
+/// The plan of the weights' gradient. Each round reads and writes the sums of all matrices once more, so it takes more
+/// tiles.
+static ak_polyphase_plan gradient_plan_of(const ak_conv *conv, int n, int threads, void *workspace) {
+    const ak_polyphase_tiling tiling = tiling_of(conv, n);
+    const ak_split split = ak_polyphase_gradient_split(conv, &tiling, 2, threads);
+    const int tiles = channels(conv) <= 320 ? 28 : MANY_TILES;
+    return ak_polyphase_plan_make(&tiling, split, tiles, 1, channels(conv), workspace);
 }
 
 size_t ak_polyphase_packed_bytes(const ak_conv *conv, ak_dtype dtype, ak_direction direction) {

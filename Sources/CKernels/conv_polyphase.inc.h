@@ -12,7 +12,7 @@
 #include "conv_polyphase_transforms.inc.h"
 
 #include "conv_products.inc.h"
-#include "transpose.inc.h"
+#include "conv_taps.inc.h"
 
 // ------------------------------------------------------------------------------------------------------------- panels
 
@@ -247,39 +247,11 @@ void AK_FN(ak_polyphase_gradient_part)(void *context, int part, int parts) {
 void AK_FN(ak_polyphase_gradient_sum_part)(void *context, int part, int parts);
 void AK_FN(ak_polyphase_gradient_sum_part)(void *context, int part, int parts) {
     const ak_polyphase_gradient_job *job = context;
-    const int c_count = job->x.map.c, k_count = job->dy.c, in_blocks = ak_blocks(c_count);
-    const int sums = job->plan.split.positions;
-    const long matrix = ak_polyphase_matrix_stride(c_count, k_count), units = (long)in_blocks * ak_blocks(k_count);
-    ak_vec taps[16 * 9];
-    for (long unit = ak_begin(units, part, parts); unit < ak_begin(units, part + 1, parts); unit++) {
-        const float *from = job->partial + unit * 256;
-        const int k0 = (int)(unit / in_blocks) * 16, c0 = (int)(unit % in_blocks) * 16;
-        for (int c = 0; c < 16; c++) {
-            ak_vec t[3][AK_POLYPHASE_WEIGHTS];
-            for (int j = 0; j < AK_POLYPHASE_WEIGHTS; j++) {
-                ak_vec d[AK_POLYPHASE_WEIGHTS], o[3];
-                AK_UNROLL for (int i = 0; i < AK_POLYPHASE_WEIGHTS; i++) {
-                    const float *q = from + (i * AK_POLYPHASE_WEIGHTS + j) * matrix + c * 16;
-                    d[i] = ak_load(q);
-                    __builtin_prefetch(q + 256, 0, 2);
-                    for (int s = 1; s < sums; s++) d[i] += ak_load(q + s * AK_POLYPHASE_MATRICES * matrix);
-                }
-                AK_FN(polyphase_gt)(d, o);
-                AK_UNROLL for (int i = 0; i < 3; i++) t[i][j] = o[i];
-            }
-            AK_UNROLL for (int i = 0; i < 3; i++) AK_FN(polyphase_gt)(t[i], &taps[c * 9 + i * 3]);
-        }
-        for (int r = 0; r < 9; r++) {
-            AK_FN(transpose16)(taps + r * 16);
-            const int valid = ak_max(0, ak_min(16, (c_count - c0) * 9 - r * 16));
-            for (int k = 0; k < ak_min(16, k_count - k0); k++) {
-                float *to = job->dw + ((long)(k0 + k) * c_count + c0) * 9 + r * 16;
-                ak_vec value = taps[r * 16 + k];
-                if (job->accumulate) value += AK_FN(load_some)(to, valid, 0);
-                AK_FN(store_some)(to, value, valid);
-            }
-        }
-    }
+    const AK_FN(partial_gradients) from = {
+        job->partial, ak_polyphase_matrix_stride(job->x.map.c, job->dy.c), job->plan.split.positions};
+    AK_FN(put_gradient)(
+        &from, job->dw, job->x.map.c, job->dy.c, job->accumulate, part, parts, AK_POLYPHASE_WEIGHTS,
+        AK_FN(polyphase_gt));
 }
 
 // ------------------------------------------------------------------------------------------------------------ packing
@@ -287,31 +259,9 @@ void AK_FN(ak_polyphase_gradient_sum_part)(void *context, int part, int parts) {
 void AK_FN(ak_polyphase_pack_part)(void *context, int part, int parts);
 void AK_FN(ak_polyphase_pack_part)(void *context, int part, int parts) {
     const ak_polyphase_pack_job *job = context;
-    const int c_count = job->conv->c, k_count = job->conv->k;
-    const int in_blocks = ak_blocks(c_count), out_blocks = ak_blocks(k_count);
-    const long matrix = ak_polyphase_matrix_stride(c_count, k_count), units = (long)in_blocks * out_blocks;
-    const bool forward = job->direction == AK_FORWARD;
-    ak_vec taps[16 * 9], turned[9 * 16];
-    for (long unit = ak_begin(units, part, parts); unit < ak_begin(units, part + 1, parts); unit++) {
-        const int kb = (int)(unit / in_blocks), cb = (int)(unit % in_blocks);
-        for (int r = 0; r < 9; r++) {
-            const int valid = ak_max(0, ak_min(16, (c_count - cb * 16) * 9 - r * 16));
-            for (int i = 0; i < 16; i++) {
-                const float *from = job->weights + ((long)(kb * 16 + i) * c_count + cb * 16) * 9 + r * 16;
-                taps[r * 16 + i] = kb * 16 + i < k_count ? AK_FN(load_some)(from, valid, 0) : ak_zero();
-            }
-            AK_FN(transpose16)(taps + r * 16);
-        }
-        // taps: [channel][tap] of 16 output channels. For backward: [flipped tap][output channel] of 16 channels.
-        for (int tap = 0; tap < 9 && !forward; tap++) {
-            ak_vec *to = turned + (8 - tap) * 16;
-            for (int c = 0; c < 16; c++) to[c] = taps[c * 9 + tap];
-            AK_FN(transpose16)(to);
-        }
-        float *to = job->packed + (forward ? unit : (long)cb * out_blocks + kb) * 256;
-        for (int i = 0; i < 16; i++, to += 16)
-            AK_FN(polyphase_weights)(forward ? taps + i * 9 : turned + i, forward ? 1 : 16, to, matrix);
-    }
+    AK_FN(pack_matrices)(
+        job->conv, job->direction, job->weights, job->packed,
+        ak_polyphase_matrix_stride(job->conv->c, job->conv->k), part, parts, AK_POLYPHASE_WEIGHTS, AK_FN(polyphase_g));
 }
 
 #include "conv_products_end.inc.h"

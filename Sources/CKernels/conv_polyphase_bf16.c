@@ -28,7 +28,13 @@ bool ak_polyphase_bf16_takes(const ak_conv *conv) {
 
 size_t ak_polyphase_bf16_packed_bytes(const ak_conv *conv, ak_dtype dtype, ak_direction direction) {
     (void)dtype, (void)direction;
-    return sizeof(uint16_t) * AK_POLYPHASE_BF16_MATRICES * 256 * (size_t)ak_blocks(conv->c) * (size_t)ak_blocks(conv->k);
+    const size_t blocks = (size_t)ak_blocks(conv->c) * (size_t)ak_blocks(conv->k);
+    return sizeof(uint16_t) * AK_POLYPHASE_BF16_MATRICES * 256 * blocks;
+}
+
+/// Floats of one partial gradient.
+static long gradient_floats(const ak_conv *conv) {
+    return AK_POLYPHASE_BF16_MATRICES * ak_polyphase_matrix_stride(conv->c, conv->k);
 }
 
 /// Enough tiles to pay for reading the weights of all points once more, few enough that their points stay in the
@@ -38,27 +44,33 @@ static ak_polyphase_plan plan_of(
     enum { UNIT = 4 * AK_POLYPHASE_BF16_GRID }; // points
     const bool forward = direction == AK_FORWARD;
     const int in_blocks = ak_blocks(forward ? conv->c : conv->k), out_blocks = ak_blocks(forward ? conv->k : conv->c);
-    ak_polyphase_plan plan = {.tiling = tiling_of(conv, n), .workspace = workspace};
-    const long points = ak_polyphase_tiling_points(&plan.tiling);
-    plan.split = ak_split_make(threads, (points + UNIT - 1) / UNIT, (out_blocks + 1) / 2);
-    const int most = in_blocks <= 8 ? 28 : 14;
-    // A thread of small tiles has more than its share of them.
-    const long share = plan.tiling.begin[4] / plan.split.positions * 5 / 4 + 1;
-    plan.tiles = (int)(share < most ? share : most);
-    // Odd, so that the blocks of a position fall into different cache sets.
-    plan.positions = (AK_POLYPHASE_BF16_GRID * plan.tiles) | 1;
-    plan.thread_floats = plan.positions * 16L * ((in_blocks + 1) / 2 + 2);
-    return plan;
+    const ak_polyphase_tiling tiling = tiling_of(conv, n);
+    const ak_split split = ak_split_make(
+        threads, (ak_polyphase_tiling_points(&tiling) + UNIT - 1) / UNIT, (out_blocks + 1) / 2);
+    return ak_polyphase_plan_make(
+        &tiling, split, in_blocks <= 8 ? 28 : 14, 1, 16 * ((in_blocks + 1) / 2 + 2), workspace);
+}
+
+/// The plan of the weights' gradient. Each round reads and writes the sums of all matrices once more: with many
+/// channels they come from memory, and as few rounds as can be are best.
+static ak_polyphase_plan gradient_plan_of(const ak_conv *conv, int n, int threads, void *workspace) {
+    const ak_polyphase_tiling tiling = tiling_of(conv, n);
+    const ak_split split = ak_polyphase_gradient_split(conv, &tiling, 1, threads);
+    const int pairs = (ak_blocks(conv->k) + 1) / 2;
+    const int blocks = ak_blocks(conv->c) + 2 * ((pairs + split.blocks - 1) / split.blocks);
+    return ak_polyphase_plan_make(
+        &tiling, split, blocks <= 32 ? 20 : AK_POLYPHASE_TILES, 2, 16 * blocks, workspace);
 }
 
 size_t ak_polyphase_bf16_workspace_bytes(const ak_conv *conv, ak_dtype dtype, int n, int threads) {
-    size_t most = ak_polyphase_workspace_bytes(conv, dtype, n, threads);
+    (void)dtype;
+    const ak_polyphase_plan gradient = gradient_plan_of(conv, n, threads, NULL);
+    long floats = threads * gradient.thread_floats + gradient.split.positions * gradient_floats(conv);
     for (int direction = AK_FORWARD; direction <= AK_BACKWARD; direction++) {
-        const ak_polyphase_plan plan = plan_of(conv, (ak_direction)direction, n, threads, NULL);
-        const size_t needed = sizeof(float) * (size_t)threads * (size_t)plan.thread_floats;
-        if (needed > most) most = needed;
+        const long needed = threads * plan_of(conv, (ak_direction)direction, n, threads, NULL).thread_floats;
+        if (needed > floats) floats = needed;
     }
-    return most;
+    return sizeof(float) * (size_t)floats;
 }
 
 void ak_polyphase_bf16_pack(
@@ -82,14 +94,19 @@ void ak_polyphase_bf16_backward(
     const ak_conv_gradients *to, void *workspace) {
     AK_REQUIRE(
         !to->reduction.sums || to->reduction.x.dtype == AK_BF16, "the reduction of a bf16 gradient over an fp32 map");
+    const int n = dy->map.n, threads = ak_pool_threads(pool);
     if (to->dx.data) {
         ak_polyphase_bf16_job job = {
             .direction = AK_BACKWARD, .in = {.map = dy->map}, .out = to->dx, .weights = packed,
             .accumulate = to->accumulate_dx, .reduction = to->reduction,
-            .plan = plan_of(conv, AK_BACKWARD, dy->map.n, ak_pool_threads(pool), workspace)};
+            .plan = plan_of(conv, AK_BACKWARD, n, threads, workspace)};
         ak_pool_run(pool, KERNEL(ak_polyphase_bf16_part), &job);
     }
     if (!to->dw) return;
-    const ak_conv_gradients weights = {.dw = to->dw, .accumulate_dw = to->accumulate_dw};
-    ak_polyphase_backward(pool, conv, x, dy, NULL, &weights, workspace);
+    ak_polyphase_gradient_job job = {
+        .x = *x, .dy = dy->map, .plan = gradient_plan_of(conv, n, threads, workspace), .dw = to->dw,
+        .accumulate = to->accumulate_dw};
+    job.partial = job.plan.workspace + threads * job.plan.thread_floats;
+    ak_pool_run(pool, KERNEL(ak_polyphase_bf16_gradient_part), &job);
+    ak_pool_run(pool, KERNEL(ak_polyphase_bf16_gradient_sum_part), &job);
 }

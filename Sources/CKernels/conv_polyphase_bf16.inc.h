@@ -1,8 +1,9 @@
 // 3x3 convolution of bf16 maps with stride 2 and padding 1 on the phases of its input (see conv_polyphase.inc.h), with
 // bf16 products: the filter of two taps by Winograd's F(3, 2) with the interpolation points 0, 1, -1, infinity, so that
 // three outputs take seven products in place of nine, and a tile of 3x3 takes 49 per channel pair in place of 81.
-// Transforms and sums are fp32; transformed inputs and weights are rounded to bf16. F(4, 2) saves more, but that rounding
-// costs it twice as much. Included once per instruction set; those without bf16 products get nothing of their own.
+// Transforms and sums are fp32; transformed inputs and weights are rounded to bf16. F(4, 2) saves more, but that
+// rounding costs it twice as much. Included once per instruction set; those without bf16 products get nothing of their
+// own.
 #include "lanes.inc.h"
 
 #if AK_LEVEL == 3
@@ -20,75 +21,80 @@
 // ------------------------------------------------------------------------------------------------------------- inputs
 
 /// The values that a window takes for a whole tile.
-#define WINDOW_SIZE(window) ((window) == AK_POLYPHASE_X ? 2 * SIDE + 1 : SIDE + 1)
+AK_INLINE int AK_FN(window_size)(const ak_polyphase_window window) { return ak_polyphase_size(window, SIDE); }
 
-/// A window's values to points: those of the phase with one tap as they are, B^T of the others.
+/// A window's values to points: those of the phase with one tap as they are, the others by B^T, or by A for a tile of
+/// dy.
 AK_INLINE void AK_FN(phases)(const ak_vec *d, ak_vec *o, const ak_polyphase_window window) {
     const bool x = window == AK_POLYPHASE_X;
     const int step = x ? 2 : 1;
     AK_UNROLL for (int i = 0; i < SIDE; i++) o[i] = d[x ? 2 * i + 1 : i];
+    if (window == AK_POLYPHASE_TILE) {
+        const ak_vec even = d[0] + d[2];
+        o[3] = d[0];
+        o[4] = even + d[1];
+        o[5] = even - d[1];
+        o[6] = d[2];
+        return;
+    }
     o[3] = d[0] - d[2 * step];
     o[4] = d[step] + d[2 * step];
     o[5] = d[2 * step] - d[step];
     o[6] = d[3 * step] - d[step];
 }
 
-/// The rows of a block of a map that a window takes; those outside point into the map and are not kept.
-typedef struct {
-    const uint16_t *at[POINTS];
-    __mmask16 keep[POINTS];
-} AK_FN(rows);
-
-AK_INLINE AK_FN(rows) AK_FN(rows_of)(const ak_map *m, const uint16_t *plane, int y, const int size) {
-    AK_FN(rows) rows;
-    AK_UNROLL for (int i = 0; i < size; i++) {
-        const bool inside = y + i >= 0 && y + i < m->h;
-        rows.at[i] = plane + (inside ? (y + i) * m->row : 0);
-        rows.keep[i] = inside ? 0xffff : 0;
-    }
-    return rows;
-}
-
 /// A tile's window, activated and zero outside the map, to columns of points of its height: t[column][point].
 AK_INLINE void AK_FN(window_columns)(
-    const ak_map *m, const uint16_t *plane, int y, int x, const AK_FN(norm) * norm, ak_vec (*t)[POINTS],
+    const ak_map *m, int block, const ak_polyphase_tile *tile, const AK_FN(norm) * norm, ak_vec (*t)[POINTS],
     const ak_reading reading, const ak_polyphase_window window) {
-    const int size = WINDOW_SIZE(window);
-    const AK_FN(rows) rows = AK_FN(rows_of)(m, plane, y, size);
+    const int size = AK_FN(window_size)(window), scale = window == AK_POLYPHASE_X ? 2 : 1;
+    const int y = scale * tile->y - (scale - 1), x = scale * tile->x - (scale - 1);
+    // A tile of dy ends where the next one begins.
+    const bool ends = window == AK_POLYPHASE_TILE;
+    const int bottom = ends ? ak_min(m->h, y + tile->rows) : m->h, right = ends ? ak_min(m->w, x + tile->cols) : m->w;
+    const uint16_t *plane = ak_halves(m) + ak_plane(m, tile->n, block), *at[POINTS];
+    __mmask16 keep[POINTS]; // rows outside point into the map and are not kept
+    AK_UNROLL for (int i = 0; i < size; i++) {
+        const bool inside = y + i >= 0 && y + i < bottom;
+        at[i] = plane + (inside ? (y + i) * m->row : 0);
+        keep[i] = inside ? 0xffff : 0;
+    }
     for (int j = 0; j < size; j++) {
-        if (x + j < 0 || x + j >= m->w) {
+        if (x + j < 0 || x + j >= right) {
             AK_UNROLL for (int i = 0; i < POINTS; i++) t[j][i] = ak_zero();
             continue;
         }
         ak_vec d[POINTS];
         AK_UNROLL for (int i = 0; i < size; i++) {
-            d[i] = AK_FN(activated)(AK_FN(lanes)(rows.at[i], (x + j) * 16L, true), norm, reading);
-            d[i] = (ak_vec)_mm512_maskz_mov_ps(rows.keep[i], (__m512)d[i]);
+            d[i] = AK_FN(activated)(AK_FN(lanes)(at[i], (x + j) * 16L, true), norm, reading);
+            d[i] = (ak_vec)_mm512_maskz_mov_ps(keep[i], (__m512)d[i]);
         }
         AK_FN(phases)(d, t[j], window);
     }
+}
+
+/// Row i of a window's columns to points of its width.
+AK_INLINE void AK_FN(window_row)(ak_vec (*t)[POINTS], int i, ak_vec *o, const ak_polyphase_window window) {
+    ak_vec d[POINTS];
+    AK_UNROLL for (int j = 0; j < AK_FN(window_size)(window); j++) d[j] = t[j][i];
+    AK_FN(phases)(d, o, window);
 }
 
 /// Transforms the windows of a panel's tiles of all blocks of a source to v: [block][position][16].
 AK_INLINE void AK_FN(inputs)(
     const ak_source *in, const ak_polyphase_panel *panel, int positions, uint16_t *v, const ak_reading reading,
     const ak_polyphase_window window) {
-    const ak_map *m = &in->map;
-    const bool of_x = window == AK_POLYPHASE_X;
-    for (int block = 0; block < ak_blocks(m->c); block++, v += positions * 16L) {
+    for (int block = 0; block < ak_blocks(in->map.c); block++, v += positions * 16L) {
         const AK_FN(norm) norm = AK_FN(norm_of)(&in->activation, block, reading);
         for (int k = 0; k < panel->count; k++) {
             const ak_polyphase_tile *tile = &panel->tile[k];
-            const int y = of_x ? 2 * tile->y - 1 : tile->y, x = of_x ? 2 * tile->x - 1 : tile->x;
-            const uint16_t *plane = ak_halves(m) + ak_plane(m, tile->n, block);
             ak_vec t[POINTS][POINTS];
-            AK_FN(window_columns)(m, plane, y, x, &norm, t, reading, window);
+            AK_FN(window_columns)(&in->map, block, tile, &norm, t, reading, window);
             const long *at = panel->at;
             for (int i = 0; i < POINTS; i++, at += POINTS) {
                 if (!ak_polyphase_needs(SIDE, tile->rows, i)) continue;
-                ak_vec d[POINTS], o[POINTS];
-                AK_UNROLL for (int j = 0; j < WINDOW_SIZE(window); j++) d[j] = t[j][i];
-                AK_FN(phases)(d, o, window);
+                ak_vec o[POINTS];
+                AK_FN(window_row)(t, i, o, window);
                 AK_UNROLL for (int j = 0; j < POINTS; j++)
                     if (ak_polyphase_needs(SIDE, tile->cols, j))
                         AK_FN(put_lanes)(v, at[j] + k * 16L, o[j], true);
@@ -283,27 +289,15 @@ AK_INLINE void AK_FN(phase_weights)(const ak_vec *g, ak_vec *o) {
     o[4] = g[2];
 }
 
-/// 3x3 taps (tap t at g[t * step]) to the matrices.
-AK_INLINE void AK_FN(phase_matrices)(const ak_vec *g, int step, ak_vec *o) {
-    ak_vec t[3][WEIGHTS], turned[WEIGHTS][3];
-    AK_UNROLL for (int j = 0; j < 3; j++) {
-        const ak_vec d[3] = {g[j * step], g[(3 + j) * step], g[(6 + j) * step]};
-        AK_FN(phase_weights)(d, t[j]);
-    }
-    AK_UNROLL for (int i = 0; i < WEIGHTS; i++) {
-        AK_UNROLL for (int j = 0; j < 3; j++) turned[i][j] = t[j][i];
-        AK_FN(phase_weights)(turned[i], o + i * WEIGHTS);
-    }
-}
-
 void AK_FN(ak_polyphase_bf16_pack_part)(void *context, int part, int parts);
 void AK_FN(ak_polyphase_bf16_pack_part)(void *context, int part, int parts) {
-    AK_FN(bf16_pack)(context, part, parts, MATRICES, AK_FN(phase_matrices));
+    AK_FN(bf16_pack)(context, part, parts, WEIGHTS, AK_FN(phase_weights));
 }
+
+#include "conv_polyphase_bf16_gradient.inc.h"
 
 #undef SIDE
 #undef POINTS
 #undef WEIGHTS
 #undef MATRICES
-#undef WINDOW_SIZE
 #endif

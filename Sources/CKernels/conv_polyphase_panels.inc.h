@@ -24,7 +24,7 @@ AK_INLINE void AK_FN(polyphase_panel_of)(
     const ak_polyphase_plan *plan, const AK_FN(polyphase_share) * s, int round, ak_polyphase_panel *panel) {
     const long first = s->t0 + ak_begin(s->t1 - s->t0, round, s->rounds);
     const long end = s->t0 + ak_begin(s->t1 - s->t0, ak_min(round + 1, s->rounds), s->rounds);
-    ak_polyphase_panel_make(panel, &plan->tiling, first, (int)(end - first));
+    ak_polyphase_panel_make(panel, &plan->tiling, first, (int)(end - first), plan->together);
 }
 
 // ------------------------------------------------------------------------------------------------------- reading ahead

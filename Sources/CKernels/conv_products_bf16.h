@@ -4,10 +4,8 @@
 
 #include "conv_internal.h"
 
-/// The most values that a transform takes 3x3 taps to.
-#define AK_BF16_MATRICES 25
-
-/// Weights to the points of a transform: [pair of out blocks][matrix][pair of in channels][out block of the pair][16][2].
+/// Weights to the points of a transform: [pair of out blocks][matrix][pair of in channels][out block of the
+/// pair][16][2].
 typedef struct {
     const ak_conv *conv;
     ak_direction direction;

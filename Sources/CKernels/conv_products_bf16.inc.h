@@ -2,7 +2,7 @@
 // packing of its weights. Forward they sum over pairs of input channels; v: [in block][tile][16], m: [out block of a
 // pair][tile][16], u as in conv_products_bf16.h. For the gradient of the weights they sum over pairs of tiles. Included
 // once per instruction set, where it has bf16 products.
-#include "transpose.inc.h"
+#include "conv_taps.inc.h"
 
 /// A register tile: TILE tiles by two output blocks.
 #define TILE 14
@@ -75,8 +75,8 @@ AK_INLINE void AK_FN(put_pair)(uint16_t *v, ak_vec first, ak_vec second) {
     typedef uint16_t halves __attribute__((vector_size(64)));
     const halves both = (halves)_mm512_cvtne2ps_pbh((__m512)second, (__m512)first);
     *(halves *)v = __builtin_shufflevector(
-        both, both, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29,
-        14, 30, 15, 31);
+        both, both, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13,
+        29, 14, 30, 15, 31);
 }
 
 /// A block of input channels x a block of output channels at one point, summed over pairs of tiles: d = v*g, or d +=
@@ -107,67 +107,32 @@ AK_NOINLINE void AK_FN(gradient_sums)(
 
 // ------------------------------------------------------------------------------------------------------------ weights
 
-/// The taps of a block of 16 output and 16 input channels of PyTorch's weights, [input channel][tap] of 16 output
-/// channels, zero beyond the last channel of either.
-AK_INLINE void AK_FN(block_taps)(const ak_conv *conv, const float *weights, int out, int in, ak_vec *taps) {
-    for (int r = 0; r < 9; r++) {
-        const int valid = ak_max(0, ak_min(16, (conv->c - in * 16) * 9 - r * 16));
-        for (int i = 0; i < 16; i++) {
-            const float *from = weights + ((long)(out * 16 + i) * conv->c + in * 16) * 9 + r * 16;
-            if (out * 16 + i >= conv->k) taps[r * 16 + i] = ak_zero();
-            else taps[r * 16 + i] = valid == 16 ? ak_load_unaligned(from) : AK_FN(load_some)(from, valid, 0);
-        }
-        AK_FN(transpose16)(taps + r * 16);
-    }
-}
-
-/// For AK_BACKWARD: [tap][output channel] of 16 input channels, the taps turned round.
-AK_INLINE void AK_FN(turn_taps)(const ak_vec *taps, ak_vec *turned) {
-    for (int tap = 0; tap < 9; tap++) {
-        ak_vec *to = turned + (8 - tap) * 16;
-        for (int c = 0; c < 16; c++) to[c] = taps[c * 9 + tap];
-        AK_FN(transpose16)(to);
-    }
-}
-
-/// The part's share of the weights; `transform` takes 3x3 taps (tap t at g[t * step]) to `matrices` values.
+/// The part's share of the weights in side x side matrices; `transform` takes three taps to `side` values.
 AK_INLINE void AK_FN(bf16_pack)(
-    const ak_bf16_pack_job *job, int part, int parts, const int matrices,
-    void (*const transform)(const ak_vec *g, int step, ak_vec *o)) {
+    const ak_bf16_pack_job *job, int part, int parts, const int side,
+    void (*const transform)(const ak_vec *, ak_vec *)) {
+    const int matrices = side * side;
     const bool backward = job->direction == AK_BACKWARD;
     const int c_blocks = ak_blocks(job->conv->c), k_blocks = ak_blocks(job->conv->k);
     const int in_blocks = backward ? k_blocks : c_blocks, out_blocks = backward ? c_blocks : k_blocks;
     const long units = (long)in_blocks * out_blocks;
-    ak_vec taps[16 * 9], turned[9 * 16], points[2][AK_BF16_MATRICES];
+    ak_vec taps[16 * 9], turned[9 * 16], points[2][AK_MATRICES_SIDE * AK_MATRICES_SIDE];
     for (long unit = ak_begin(units, part, parts); unit < ak_begin(units, part + 1, parts); unit++) {
         const int out = (int)(unit / in_blocks), in = (int)(unit % in_blocks);
         const int pair = ak_min(2, out_blocks - (out & ~1));
-        AK_FN(block_taps)(job->conv, job->weights, backward ? in : out, backward ? out : in, taps);
+        AK_FN(block_taps)(
+            job->weights, job->conv->c, job->conv->k, backward ? out : in, backward ? in : out, taps);
         if (backward) AK_FN(turn_taps)(taps, turned);
         uint16_t *to = job->packed + (out & ~1) * (matrices * 256L) * in_blocks + (out & 1) * 32 + in * 256L * pair;
         for (int i = 0; i < 16; i += 2, to += pair * 32) {
             for (int c = 0; c < 2; c++)
-                transform(backward ? turned + i + c : taps + (i + c) * 9, backward ? 16 : 1, points[c]);
+                AK_FN(matrices_of_taps)(
+                    backward ? turned + i + c : taps + (i + c) * 9, backward ? 16 : 1, side, transform, points[c]);
             for (int point = 0; point < matrices; point++) {
                 const ak_uvec low = __builtin_convertvector(AK_FN(to_bf16)(points[0][point]), ak_uvec);
                 const ak_uvec high = __builtin_convertvector(AK_FN(to_bf16)(points[1][point]), ak_uvec);
                 *(ak_uvec *)(to + point * 256L * in_blocks * pair) = low | high << 16;
             }
-        }
-    }
-}
-
-/// The gradient of such a block, of input block `in` and output block `out`, to PyTorch's weights of c x k channels.
-AK_INLINE void AK_FN(put_block_taps)(float *dw, int c, int k, int in, int out, ak_vec *taps, bool accumulate) {
-    for (int r = 0; r < 9; r++) {
-        AK_FN(transpose16)(taps + r * 16);
-        const int valid = ak_max(0, ak_min(16, (c - in * 16) * 9 - r * 16));
-        const __mmask16 mask = (__mmask16)((1u << valid) - 1);
-        for (int i = 0; i < ak_min(16, k - out * 16); i++) {
-            float *to = dw + ((long)(out * 16 + i) * c + in * 16) * 9 + r * 16;
-            __m512 value = (__m512)taps[r * 16 + i];
-            if (accumulate) value += _mm512_maskz_loadu_ps(mask, to);
-            _mm512_mask_storeu_ps(to, mask, value);
         }
     }
 }

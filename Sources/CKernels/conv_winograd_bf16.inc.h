@@ -279,25 +279,17 @@ void AK_FN(ak_winograd_bf16_part)(void *context, int part, int parts) {
 // ------------------------------------------------------------------------------------------------------------ packing
 
 /// G: three taps to four points.
-AK_INLINE void AK_FN(weight_points)(ak_vec g0, ak_vec g1, ak_vec g2, ak_vec *o) {
-    const ak_vec half = ak_splat(0.5f), even = (g0 + g2) * half;
-    o[0] = g0;
-    o[1] = ak_fma(g1, half, even);
-    o[2] = ak_fma(g1, -half, even);
-    o[3] = g2;
-}
-
-/// 3x3 taps (tap t at g[t * step]) to 16 points.
-AK_INLINE void AK_FN(weight_tile)(const ak_vec *g, int step, ak_vec *o) {
-    ak_vec t[3][4];
-    AK_UNROLL for (int j = 0; j < 3; j++)
-        AK_FN(weight_points)(g[j * step], g[(3 + j) * step], g[(6 + j) * step], t[j]);
-    AK_UNROLL for (int i = 0; i < 4; i++) AK_FN(weight_points)(t[0][i], t[1][i], t[2][i], o + i * 4);
+AK_INLINE void AK_FN(weight_points)(const ak_vec *g, ak_vec *o) {
+    const ak_vec half = ak_splat(0.5f), even = (g[0] + g[2]) * half;
+    o[0] = g[0];
+    o[1] = ak_fma(g[1], half, even);
+    o[2] = ak_fma(g[1], -half, even);
+    o[3] = g[2];
 }
 
 void AK_FN(ak_winograd_bf16_pack_part)(void *context, int part, int parts);
 void AK_FN(ak_winograd_bf16_pack_part)(void *context, int part, int parts) {
-    AK_FN(bf16_pack)(context, part, parts, POINTS, AK_FN(weight_tile));
+    AK_FN(bf16_pack)(context, part, parts, 4, AK_FN(weight_points));
 }
 
 #include "conv_winograd_bf16_gradient.inc.h"

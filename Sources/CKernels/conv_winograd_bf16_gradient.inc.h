@@ -32,8 +32,8 @@ AK_INLINE void AK_FN(gradient_row)(ak_vec (*column)[4], int i, ak_vec *o, const 
     o[3] = column[1][i];
 }
 
-/// Transforms a strip of one block, whose first tile is number `tile` of its panel, to v. The first tile of a pair waits
-/// in `held` for the second, which may lie in the next strip. `stride`: elements between points.
+/// Transforms a strip of one block, whose first tile is number `tile` of its panel, to v. The first tile of a pair
+/// waits in `held` for the second, which may lie in the next strip. `stride`: elements between points.
 AK_INLINE void AK_FN(gradient_strip)(
     const AK_FN(rows) * rows, AK_FN(strip) strip, int tile, const AK_FN(norm) * norm, ak_vec *held, uint16_t *v,
     long stride, const ak_reading reading, const bool of_dy) {
@@ -143,34 +143,11 @@ AK_INLINE void AK_FN(tap_gradients)(const ak_vec *m, ak_vec *o) {
     o[2] = even - m[3];
 }
 
-/// The sums of one input channel and 16 output channels, those of all positions in their order, to 3x3 taps.
-AK_INLINE void AK_FN(gradient_taps)(const ak_winograd_bf16_gradient_job *job, const float *from, ak_vec *taps) {
-    ak_vec t[3][4];
-    AK_UNROLL for (int j = 0; j < 4; j++) {
-        ak_vec d[4], o[3];
-        AK_UNROLL for (int i = 0; i < 4; i++) {
-            const float *q = from + (i * 4 + j) * job->weights;
-            d[i] = ak_load(q);
-            for (int s = 1; s < job->split.positions; s++) d[i] += ak_load(q + s * POINTS * job->weights);
-        }
-        AK_FN(tap_gradients)(d, o);
-        AK_UNROLL for (int i = 0; i < 3; i++) t[i][j] = o[i];
-    }
-    AK_UNROLL for (int i = 0; i < 3; i++) AK_FN(tap_gradients)(t[i], taps + i * 3);
-}
-
 /// Sums the partial gradients, transforms them back, writes PyTorch's layout.
 void AK_FN(ak_winograd_bf16_gradient_sum_part)(void *context, int part, int parts);
 void AK_FN(ak_winograd_bf16_gradient_sum_part)(void *context, int part, int parts) {
     const ak_winograd_bf16_gradient_job *job = context;
-    const int in_blocks = ak_blocks(job->x.map.c);
-    const long units = (long)in_blocks * ak_blocks(job->dy.map.c);
-    ak_vec taps[16 * 9];
-    for (long unit = ak_begin(units, part, parts); unit < ak_begin(units, part + 1, parts); unit++) {
-        for (int c = 0; c < 16; c++)
-            AK_FN(gradient_taps)(job, job->partial + unit * 256 + c * 16, taps + c * 9);
-        AK_FN(put_block_taps)(
-            job->dw, job->x.map.c, job->dy.map.c, (int)(unit % in_blocks), (int)(unit / in_blocks), taps,
-            job->accumulate);
-    }
+    const AK_FN(partial_gradients) from = {job->partial, job->weights, job->split.positions};
+    AK_FN(put_gradient)(
+        &from, job->dw, job->x.map.c, job->dy.map.c, job->accumulate, part, parts, 4, AK_FN(tap_gradients));
 }
