@@ -18,8 +18,14 @@ package final class AsyncCollectives: Sendable {
     ) -> CollectiveTicket<Result> {
         let ticket = CollectiveTicket<Result>()
         let communicator = communicator
-        thread.submit { ticket.complete { try body(communicator) } }
+        thread.submit(SingleJob { ticket.complete { try body(communicator) } })
         return ticket
+    }
+
+    /// The same for work that is done again and again, e.g. once in every step: each `start` of the result runs `body`
+    /// once.
+    package func recurring(_ body: @escaping @Sendable (any Communicator) throws -> Void) -> RecurringCollective {
+        RecurringCollective(thread, communicator, body)
     }
 
     /// `Communicator.allGather` in the background. Both memories belong to the operation until the ticket was waited for.
@@ -65,6 +71,63 @@ package final class CollectiveTicket<Value: Sendable>: @unchecked Sendable {
         let outcome = Result { try body() }
         monitor.withLock {
             result = outcome
+            monitor.wakeAll()
+        }
+    }
+}
+
+/// A closure as a job.
+private final class SingleJob: CommunicationJob {
+    private let body: @Sendable () -> Void
+
+    init(_ body: @escaping @Sendable () -> Void) { self.body = body }
+
+    func run() { body() }
+}
+
+/// Work in the background that is the same every time, so that a step allocates nothing for it. `start` and `wait` take
+/// turns.
+package final class RecurringCollective: CommunicationJob, @unchecked Sendable {
+    private let thread: CommunicationThread
+    private let communicator: any Communicator
+    private let body: @Sendable (any Communicator) throws -> Void
+    private let monitor = Monitor()
+    private var isUnderWay = false
+    private var failure: (any Error)?
+
+    fileprivate init(
+        _ thread: CommunicationThread, _ communicator: any Communicator,
+        _ body: @escaping @Sendable (any Communicator) throws -> Void
+    ) {
+        self.thread = thread
+        self.communicator = communicator
+        self.body = body
+    }
+
+    /// Runs the body once, after what was submitted before. What it uses belongs to it until `wait` has returned.
+    package func start() {
+        monitor.withLock {
+            precondition(!isUnderWay, "started twice without waiting")
+            isUnderWay = true
+            failure = nil
+        }
+        thread.submit(self)
+    }
+
+    /// Waits until the last start has ended; throws what it threw.
+    package func wait() throws {
+        try monitor.withLock {
+            while isUnderWay { monitor.wait() }
+            if let failure { throw failure }
+        }
+    }
+
+    func run() {
+        var thrown: (any Error)?
+        do { try body(communicator) } catch { thrown = error }
+        monitor.withLock {
+            failure = thrown
+            isUnderWay = false
             monitor.wakeAll()
         }
     }

@@ -1,22 +1,30 @@
+/// What a `CommunicationThread` runs. An object, so that one that is submitted again and again is made once.
+protocol CommunicationJob: AnyObject, Sendable {
+    /// Called on the thread, once for each time that the job was submitted.
+    func run()
+}
+
 /// A thread that runs what is submitted to it, one after the other.
 ///
-/// It sleeps between jobs. When the last reference goes, it finishes what was submitted and ends.
+/// It sleeps between jobs. When the last reference goes, it finishes what was submitted and ends. Submitting allocates
+/// nothing once the queue has been as long before.
 final class CommunicationThread: Sendable {
     private final class Queue: @unchecked Sendable {
         let monitor = Monitor()
-        var jobs: [@Sendable () -> Void] = []
+        var jobs: [any CommunicationJob] = []
         var stopping = false
 
         func run() {
+            // Trades places with `jobs`, so that both keep their memory.
+            var batch: [any CommunicationJob] = []
             while true {
-                let batch: [@Sendable () -> Void]? = monitor.withLock {
+                monitor.withLock {
                     while jobs.isEmpty && !stopping { monitor.wait() }
-                    if jobs.isEmpty { return nil }
-                    defer { jobs.removeAll(keepingCapacity: true) }
-                    return jobs
+                    swap(&jobs, &batch)
                 }
-                guard let batch else { return }
-                for job in batch { job() }
+                if batch.isEmpty { return }
+                for job in batch { job.run() }
+                batch.removeAll(keepingCapacity: true)
             }
         }
     }
@@ -35,7 +43,7 @@ final class CommunicationThread: Sendable {
         }
     }
 
-    func submit(_ job: @escaping @Sendable () -> Void) {
+    func submit(_ job: any CommunicationJob) {
         queue.monitor.withLock {
             queue.jobs.append(job)
             queue.monitor.wakeAll()
