@@ -69,7 +69,7 @@ let package = Package(
         .target(
             name: "Benchmarks",
             dependencies: [
-                "CKernels", "Collectives", "Layers", "Networks", "Objectives", "Recipes", "Tensors", "Training",
+                "CKernels", "Collectives", "FaceData", "Layers", "Networks", "Objectives", "Recipes", "Tensors", "Training",
             ],
             path: "Benchmarks", exclude: ["peer_torch.py"], swiftSettings: swift),
         .executableTarget(

@@ -48,9 +48,9 @@ package struct KernelBenchmark {
         package var backward: (seconds: Double, rate: Double)
     }
 
-    private let pool: ThreadPool
+    let pool: ThreadPool
     private let images: Int
-    private let dtype: ak_dtype
+    let dtype: ak_dtype
 
     package init(images: Int, dtype: ak_dtype, pool: ThreadPool) {
         self.pool = pool

@@ -27,8 +27,8 @@ bench_step() { # RANKS THREADS-PER-RANK NETWORK OPTION...
         set_mpirun "$1"
         command=("${MPIRUN[@]}")
     fi
-    timeout --kill-after=5 900 "${command[@]}" "${acuity:?}" bench step "${@:3}" --threads "$2" --json --progress never \
-        --log-level warning
+    timeout --kill-after=5 900 "${command[@]}" "${acuity:?}" bench step "${@:3}" --threads "$2" --json \
+        --progress never --log-level warning
 }
 
 # Runs the sides in turn until each has ROUNDS undisturbed runs of these settings.

@@ -48,7 +48,7 @@ AK_CONV_FAMILY(pointwise)
 AK_CONV_FAMILY(winograd)
 /// 3x3, padding 1, one group, stride 2: F(4x4, 2x2) on the four phases.
 AK_CONV_FAMILY(polyphase)
-/// bf16 products: 3x3, padding 1, one group, stride 1: F(2x2, 3x3); weight gradients by the family above.
+/// bf16 products: 3x3, padding 1, one group, stride 1: F(2x2, 3x3).
 AK_CONV_FAMILY(winograd_bf16)
 /// One channel to a group: applies chains.
 AK_CONV_FAMILY(depthwise)

@@ -13,7 +13,7 @@
 #define KERNEL(name) NULL // nothing is taken there
 #endif
 
-/// What the family that gives the weights' gradient takes.
+/// What the same algorithm with fp32 products takes.
 bool ak_winograd_bf16_takes(const ak_conv *conv) {
     return ak_isa_current() == AK_ISA_AVX512_BF16 && ak_winograd_takes(conv);
 }
@@ -38,39 +38,23 @@ static size_t thread_bytes(int channels) {
         * ((size_t)input_stride(channels) * sizeof(uint16_t) + AK_WINOGRAD_BF16_PRODUCTS * sizeof(float));
 }
 
-#ifdef TUNE
-extern int tune_tiles, tune_split;
-#endif
-/// Tiles of a share that are transformed together: each round reads and writes the sums of all points once more.
-static int gradient_tiles(const ak_conv *conv, long share) {
-    int most = 256;
-    (void)conv;
-#ifdef TUNE
-    if (tune_tiles) most = tune_tiles;
-#endif
-    return (int)(share < most ? share : most);
-}
-
 /// Splitting positions costs a partial gradient each; splitting output blocks transforms the inputs again.
 static ak_split gradient_split(const ak_conv *conv, long tiles, int threads) {
     enum { LIMIT = 128 << 20 }; // floats of all partial gradients
-    const int in_blocks = ak_blocks(conv->c), pairs = (ak_blocks(conv->k) + 1) / 2;
+    const int in_blocks = ak_blocks(conv->c), out_blocks = ak_blocks(conv->k);
     const int most = ak_max(1, (int)(LIMIT / weight_floats(conv)));
     ak_split best = {1, 1};
     double least = 1e300;
     for (int a = ak_min(threads, most); a >= 1; a--) {
         if (a > 1 && tiles / a < 16) continue;
-        const int b = ak_min(threads / a, pairs);
-        // Cycles, about: of a tile's products and transforms, and of writing and reading the sums.
-        const double share = (double)((tiles + a - 1) / a), blocks = (pairs + b - 1) / b;
-        const double cost = share * (256.0 * in_blocks * blocks + 90.0 * in_blocks + 120 * blocks)
-            + 4096.0 * in_blocks * (blocks * ((share + 255) / 256 + 1) + (double)pairs * a / (a * b));
+        const int b = ak_min(threads / a, out_blocks);
+        // Cycles, about: of a tile's products and transforms, and of writing the sums and reading them again.
+        const double share = (double)((tiles + a - 1) / a), blocks = (out_blocks + b - 1) / b;
+        const double transfers = blocks * (1 + 2 * share / AK_WINOGRAD_BF16_GRADIENT_TILES) + (double)out_blocks / b;
+        const double cost = share * (128.0 * in_blocks * blocks + 80.0 * in_blocks + 50 * blocks)
+            + 2048.0 * in_blocks * transfers;
         if (cost < least) least = cost, best = (ak_split){a, b};
     }
-#ifdef TUNE
-    if (tune_split == 1) best = (ak_split){threads, 1};
-    if (tune_split == 2) best = (ak_split){1, ak_min(threads, pairs)};
-#endif
     return best;
 }
 
@@ -78,11 +62,10 @@ static ak_split gradient_split(const ak_conv *conv, long tiles, int threads) {
 static ak_winograd_bf16_gradient_job gradient_job(const ak_conv *conv, int n, int threads) {
     const long tiles = (long)n * ((conv->h + 1) / 2) * ((conv->w + 1) / 2);
     ak_winograd_bf16_gradient_job job = {.split = gradient_split(conv, tiles, threads), .weights = point_floats(conv)};
-    job.tiles = gradient_tiles(conv, (tiles + job.split.positions - 1) / job.split.positions);
-    const int out_pairs = (ak_blocks(conv->k) + 1) / 2;
-    const int out_blocks = 2 * ((out_pairs + job.split.blocks - 1) / job.split.blocks);
+    const long share = (tiles + job.split.positions - 1) / job.split.positions;
+    job.tiles = share < AK_WINOGRAD_BF16_GRADIENT_TILES ? (int)share : AK_WINOGRAD_BF16_GRADIENT_TILES;
     job.in_stride = gradient_stride(ak_blocks(conv->c), job.tiles);
-    job.out_stride = gradient_stride(out_blocks, job.tiles);
+    job.out_stride = gradient_stride((ak_blocks(conv->k) + job.split.blocks - 1) / job.split.blocks, job.tiles);
     job.thread_bytes = AK_WINOGRAD_BF16_POINTS * sizeof(uint16_t) * (size_t)(job.in_stride + job.out_stride);
     return job;
 }

@@ -17,8 +17,8 @@
 /// distance between points of the inputs: so the sixteen points of a tile fall into different sets of a cache.
 #define AK_WINOGRAD_BF16_PRODUCTS (AK_WINOGRAD_BF16_ROOM * 2 * 16 + 16)
 
-/// The most tiles that the gradient of the weights transforms together.
-#define AK_WINOGRAD_BF16_MOST_TILES 512
+/// The same for the gradient of the weights, which reads and writes the sums of all points once more each time.
+#define AK_WINOGRAD_BF16_GRADIENT_TILES 256
 
 typedef struct {
     ak_source in;

@@ -22,10 +22,10 @@ typedef struct {
     int n, y, x, tiles;
 } AK_FN(strip);
 
-/// The tiles of one round.
+/// The tiles of one round, forward or of the gradient of the weights.
 typedef struct {
     int tiles, count;
-    AK_FN(strip) strips[AK_WINOGRAD_BF16_MOST_TILES];
+    AK_FN(strip) strips[AK_WINOGRAD_BF16_GRADIENT_TILES];
 } AK_FN(panel);
 
 /// The panel of round `round` of `rounds` over tiles t0..<t1 of a map; empty after the last.

@@ -1,6 +1,6 @@
 // The gradient of the weights of conv_winograd_bf16.inc.h, which includes this: the adjoint of F(2x2, 3x3),
-// dg = G^T [(B^T d B) . (A dY A^T)] G. bf16 products sum over pairs, and the sum here is over tiles, so both transformed
-// operands hold two tiles interleaved: [point][block][pair of tiles][16 channels][2].
+// dg = G^T [(B^T d B) . (A dY A^T)] G. bf16 products sum over pairs, and the sum here is over tiles, so both
+// transformed operands hold two tiles interleaved: [point][block][pair of tiles][16 channels][2].
 
 // -------------------------------------------------------------------------------------------------------- transforms
 
@@ -37,12 +37,12 @@ AK_INLINE void AK_FN(put_pair)(uint16_t *v, ak_vec first, ak_vec second) {
     typedef uint16_t halves __attribute__((vector_size(64)));
     const halves both = (halves)_mm512_cvtne2ps_pbh((__m512)second, (__m512)first);
     *(halves *)v = __builtin_shufflevector(
-        both, both, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29,
-        14, 30, 15, 31);
+        both, both, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13,
+        29, 14, 30, 15, 31);
 }
 
-/// Transforms a strip of one block, whose first tile is number `tile` of its panel, to v. The first tile of a pair waits
-/// in `held` for the second, which may lie in the next strip. `stride`: elements between points.
+/// Transforms a strip of one block, whose first tile is number `tile` of its panel, to v. The first tile of a pair
+/// waits in `held` for the second, which may lie in the next strip. `stride`: elements between points.
 AK_INLINE void AK_FN(gradient_strip)(
     const AK_FN(rows) * rows, AK_FN(strip) strip, int tile, const AK_FN(norm) * norm, ak_vec *held, uint16_t *v,
     long stride, const ak_reading reading, const bool of_dy) {
@@ -105,52 +105,29 @@ OPERAND(gradient_dy, AK_AS_STORED, true)
 
 // ----------------------------------------------------------------------------------------------------------- products
 
-/// A register tile: input channels by two output blocks.
-#define CHANNELS 8
-
-/// CHANNELS input channels x `pair` output blocks at one point, summed over pairs of tiles: d = v*g, or d += unless
-/// first.
-AK_INLINE void AK_FN(gradient_sums_tile)(
-    const uint16_t *v, const uint16_t *g0, const uint16_t *g1, int pairs, float *d0, float *d1, bool first,
-    const int pair) {
-    __m512 sums[2][CHANNELS];
-    AK_UNROLL for (int c = 0; c < CHANNELS; c++) {
-        sums[0][c] = first ? _mm512_setzero_ps() : (__m512)ak_load(d0 + c * 16);
-        sums[1][c] = first || pair == 1 ? _mm512_setzero_ps() : (__m512)ak_load(d1 + c * 16);
-    }
-    _Pragma("clang loop unroll_count(4)") for (int t = 0; t < pairs; t++) {
-        const __m512bh a = (__m512bh)_mm512_load_si512(g0 + t * 32L);
-        const __m512bh b = pair == 2 ? (__m512bh)_mm512_load_si512(g1 + t * 32L) : a;
-        AK_UNROLL for (int c = 0; c < CHANNELS; c++) {
+/// A block of input channels x a block of output channels at one point, summed over pairs of tiles: d = v*g, or d +=
+/// unless first.
+AK_INLINE void AK_FN(gradient_sums_block)(const uint16_t *v, const uint16_t *g, int pairs, float *d, bool first) {
+    __m512 sums[16];
+    AK_UNROLL for (int c = 0; c < 16; c++) sums[c] = first ? _mm512_setzero_ps() : (__m512)ak_load(d + c * 16);
+    _Pragma("clang loop unroll_count(2)") for (int t = 0; t < pairs; t++, v += 32, g += 32) {
+        const __m512bh a = (__m512bh)_mm512_load_si512(g);
+        AK_UNROLL for (int c = 0; c < 16; c++) {
             int32_t tiles;
-            memcpy(&tiles, v + t * 32L + c * 2, sizeof tiles);
-            const __m512bh x = (__m512bh)_mm512_set1_epi32(tiles);
-            sums[0][c] = _mm512_dpbf16_ps(sums[0][c], a, x);
-            if (pair == 2) sums[1][c] = _mm512_dpbf16_ps(sums[1][c], b, x);
+            memcpy(&tiles, v + c * 2, sizeof tiles);
+            sums[c] = _mm512_dpbf16_ps(sums[c], a, (__m512bh)_mm512_set1_epi32(tiles));
         }
     }
-    AK_UNROLL for (int c = 0; c < CHANNELS; c++) {
-        ak_store(d0 + c * 16, (ak_vec)sums[0][c]);
-        if (pair == 2) ak_store(d1 + c * 16, (ak_vec)sums[1][c]);
-    }
+    AK_UNROLL for (int c = 0; c < 16; c++) ak_store(d + c * 16, (ak_vec)sums[c]);
 }
 
 /// All input channels x `out_blocks` output blocks at one point: d: [out block][in channel][16].
 AK_NOINLINE void AK_FN(gradient_sums)(
     const uint16_t *v, int in_blocks, const uint16_t *g, int out_blocks, int pairs, float *d, bool first) {
-    const long block = pairs * 32L, weights = in_blocks * 256L;
-    for (int k = 0; k < out_blocks; k += 2, g += 2 * block, d += 2 * weights)
-        for (int c = 0; c < in_blocks * 16; c += CHANNELS) {
-            const uint16_t *from = v + c / 16 * block + c % 16 * 2;
-            float *to = d + c * 16L;
-            if (out_blocks - k > 1)
-                AK_FN(gradient_sums_tile)(from, g, g + block, pairs, to, to + weights, first, 2);
-            else
-                AK_FN(gradient_sums_tile)(from, g, g, pairs, to, to, first, 1);
-        }
+    for (int k = 0; k < out_blocks; k++, g += pairs * 32L)
+        for (int c = 0; c < in_blocks; c++, d += 256)
+            AK_FN(gradient_sums_block)(v + c * pairs * 32L, g, pairs, d, first);
 }
-
-#undef CHANNELS
 
 // --------------------------------------------------------------------------------------------------------- the passes
 
@@ -162,9 +139,9 @@ void AK_FN(ak_winograd_bf16_gradient_part)(void *context, int part, int parts) {
     if (part >= job->split.positions * job->split.blocks) return;
     const int a = part % job->split.positions, b = part / job->split.positions;
     const ak_map *dy = &job->dy.map;
-    const int in_blocks = ak_blocks(job->x.map.c), out_blocks = ak_blocks(dy->c), across = (out_blocks + 1) / 2;
-    const int k0 = 2 * (int)ak_begin(across, b, job->split.blocks);
-    const int k1 = ak_min(out_blocks, 2 * (int)ak_begin(across, b + 1, job->split.blocks));
+    const int in_blocks = ak_blocks(job->x.map.c), out_blocks = ak_blocks(dy->c);
+    const int k0 = (int)ak_begin(out_blocks, b, job->split.blocks);
+    const int k1 = (int)ak_begin(out_blocks, b + 1, job->split.blocks);
     const long all = ak_winograd_bf16_tiles(dy);
     const long t0 = ak_begin(all, a, job->split.positions), t1 = ak_begin(all, a + 1, job->split.positions);
     const int rounds = ak_max(1, (int)((t1 - t0 + job->tiles - 1) / job->tiles));
@@ -230,11 +207,12 @@ void AK_FN(ak_winograd_bf16_gradient_sum_part)(void *context, int part, int part
         for (int r = 0; r < 9; r++) {
             AK_FN(transpose16)(taps + r * 16);
             const int valid = ak_max(0, ak_min(16, (c_count - c0) * 9 - r * 16));
+            const __mmask16 mask = (__mmask16)((1u << valid) - 1);
             for (int k = 0; k < ak_min(16, k_count - k0); k++) {
                 float *to = job->dw + ((long)(k0 + k) * c_count + c0) * 9 + r * 16;
-                ak_vec value = taps[r * 16 + k];
-                if (job->accumulate) value += AK_FN(load_some)(to, valid, 0);
-                AK_FN(store_some)(to, value, valid);
+                __m512 value = (__m512)taps[r * 16 + k];
+                if (job->accumulate) value += _mm512_maskz_loadu_ps(mask, to);
+                _mm512_mask_storeu_ps(to, mask, value);
             }
         }
     }

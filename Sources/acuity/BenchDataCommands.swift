@@ -1,0 +1,121 @@
+import ArgumentParser
+import Benchmarks
+import Collectives
+import FaceData
+import Foundation
+import Recipes
+import Training
+
+extension Bench {
+    struct Loader: ParsableCommand {
+        static let configuration = CommandConfiguration(
+            abstract: "Time the loader on real data: decoding, mirroring, normalising.",
+            discussion: "acuity bench loader faces/train.rec --workers 2")
+
+        @Argument(help: "A .rec file, a folder of identity folders, a list, or 'synthetic'.")
+        var data: String
+
+        @Option(help: "The folder that a list's paths are relative to.")
+        var folder: String?
+
+        @Option(help: "Decoding threads per rank.")
+        var workers = 1
+
+        @Option(help: "Images of all ranks together.")
+        var batch = 64
+
+        @Option(help: "Batches measured.")
+        var batches = 200
+
+        @Flag(help: "Print one JSON object.")
+        var json = false
+
+        @OptionGroup var session: SessionOptions
+
+        func validate() throws {
+            if workers < 1 || batch < 1 || batches < 1 {
+                throw ValidationError("--workers, --batch and --batches must be positive")
+            }
+        }
+
+        func run() throws {
+            try Session.run(session) { environment in
+                let communicator = environment.communicator
+                let source = try communicator.together("data") {
+                    var section = DataSection()
+                    section.train = data
+                    section.folder = folder
+                    let source = try RunSetup.source(section)
+                    guard batch % communicator.size == 0 else {
+                        throw TrainingError.batchNotDivisible(global: batch, accumulation: 1, ranks: communicator.size)
+                    }
+                    guard source.count >= batch else {
+                        throw TrainingError.tooFewImages(images: source.count, needed: batch)
+                    }
+                    return source
+                }
+                var benchmark = LoaderBenchmark()
+                benchmark.workers = workers
+                benchmark.globalBatch = batch
+                benchmark.batches = batches
+                let result = try benchmark.run(source, communicator)
+                guard environment.isRoot else { return Training.ExitCode.success }
+                if json {
+                    print(
+                        String(
+                            format: "{\"images_per_second\":%.1f,\"workers\":%d,\"ranks\":%d,\"images\":%d,"
+                                + "\"unreadable\":%d}", result.rate, workers, communicator.size, result.images,
+                            result.quarantined))
+                } else {
+                    print(
+                        String(
+                            format: "%@: %.0f images/s, %.0f per worker (%d rank(s) x %d worker(s)); %d unreadable", data,
+                            result.rate, result.rate / Double(workers * communicator.size), communicator.size, workers,
+                            result.quarantined))
+                }
+                return Training.ExitCode.success
+            }
+        }
+    }
+
+    struct Collectives: ParsableCommand {
+        static let configuration = CommandConfiguration(
+            abstract: "Time the sums over ranks: gradients as a step sends them, and plain messages.",
+            discussion: "mpirun -np 2 --bind-to none acuity bench collectives")
+
+        @Option(help: "Sizes in MiB.")
+        var sizes: [Double] = [1, 4, 16, 96]
+
+        @Option(help: "Repetitions of each.")
+        var repetitions = 10
+
+        @OptionGroup var session: SessionOptions
+
+        func validate() throws {
+            if repetitions < 1 || sizes.contains(where: { !($0 > 0 && $0 <= 4096) }) {
+                throw ValidationError("--repetitions must be positive, --sizes between 0 and 4096 MiB")
+            }
+        }
+
+        func run() throws {
+            try Session.run(session) { environment in
+                var benchmark = CollectiveBenchmark()
+                benchmark.repetitions = repetitions
+                let timings = try benchmark.run(environment.communicator, mebibytes: sizes)
+                guard environment.isRoot else { return Training.ExitCode.success }
+                print("\(environment.communicator.size) rank(s) on \(environment.communicator.topology.hosts) host(s)")
+                print(Table.row(["", "MiB", "ms", "GB/s"]))
+                for timing in timings {
+                    let bytes = timing.mebibytes * 1_048_576
+                    print(
+                        Table.row([
+                            timing.name, timing.mebibytes > 0 ? String(format: "%g", timing.mebibytes) : "",
+                            String(format: "%.3f", timing.seconds * 1e3),
+                            bytes > 0 ? String(format: "%.1f", bytes / timing.seconds / 1e9) : "",
+                        ]))
+                }
+                return Training.ExitCode.success
+            }
+        }
+    }
+}

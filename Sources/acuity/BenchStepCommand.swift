@@ -1,0 +1,166 @@
+import ArgumentParser
+import Benchmarks
+import Collectives
+import Foundation
+import Layers
+import Networks
+import Tensors
+import Training
+
+extension Bench {
+    struct Step: ParsableCommand {
+        static let configuration = CommandConfiguration(
+            abstract: "Time a training step (or inference) of a backbone on random images.",
+            discussion: "mpirun -np 2 acuity bench step mobilefacenet --batch 64")
+
+        @Argument(help: "The backbone.")
+        var network: String
+
+        @Option(help: "Images of all ranks together.")
+        var batch = 32
+
+        @Option(help: "fp32, bf16.")
+        var precision = Precision.fp32
+
+        @Option(help: "Classes of the head.")
+        var classes = 10_000
+
+        @Option(help: "Steps measured.")
+        var steps = 10
+
+        @Option(help: "Steps before, thrown away.")
+        var warmup = 3
+
+        @Flag(help: "Inference instead of training.")
+        var forwardOnly = false
+
+        @Flag(help: "Time of every layer of rank 0, and of every kind of layer.")
+        var layers = false
+
+        @Flag(help: "Print one JSON object.")
+        var json = false
+
+        @OptionGroup var session: SessionOptions
+
+        func validate() throws {
+            if batch < 1 || steps < 1 || warmup < 0 || classes < 2 {
+                throw ValidationError("--batch, --steps and --classes must be positive, --warmup not negative")
+            }
+        }
+
+        func run() throws {
+            try Session.run(session) { environment in
+                let communicator = environment.communicator
+                var benchmark = StepBenchmark(network: NetworkSpecification(network))
+                try communicator.together("set-up") {
+                    _ = try benchmark.network.build()
+                    guard batch % communicator.size == 0 else {
+                        throw TrainingError.batchNotDivisible(global: batch, accumulation: 1, ranks: communicator.size)
+                    }
+                }
+                benchmark.precision = precision
+                benchmark.globalBatch = batch
+                benchmark.classes = classes
+                benchmark.steps = steps
+                benchmark.warmup = warmup
+                benchmark.forwardOnly = forwardOnly
+                benchmark.profilesLayers = layers
+                let result = try benchmark.run(communicator, environment.pool)
+                if environment.isRoot { report(result, environment) }
+                return Training.ExitCode.success
+            }
+        }
+
+        private func report(_ result: StepBenchmark.Result, _ environment: RunEnvironment) {
+            let sorted = result.rates.sorted()
+            /// Between the two nearest of the sorted rates.
+            func quantile(_ q: Double) -> Double {
+                let place = Double(sorted.count - 1) * q
+                let low = Int(place)
+                let high = min(low + 1, sorted.count - 1)
+                return sorted[low] + (sorted[high] - sorted[low]) * (place - Double(low))
+            }
+            let ranks = environment.communicator.size
+            if json {
+                let losses = [("loss_first", result.lossFirst), ("loss_last", result.lossLast)].compactMap { name, value in
+                    value.map { String(format: ",\"%@\":%.5f", name, $0) }
+                }.joined()
+                print(
+                    String(
+                        format: "{\"network\":\"%@\",\"precision\":\"%@\",\"batch\":%d,\"ranks\":%d,\"threads\":%d,"
+                            + "\"images_per_second_median\":%.3f,\"min\":%.3f,\"q1\":%.3f,\"q3\":%.3f,\"max\":%.3f,"
+                            + "\"first_step_s\":%.3f,\"peak_rss_mib\":%.0f%@}", network, precision.rawValue, batch, ranks,
+                        environment.pool.threads, quantile(0.5), sorted[0], quantile(0.25), quantile(0.75),
+                        sorted[sorted.count - 1], result.firstStepSeconds, result.peakMemoryMiB, losses))
+            } else {
+                print(
+                    String(
+                        format: "%@ %@, %d images, %d rank(s) x %d thread(s): %.1f images/s (%.1f-%.1f), peak %.0f MiB",
+                        network, precision.rawValue, batch, ranks, environment.pool.threads, quantile(0.5), sorted[0],
+                        sorted[sorted.count - 1], result.peakMemoryMiB))
+            }
+            if layers { LayerReport(result, MachinePeak(environment.pool), precision).print() }
+        }
+    }
+}
+
+extension Precision: ExpressibleByArgument {}
+
+/// Where a step's time goes: by layer, then by kind of layer.
+struct LayerReport {
+    private let result: StepBenchmark.Result
+    private let peak: Double
+
+    init(_ result: StepBenchmark.Result, _ peak: MachinePeak, _ precision: Precision) {
+        self.result = result
+        self.peak = peak.flops(precision.mapType)
+    }
+
+    private func line(_ name: String, _ time: StepBenchmark.LayerTime) -> String {
+        func share(_ flops: Double, _ seconds: Double) -> String {
+            flops > 0 && seconds > 0 ? String(format: "%.0f %%", 100 * flops / seconds / peak) : ""
+        }
+        let total = time.forward + time.backward
+        return Table.row(
+            [
+                name, String(format: "%.2f", time.forward * 1e3), share(time.forwardFlops, time.forward),
+                String(format: "%.2f", time.backward * 1e3), share(time.backwardFlops, time.backward),
+                String(format: "%.1f %%", 100 * total / result.stepSeconds),
+            ], first: 52)
+    }
+
+    func print() {
+        let header = Table.row(
+            ["layer", "forward ms", "of peak", "backward ms", "of peak", "of step"], first: 52)
+        Swift.print(header)
+        for layer in result.layers { Swift.print(line("\(layer.name)  \(layer.shape)", layer)) }
+        Swift.print("")
+        Swift.print(header)
+        var kinds: [String: StepBenchmark.LayerTime] = [:]
+        for layer in result.layers {
+            guard var sum = kinds[layer.kind] else {
+                kinds[layer.kind] = layer
+                continue
+            }
+            sum.forward += layer.forward
+            sum.backward += layer.backward
+            sum.forwardFlops += layer.forwardFlops
+            sum.backwardFlops += layer.backwardFlops
+            kinds[layer.kind] = sum
+        }
+        for (kind, time) in kinds.sorted(by: { $0.value.forward + $0.value.backward > $1.value.forward + $1.value.backward })
+        { Swift.print(line(kind, time)) }
+        let layers = result.layers.reduce(0) { $0 + $1.forward + $1.backward }
+        let rest = result.stepSeconds - layers
+        Swift.print(
+            Table.row(
+                [
+                    "head, optimizer, reduction", "", "", String(format: "%.2f", rest * 1e3), "",
+                    String(format: "%.1f %%", 100 * rest / result.stepSeconds),
+                ], first: 52))
+        Swift.print(
+            String(
+                format: "step %.1f ms; maps, their gradients and scratch %.0f MiB", result.stepSeconds * 1e3,
+                result.executionMiB))
+    }
+}
