@@ -1,52 +1,51 @@
-/// What a `CommunicationThread` runs. An object, so that one that is submitted again and again is made once.
+/// What a `CommunicationThread` runs. An object, so that what is run in every step is made once.
 protocol CommunicationJob: AnyObject, Sendable {
     /// Called on the thread, once for each time that the job was submitted.
     func run()
 }
 
-/// A thread that runs what is submitted to it, one after the other.
+/// A thread that runs what is submitted to it and sleeps between jobs.
 ///
-/// It sleeps between jobs. When the last reference goes, it finishes what was submitted and ends. Submitting allocates
-/// nothing once the queue has been as long before.
+/// One job is under way at a time, and one may wait. When the last reference goes, the thread finishes what was submitted
+/// and ends.
 final class CommunicationThread: Sendable {
-    private final class Queue: @unchecked Sendable {
+    private final class Inbox: @unchecked Sendable {
         let monitor = Monitor()
-        var jobs: [any CommunicationJob] = []
+        var job: (any CommunicationJob)?
         var stopping = false
 
         func run() {
-            // Trades places with `jobs`, so that both keep their memory.
-            var batch: [any CommunicationJob] = []
-            while true {
-                monitor.withLock {
-                    while jobs.isEmpty && !stopping { monitor.wait() }
-                    swap(&jobs, &batch)
-                }
-                if batch.isEmpty { return }
-                for job in batch { job.run() }
-                batch.removeAll(keepingCapacity: true)
+            while let job = next() { job.run() }
+        }
+
+        private func next() -> (any CommunicationJob)? {
+            monitor.withLock {
+                while job == nil && !stopping { monitor.wait() }
+                defer { job = nil }
+                return job
             }
         }
     }
 
-    private let queue = Queue()
+    private let inbox = Inbox()
 
     init(name: String) {
-        let queue = queue
-        SystemThread(name: name) { queue.run() }.detach()
+        let inbox = inbox
+        SystemThread(name: name) { inbox.run() }.detach()
     }
 
     deinit {
-        queue.monitor.withLock {
-            queue.stopping = true
-            queue.monitor.wakeAll()
+        inbox.monitor.withLock {
+            inbox.stopping = true
+            inbox.monitor.wakeAll()
         }
     }
 
     func submit(_ job: any CommunicationJob) {
-        queue.monitor.withLock {
-            queue.jobs.append(job)
-            queue.monitor.wakeAll()
+        inbox.monitor.withLock {
+            precondition(inbox.job == nil, "a job waits already")
+            inbox.job = job
+            inbox.monitor.wakeAll()
         }
     }
 }

@@ -46,7 +46,7 @@ struct ThreadPoolTests {
         var sum: Int { total.load(ordering: .relaxed) }
     }
 
-    private static func collected<Value>(_ pool: ThreadPool, _ type: Value.Type, _ make: (Int) -> Value) -> [Value] {
+    private static func collected<Value>(_ pool: ThreadPool, _ type: Value.Type, _ make: @escaping (Int) -> Value) -> [Value] {
         let slots = UnsafeMutablePointer<Value?>.allocate(capacity: pool.threads)
         slots.initialize(repeating: nil, count: pool.threads)
         defer {
