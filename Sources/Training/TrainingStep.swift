@@ -115,7 +115,6 @@ package final class TrainingStep {
         step: Int, count: Int, flags: () -> StepFlags, input: (Int) throws -> StepInput
     ) throws -> StepReport {
         StepMark.begin()
-        defer { StepMark.end() }
         let start = monotonicSeconds()
         var outcome = ObjectiveOutcome()
         reducer.begin()

@@ -81,7 +81,7 @@ import Testing
             _ = try head.step(embeddings: embeddings, step: 6)
             return (head.margin as! ElasticFace).margins
         }
-        let expected = Self.prepared(ElasticFace(seed: 4), samples: records, step: 6)
+        let expected = Self.prepared(ElasticFace(seed: 4), samples: records.map(Int64.init), step: 6)
         for margins in margins { #expect(margins == expected) }
     }
 }

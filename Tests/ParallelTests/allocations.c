@@ -1,10 +1,10 @@
 // Counts the allocations of a training step by who asks for them; `allocations` beside this file uses it.
 //
 // Loaded before the program (LD_PRELOAD), it stands in front of malloc and its kin and defines acuity_step_mark, which
-// the program calls where a step begins and ends (Sources/Training/StepMark.swift). An allocation during a step, on
-// whatever thread, is the program's own if its code is on the stack and neither MPI nor OpenBLAS is. The threads named
-// "loader", which read and decode images for later steps, are left out. At exit the counts, and the stacks of what the
-// steps after the first ALLOCATIONS_WARMUP asked for, go to the file ALLOCATIONS_REPORT.RANK.
+// the program calls where a step begins (Sources/Training/StepMark.swift). An allocation, on whatever thread, is the
+// program's own unless code of MPI or OpenBLAS is on its stack, or the thread is named "loader": those read and decode
+// images for later steps. At exit the counts of every step, and the stacks of what the steps ALLOCATIONS_FIRST to
+// ALLOCATIONS_LAST asked for, go to the file ALLOCATIONS_REPORT.RANK.
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
@@ -24,8 +24,8 @@ void *__libc_realloc(void *memory, size_t size);
 void *__libc_memalign(size_t alignment, size_t size);
 
 enum { depth = 64, most_sites = 512, most_steps = 256, set_up_sample = 2000 };
-enum party { own, mpi, blas, loader, other, parties };
-static const char *const party_names[parties] = {"own", "mpi", "blas", "loader", "other"};
+enum party { own, mpi, blas, loader, parties };
+static const char *const party_names[parties] = {"own", "mpi", "blas", "loader"};
 
 typedef struct {
     void *frames[depth];
@@ -37,9 +37,8 @@ typedef struct {
 static atomic_long counts[most_steps + 1][parties];
 static atomic_long looked_at_in_set_up;
 static atomic_int steps;
-static atomic_bool in_step;
 static atomic_bool counting;
-static int warmup;
+static int first_step, last_step;
 static void *program;
 static site sites[most_sites];
 static int site_count;
@@ -54,21 +53,16 @@ static enum party judge(void *const *frames, int length) {
     char thread[16] = "";
     prctl(PR_GET_NAME, thread);
     if (strcmp(thread, "loader") == 0) return loader;
-    enum party verdict = other;
     for (int i = 0; i < length; i++) {
         Dl_info info;
         if (!dladdr(frames[i], &info) || !info.dli_fname) continue;
-        if (info.dli_fbase == program) {
-            verdict = own;
-            continue;
-        }
         const char *slash = strrchr(info.dli_fname, '/');
         const char *name = slash ? slash + 1 : info.dli_fname;
         if (begins(name, "libmpi") || begins(name, "libopen-") || begins(name, "libpmix") || begins(name, "mca_"))
             return mpi;
         if (begins(name, "libopenblas")) return blas;
     }
-    return verdict;
+    return own;
 }
 
 static void remember(void *const *frames, int length) {
@@ -89,10 +83,8 @@ static void remember(void *const *frames, int length) {
 
 __attribute__((noinline)) static void note(void) {
     if (!atomic_load_explicit(&counting, memory_order_relaxed) || looking) return;
-    bool inside = atomic_load(&in_step);
     int step = atomic_load(&steps);
-    // Between two steps, and late in a long set-up.
-    if (!inside && (step > 0 || atomic_fetch_add(&looked_at_in_set_up, 1) >= set_up_sample)) return;
+    if (step == 0 && atomic_fetch_add(&looked_at_in_set_up, 1) >= set_up_sample) return;
     looking = true;
     void *frames[depth + 2];
     // Without this function and the one that stands for malloc.
@@ -100,7 +92,7 @@ __attribute__((noinline)) static void note(void) {
     if (length < 0) length = 0;
     enum party party = judge(frames + 2, length);
     atomic_fetch_add(&counts[step < most_steps ? step : most_steps][party], 1);
-    if (inside && party == own && step > warmup) remember(frames + 2, length);
+    if (party == own && step >= first_step && step <= last_step) remember(frames + 2, length);
     looking = false;
 }
 
@@ -137,15 +129,17 @@ int posix_memalign(void **memory, size_t alignment, size_t size) {
     return 0;
 }
 
-void acuity_step_mark(int begin) {
-    if (begin) atomic_fetch_add(&steps, 1);
-    atomic_store(&in_step, begin != 0);
+void acuity_step_mark(void) { atomic_fetch_add(&steps, 1); }
+
+static int number(const char *name) {
+    const char *value = getenv(name);
+    return value ? atoi(value) : 0;
 }
 
 __attribute__((constructor)) static void start(void) {
     if (!getenv("ALLOCATIONS_REPORT")) return;
-    const char *given = getenv("ALLOCATIONS_WARMUP");
-    warmup = given ? atoi(given) : 0;
+    first_step = number("ALLOCATIONS_FIRST");
+    last_step = number("ALLOCATIONS_LAST");
     Dl_info info;
     if (dladdr((void *)getauxval(AT_ENTRY), &info)) program = info.dli_fbase;
     // The first call loads the unwinder.
