@@ -284,9 +284,7 @@ package final class Trainer {
                     flags.dataWait += batch.waitSeconds
                     try recorder.quarantine(new, step: state.step)
                     last = batch
-                    return StepInput(
-                        images: batch.images, labels: batch.labels.map(Int64.init),
-                        records: batch.records.map(Int64.init))
+                    return StepInput(images: batch.images, labels: batch.labels, records: batch.records)
                 })
         } catch let error as TrainingError {
             // Every rank has come to it from the same sums.
