@@ -107,8 +107,8 @@ package struct StepBenchmark: Sendable {
         let profile = profilesLayers ? LayerProfile(network.graph) : nil
         step.execution.profile = profile
         var random = RandomStream(seed: 8, purpose: .augmentation, index: UInt64(communicator.rank), step: 0)
-        let labels = (0..<batch).map { _ in Int64(random.uniform(0, Double(classes))) }
-        let input = StepInput(images: images, labels: labels, records: (0..<batch).map { Int64($0) })
+        let labels = (0..<batch).map { _ in Int(random.uniform(0, Double(classes))) }
+        let input = StepInput(images: images, labels: labels, records: Array(0..<batch))
         var losses: [Double] = []
         let seconds = try times(communicator, profile) { index in
             let report = try step.update(step: index, count: 1, flags: { StepFlags() }, input: { _ in input })

@@ -1,4 +1,4 @@
-// The processors this process may use.
+// The processors this process may use, and the names of its threads.
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
 #endif
@@ -8,6 +8,7 @@
 
 #if defined(__linux__)
 #include <sched.h>
+#include <sys/prctl.h>
 #endif
 
 int ak_available_processors(void) {
@@ -17,4 +18,12 @@ int ak_available_processors(void) {
 #endif
     long online = sysconf(_SC_NPROCESSORS_ONLN);
     return online > 0 ? (int)online : 1;
+}
+
+void ak_name_thread(const char *name) {
+#if defined(__linux__)
+    prctl(PR_SET_NAME, name);
+#else
+    (void)name;
+#endif
 }

@@ -52,6 +52,7 @@ FAMILY(pointwise, true)
 FAMILY(winograd, false)
 FAMILY(polyphase, false)
 FAMILY(winograd_bf16, false)
+FAMILY(polyphase_bf16, false)
 FAMILY(depthwise, true)
 
 static const family *family_of(const ak_conv *conv, ak_dtype dtype) {
@@ -67,6 +68,7 @@ static const family *family_of(const ak_conv *conv, ak_dtype dtype) {
     if (ak_depthwise_takes(conv)) return &depthwise;
     if (ak_pointwise_takes(conv)) return &pointwise;
     if (dtype == AK_BF16 && ak_winograd_bf16_takes(conv)) return &winograd_bf16;
+    if (dtype == AK_BF16 && ak_polyphase_bf16_takes(conv)) return &polyphase_bf16;
     if (ak_winograd_takes(conv)) return &winograd;
     return ak_polyphase_takes(conv) ? &polyphase : &gemm;
 }

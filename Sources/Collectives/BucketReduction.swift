@@ -14,6 +14,11 @@ struct WindowSlices {
     let segments: [UnsafeMutablePointer<Float>]
     let localRank: Int
     let ring: CollectiveRing
+    /// Room for `chunk` sums. One thread at a time reduces.
+    private let scratch = AlignedBuffer(byteCount: chunk * MemoryLayout<Float>.stride)
+
+    /// Small enough for the sums to stay in the first-level cache until they are stored.
+    private static let chunk = 2_048
 
     init(_ window: any SharedWindow, localRank: Int, ring: CollectiveRing) {
         self.window = window
@@ -40,20 +45,16 @@ struct WindowSlices {
             body)
     }
 
-    /// Sums `range` over the segments in rank order and stores the sum in `targets`.
-    func sum(_ range: Range<Int>, into targets: [UnsafeMutablePointer<Float>]) {
-        // Small enough for the sum to stay in the first-level cache until it is stored.
-        let chunk = 2_048
-        withUnsafeTemporaryAllocation(byteCount: chunk * MemoryLayout<Float>.stride, alignment: 64) { scratch in
-            let sum = scratch.baseAddress!.assumingMemoryBound(to: Float.self)
-            var start = range.lowerBound
-            while start < range.upperBound {
-                let count = min(chunk, range.upperBound - start)
-                sum.update(from: segments[0] + start, count: count)
-                for other in segments.dropFirst() { accumulate(UnsafePointer(other + start), into: sum, count) }
-                for target in targets { (target + start).update(from: sum, count: count) }
-                start += count
-            }
+    /// Sums `range` over the segments in rank order and stores the sum in the segments of the local ranks `targets`.
+    func sum(_ range: Range<Int>, into targets: Range<Int>) {
+        let sum = scratch.base.assumingMemoryBound(to: Float.self)
+        var start = range.lowerBound
+        while start < range.upperBound {
+            let count = min(Self.chunk, range.upperBound - start)
+            sum.update(from: segments[0] + start, count: count)
+            for other in segments.dropFirst() { accumulate(UnsafePointer(other + start), into: sum, count) }
+            for target in targets { (segments[target] + start).update(from: sum, count: count) }
+            start += count
         }
     }
 }
@@ -77,7 +78,7 @@ struct WindowReduction: BucketReduction {
         try slices.record(label, range) {
             // All ranks have written this bucket. The next bucket's arrival also says that this one is done.
             try slices.window.synchronise()
-            slices.sum(slices.slice(of: range), into: slices.segments)
+            slices.sum(slices.slice(of: range), into: slices.segments.indices)
         }
     }
 
@@ -100,7 +101,7 @@ struct SlicedHostReduction: BucketReduction {
         let slice = slices.slice(of: range)
         try slices.record(label, range) {
             try slices.window.synchronise()
-            slices.sum(slice, into: [slices.own])
+            slices.sum(slice, into: slices.localRank..<slices.localRank + 1)
         }
         try across.reduce(slice, label)
         for (rank, segment) in slices.segments.enumerated() where rank != slices.localRank {
@@ -126,7 +127,7 @@ struct LeaderReduction: BucketReduction {
     func reduce(_ range: Range<Int>, _ label: String) throws {
         try slices.record(label, range) {
             try slices.window.synchronise()
-            slices.sum(slices.slice(of: range), into: [slices.segments[0]])
+            slices.sum(slices.slice(of: range), into: 0..<1)
             try slices.window.synchronise()
         }
         try leader?.reduce(range, label)

@@ -11,7 +11,7 @@ internal import Tensors
 ///
 /// One step is `begin`, `bucketReady` for each bucket, `finish`, called by the same ranks in the same order. Buckets are
 /// reduced in the order of `bucketRanges` on every rank.
-package final class GradientReducer: @unchecked Sendable {
+package final class GradientReducer: CommunicationJob, @unchecked Sendable {
     /// What a step's communication has cost.
     package struct Timing: Sendable, Equatable {
         /// Seconds that `finish` blocked: what was not hidden behind backward.
@@ -92,7 +92,7 @@ package final class GradientReducer: @unchecked Sendable {
             communicationSeconds = 0
             for index in ready.indices { ready[index] = false }
         }
-        thread?.submit { self.reduceStep() }
+        thread?.submit(self)
     }
 
     /// Gives the step up, when backward cannot complete it: this rank's steps throw `error` from now on. The other ranks
@@ -136,7 +136,7 @@ package final class GradientReducer: @unchecked Sendable {
     }
 
     /// On the reducer's thread: all buckets of one step.
-    private func reduceStep() {
+    func run() {
         var seconds = 0.0
         var failure = monitor.withLock { self.failure }
         for index in bucketRanges.indices {

@@ -13,7 +13,7 @@ package final class Execution {
     package let precision: Precision
     /// The most images of one pass.
     package let batch: Int
-    /// Bytes of activations, gradients and scratch together.
+    /// Bytes of activations, gradients and scratch together, without those that a neighbour lends.
     package let byteCount: Int
     /// Where the time goes, if somebody wants to know.
     package var profile: LayerProfile?
@@ -29,9 +29,15 @@ package final class Execution {
     /// By step: the norms whose outputs are computed once more before the step's backward.
     private var recomputed: [[(norm: Normalization, operands: Operands)]] = []
     private var count = 0
+    /// The last activation and its gradient, for `count` images.
+    private var output: Tensor
+    private var gradient: Tensor?
 
+    /// - Parameter neighbour: an execution whose memory this one works in, where it suffices. Passes of the two must not
+    ///   interleave: each overwrites what the other holds.
     package init(
-        _ graph: Graph, batch: Int, purpose: Purpose, precision: Precision = .fp32, pool: ThreadPool
+        _ graph: Graph, batch: Int, purpose: Purpose, precision: Precision = .fp32, pool: ThreadPool,
+        within neighbour: Execution? = nil
     ) {
         precondition(batch > 0 && !graph.steps.isEmpty, "an execution needs layers and at least one image")
         self.graph = graph
@@ -40,7 +46,7 @@ package final class Execution {
         self.batch = batch
         layout = ExecutionLayout(
             graph, batch: batch, training: purpose == .training, precision: precision, threads: pool.threads)
-        arena = AlignedBuffer(byteCount: layout.plan.byteCount)
+        arena = Self.memory(layout.plan.byteCount, neighbour?.arena)
 
         var saved = 0
         var workspace = 64
@@ -57,15 +63,23 @@ package final class Execution {
         }
         savedOffsets = offsets
         savedMemory = AlignedBuffer(byteCount: saved)
-        scratch = AlignedBuffer(byteCount: Self.aligned(workspace) + packed)
-        byteCount = arena.byteCount + saved + scratch.byteCount
+        scratch = Self.memory(Self.aligned(workspace) + packed, neighbour?.scratch)
+        byteCount =
+            saved + (arena === neighbour?.arena ? 0 : arena.byteCount)
+            + (scratch === neighbour?.scratch ? 0 : scratch.byteCount)
         context = PassContext(
             pool: pool, mode: .evaluation, workspace: scratch.base, packed: scratch.base + Self.aligned(workspace),
             images: nil, seed: 0, step: 0, firstImage: 0, accumulate: false)
+        output = Tensor([0], buffer: arena, byteOffset: 0)
         prepare(count: batch)
     }
 
     private static func aligned(_ byteCount: Int) -> Int { (byteCount + 63) / 64 * 64 }
+
+    private static func memory(_ byteCount: Int, _ existing: AlignedBuffer?) -> AlignedBuffer {
+        if let existing, existing.byteCount >= byteCount { return existing }
+        return AlignedBuffer(byteCount: byteCount)
+    }
 
     /// What distinguishes one training pass from another.
     package struct Key: Sendable {
@@ -103,11 +117,14 @@ package final class Execution {
             graph.steps[index].layer.forward(operands[index], context)
             if let start { profile?.forward(index, since: start) }
         }
-        return matrix(layout.activations[graph.steps.count], count: count)
+        return output
     }
 
-    /// Where the gradient of the embeddings goes before `backward`: (count, embedding).
-    package func outputGradient(count: Int) -> Tensor { matrix(layout.gradients[graph.steps.count], count: count) }
+    /// Where the gradient of the last forward's embeddings goes before `backward`: (count, embedding).
+    package var outputGradient: Tensor {
+        guard let gradient else { preconditionFailure("an inference execution has no output gradient") }
+        return gradient
+    }
 
     /// Propagates `outputGradient` back through the last forward.
     ///
@@ -165,7 +182,7 @@ package final class Execution {
         return ak_source(map: map, activation: norm(step).activation(saved(step)))
     }
 
-    /// Lays the operands of all steps out for `count` images.
+    /// Lays the operands of all steps, and the output, out for `count` images.
     private func prepare(count: Int) {
         self.count = count
         operands = graph.steps.indices.map { index in
@@ -194,6 +211,8 @@ package final class Execution {
                 return (norm(index), operands)
             }
         }
+        output = matrix(layout.activations[graph.steps.count], count: count)
+        gradient = purpose == .training ? matrix(layout.gradients[graph.steps.count], count: count) : nil
     }
 
     private func prepareBackward(_ result: inout Operands, _ index: Int) {
@@ -221,7 +240,7 @@ package final class Execution {
         let shape = graph.steps[graph.steps.count - 1].shape
         precondition(
             shape.height == 1 && shape.width == 1 && shape.channels % 16 == 0, "the output \(shape) is not a vector")
-        guard let buffer else { preconditionFailure("an inference execution has no output gradient") }
+        guard let buffer else { preconditionFailure("the output is in no memory") }
         return Tensor([count, shape.channels], buffer: arena, byteOffset: layout.plan.offsets[buffer])
     }
 }

@@ -15,7 +15,7 @@ package final class MarginClassification: Objective {
     }
 
     package func begin(
-        labels: UnsafeBufferPointer<Int64>, records: UnsafeBufferPointer<Int64>, over channel: any Communicator
+        labels: UnsafeBufferPointer<Int>, records: UnsafeBufferPointer<Int>, over channel: any Communicator
     ) throws {
         try classifier.begin(labels: labels, samples: records, over: channel)
     }
@@ -27,7 +27,7 @@ package final class MarginClassification: Objective {
         for i in target.indices { target[i] += weight * source[i] }
         if weight != 1, !classifier.isFrozen { collect(weight: weight, accumulate: accumulate) }
         return ObjectiveOutcome(
-            loss: result.loss, metrics: ["accuracy": result.accuracy, "target_cosine": result.targetCosine])
+            loss: result.loss, accuracy: result.accuracy, targetCosine: result.targetCosine)
     }
 
     private func collect(weight: Float, accumulate: Bool) {

@@ -17,16 +17,38 @@ package struct ObjectivePass {
     }
 }
 
-/// A loss with what it measures on the way; the same on every rank.
+/// A loss with what it measures on the way, means over the global batch; the same on every rank. Plain numbers, which
+/// cost a step no memory.
 package struct ObjectiveOutcome: Sendable, Equatable {
-    /// Mean over the global batch.
-    package var loss: Double
-    /// By name, e.g. `accuracy`, `target_cosine`.
-    package var metrics: [String: Double]
+    package var loss = 0.0
+    /// Fraction of images whose own class is the nearest.
+    package var accuracy = 0.0
+    /// Cosine to the own class.
+    package var targetCosine = 0.0
 
-    package init(loss: Double, metrics: [String: Double]) {
+    package init(loss: Double = 0, accuracy: Double = 0, targetCosine: Double = 0) {
         self.loss = loss
-        self.metrics = metrics
+        self.accuracy = accuracy
+        self.targetCosine = targetCosine
+    }
+
+    /// What there is beside the loss, by the names that logs use.
+    package var metrics: [(name: String, value: Double)] {
+        [("accuracy", accuracy), ("target_cosine", targetCosine)]
+    }
+
+    /// Adds 1/count of another outcome: for means over micro-batches and over steps.
+    package mutating func add(_ other: Self, of count: Int = 1) {
+        loss += other.loss / Double(count)
+        accuracy += other.accuracy / Double(count)
+        targetCosine += other.targetCosine / Double(count)
+    }
+
+    /// 1/count of it.
+    package func mean(of count: Int) -> Self {
+        var mean = Self()
+        mean.add(self, of: count)
+        return mean
     }
 }
 
@@ -42,7 +64,7 @@ package protocol Objective: AnyObject {
     ///   - channel: the communicator for these collectives, its own so that they may run beside others.
     /// - Throws: `CollectiveError`, `ClassificationError`.
     func begin(
-        labels: UnsafeBufferPointer<Int64>, records: UnsafeBufferPointer<Int64>, over channel: any Communicator) throws
+        labels: UnsafeBufferPointer<Int>, records: UnsafeBufferPointer<Int>, over channel: any Communicator) throws
 
     /// Computes the loss and adds its gradient to `pass.embeddingGradient`, all times `weight`; the gradients of the
     /// objective's own parameters are kept until `update`.

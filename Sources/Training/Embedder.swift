@@ -14,16 +14,20 @@ package final class Embedder {
     private let images: Tensor
     private let batch: Int
 
-    /// - Parameter batch: images per pass.
+    /// - Parameters:
+    ///   - batch: images per pass.
+    ///   - neighbour: an execution that rests while this embedder works, and lends its memory.
     package init(
-        _ network: Network, preprocessing: Preprocessing, batch: Int, precision: Precision = .fp32, pool: ThreadPool
+        _ network: Network, preprocessing: Preprocessing, batch: Int, precision: Precision = .fp32, pool: ThreadPool,
+        within neighbour: Execution? = nil
     ) {
         self.network = network
         self.preprocessing = preprocessing
         self.batch = batch
         self.pool = pool
         execution = Execution(
-            network.graph, batch: batch, purpose: .inference, precision: precision, pool: pool)
+            network.graph, batch: batch, purpose: .inference, precision: precision, pool: pool,
+            within: neighbour)
         images = Tensor([batch, preprocessing.valueCount])
     }
 

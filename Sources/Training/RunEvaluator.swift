@@ -1,6 +1,7 @@
 import Collectives
 package import Evaluation
 package import FaceData
+package import Layers
 package import Networks
 package import Recipes
 import Telemetry
@@ -16,9 +17,11 @@ package final class RunEvaluator {
     private let embedder: Embedder?
     private let environment: RunEnvironment
 
+    /// - Parameter training: lends its memory: sets are evaluated between steps.
     /// - Throws: what is wrong with a set's files.
     package init(
-        _ recipe: Recipe, network: Network, preprocessing: Preprocessing, _ environment: RunEnvironment
+        _ recipe: Recipe, network: Network, preprocessing: Preprocessing, within training: Execution,
+        _ environment: RunEnvironment
     ) throws {
         sets = try recipe.evaluation.sets.map {
             Entry(set: try VerificationSets.open($0), flip: $0.flip ? .sum : .none)
@@ -27,7 +30,9 @@ package final class RunEvaluator {
         embedder =
             sets.isEmpty
             ? nil
-            : Embedder(network, preprocessing: preprocessing, batch: recipe.evaluation.batch, pool: environment.pool)
+            : Embedder(
+                network, preprocessing: preprocessing, batch: recipe.evaluation.batch, pool: environment.pool,
+                within: training)
     }
 
     /// All sets in turn; the reports are on rank 0.

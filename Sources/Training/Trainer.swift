@@ -98,13 +98,16 @@ package final class Trainer {
                 seed: recipe.run.seed,
                 initializer: recipe.head.centres == .normal ? .normal(standardDeviation: 0.01) : .unitUniform,
                 frozen: recipe.start.freeze.contains("head")), pool: environment.pool)
-        step = try TrainingStep(
+        let step = try TrainingStep(
             network: network, objective: head, communicator: communicator, pool: environment.pool, batch: batch,
             recipe: recipe, schedule: schedule)
+        self.step = step
         state = RunState(
             seed: recipe.run.seed, worldSize: ranks, classes: source.classCount, images: source.count)
         evaluator = try communicator.together("evaluation sets") {
-            try RunEvaluator(recipe, network: network, preprocessing: RunSetup.preprocessing(recipe), environment)
+            try RunEvaluator(
+                recipe, network: network, preprocessing: RunSetup.preprocessing(recipe), within: step.execution,
+                environment)
         }
         if resume { try restore() } else { try loadHead() }
         try shareParameters()
@@ -281,9 +284,7 @@ package final class Trainer {
                     flags.dataWait += batch.waitSeconds
                     try recorder.quarantine(new, step: state.step)
                     last = batch
-                    return StepInput(
-                        images: batch.images, labels: batch.labels.map(Int64.init),
-                        records: batch.records.map(Int64.init))
+                    return StepInput(images: batch.images, labels: batch.labels, records: batch.records)
                 })
         } catch let error as TrainingError {
             // Every rank has come to it from the same sums.

@@ -71,12 +71,31 @@ import Testing
         }
         // Both forwards have run: backward finds each view's own maps and batch statistics.
         for view in 0..<2 {
-            _ = executions[view].outputGradient(count: 3).floats.update(fromContentsOf: data[view].upstream)
+            _ = executions[view].outputGradient.floats.update(fromContentsOf: data[view].upstream)
             executions[view].backward(accumulate: false)
             for parameter in graph.parameters {
                 #expect(Array(parameter.gradient!.floats) == alone[view].gradients[parameter.name], "\(parameter.name)")
             }
         }
+    }
+
+    @Test func inferenceWithinTheMemoryOfTraining() {
+        let graph = deepGraph()
+        let training = Execution(graph, batch: 3, purpose: .training, pool: pool)
+        let first = run(training)
+        let images = Tensor([3, GraphCase.deep.input.count], GraphCase.deep.data(3, seed: 7).images)
+        defer { withExtendedLifetime(images) {} }
+        func inference(_ neighbour: Execution?) -> (values: [Float], byteCount: Int) {
+            let execution = Execution(graph, batch: 3, purpose: .inference, pool: pool, within: neighbour)
+            return (Array(execution.forward(images.pointer, count: 3, mode: .evaluation).floats), execution.byteCount)
+        }
+        let alone = inference(nil)
+        let within = inference(training)
+        #expect(within.values == alone.values)
+        #expect(within.byteCount < alone.byteCount / 10)
+        // Training goes on as if nothing had been there.
+        restoreStatistics(graph)
+        #expect(run(training).bits == first.bits)
     }
 
     // MARK: - Frozen parameters
@@ -134,7 +153,7 @@ import Testing
         let images = Tensor([2, 45], [Float](repeating: 0.5, count: 90))
         defer { withExtendedLifetime(images) {} }
         execution.forward(images.pointer, count: 2, mode: .training)
-        execution.outputGradient(count: 2).fill(1)
+        execution.outputGradient.fill(1)
         var done: [Int] = []
         execution.backward { done.append($0) }
         #expect(probes[0].backwards == 0 && probes[1].backwards == 1)

@@ -79,7 +79,7 @@ extension HeadProblem {
                 fromContentsOf: self.embeddings[own.lowerBound * d..<own.upperBound * d].map { Scalar($0) })
             var result: ClassificationResult?
             for step in steps {
-                try self.labels[own].map(Int64.init).withUnsafeBufferPointer { try head.begin(labels: $0) }
+                try self.labels[own].withUnsafeBufferPointer { try head.begin(labels: $0) }
                 result = try head.step(embeddings: embeddings, step: step)
             }
             return HeadOutcome(

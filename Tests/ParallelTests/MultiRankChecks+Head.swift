@@ -46,7 +46,7 @@ extension MultiRankCheck {
         let input = Tensor([batch, dimension], dtype: Scalar.dtype)
         let target = Scalar.elements(input)
         for i in target.indices { target[i] = Scalar(embeddings[own.lowerBound * dimension + i]) }
-        try own.map { Int64(labels[$0]) }.withUnsafeBufferPointer { try classifier.begin(labels: $0) }
+        try own.map { labels[$0] }.withUnsafeBufferPointer { try classifier.begin(labels: $0) }
         let result = try classifier.step(embeddings: input, step: 0)
 
         try check(abs(result.loss - expected.loss) <= tolerance * expected.loss, "loss \(result.loss), dense \(expected.loss)")

@@ -19,7 +19,7 @@ extension MultiRankCheck {
         },
         MultiRankCheck("reducer with late ranks and quick next steps", reducerWithLateRanks),
         MultiRankCheck("reducer beside other collectives", reducerBesideCollectives),
-        MultiRankCheck("background collectives keep their order", backgroundOrder),
+        MultiRankCheck("collectives in the background", backgroundCollectives),
     ]
 
     /// A gradient whose sum depends on the order of additions.
@@ -123,32 +123,29 @@ extension MultiRankCheck {
     @Sendable private static func reducerBesideCollectives(_ communicator: any Communicator) throws {
         let reducer = try GradientReducer(
             communicator: communicator, elementCount: elementCount, bucketRanges: buckets)
-        let background = try AsyncCollectives(over: communicator, channel: "labels")
-        var block = [Int32](repeating: 0, count: 501)
-        var all = [Int32](repeating: 0, count: 501 * communicator.size)
+        let count = 501
+        nonisolated(unsafe) let all = UnsafeMutableBufferPointer<Int32>.allocate(capacity: count * communicator.size)
+        defer { all.deallocate() }
+        let labels = try BackgroundCollective(over: communicator, channel: "labels") { (block: [Int32], channel) in
+            try block.withUnsafeBytes { try channel.allGather($0, into: UnsafeMutableRawBufferPointer(all), "labels") }
+        }
         for step in 0..<10 {
-            for index in block.indices { block[index] = Int32(index + step + communicator.rank * 1_000) }
-            try block.withUnsafeBytes { block in
-                try all.withUnsafeMutableBytes { all in
-                    let ticket = background.allGather(block, into: all, "labels")
-                    reducer.begin()
-                    for (number, range) in buckets.enumerated() {
-                        for index in range {
-                            reducer.gradients[index] = gradient(index, rank: communicator.rank, step: step)
-                        }
-                        reducer.bucketReady(number)
-                        let sum = try communicator.allReduce(number + communicator.rank, .sum, "flags")
-                        let ranks = communicator.size
-                        try check(sum == number * ranks + ranks * (ranks - 1) / 2, "sum of flags \(sum)")
-                    }
-                    try reducer.finish()
-                    try ticket.wait()
-                    try check(ticket.isComplete && ticket.waitedSeconds >= 0, "ticket")
+            labels.start((0..<count).map { Int32($0 + step + communicator.rank * 1_000) })
+            reducer.begin()
+            for (number, range) in buckets.enumerated() {
+                for index in range {
+                    reducer.gradients[index] = gradient(index, rank: communicator.rank, step: step)
                 }
+                reducer.bucketReady(number)
+                let sum = try communicator.allReduce(number + communicator.rank, .sum, "flags")
+                let ranks = communicator.size
+                try check(sum == number * ranks + ranks * (ranks - 1) / 2, "sum of flags \(sum)")
             }
+            try reducer.finish()
+            try labels.wait()
             for rank in 0..<communicator.size {
-                for index in block.indices {
-                    let label = all[rank * block.count + index]
+                for index in 0..<count {
+                    let label = all[rank * count + index]
                     try check(label == Int32(index + step + rank * 1_000), "label \(index) of rank \(rank): \(label)")
                 }
             }
@@ -156,17 +153,24 @@ extension MultiRankCheck {
         }
     }
 
-    @Sendable private static func backgroundOrder(_ communicator: any Communicator) throws {
-        let background = try AsyncCollectives(over: communicator)
-        let tickets = (0..<40).map { number in
-            background.submit { communicator in
-                try communicator.allReduce(number * 10 + communicator.rank, .sum, "background \(number)")
+    /// Three that are under way at once and are waited for the other way round; one of them throws now and then.
+    @Sendable private static func backgroundCollectives(_ communicator: any Communicator) throws {
+        struct Refused: Error {}
+        let ranks = communicator.size
+        let background = try (0..<3).map { place in
+            try BackgroundCollective(over: communicator, channel: "background \(place)") { (step: Int, channel) in
+                let sum = try channel.allReduce(step * 10 + channel.rank, .sum, "background")
+                try check(sum == step * 10 * ranks + ranks * (ranks - 1) / 2, "step \(step), channel \(place): \(sum)")
+                if place == 1 && step % 4 == 2 { throw Refused() }
             }
         }
-        let ranks = communicator.size
-        for (number, ticket) in tickets.enumerated().reversed() {
-            let sum = try ticket.wait()
-            try check(sum == number * 10 * ranks + ranks * (ranks - 1) / 2, "ticket \(number): \(sum)")
+        for step in 0..<12 {
+            for one in background { one.start(step) }
+            for (place, one) in background.enumerated().reversed() {
+                var refused = false
+                do { try one.wait() } catch is Refused { refused = true }
+                try check(refused == (place == 1 && step % 4 == 2), "step \(step), channel \(place): \(refused)")
+            }
         }
     }
 }

@@ -84,7 +84,7 @@ import Training
             let faces = SyntheticFaces(seed: 3)
             let input = StepInput(
                 images: Preprocessing.arcFace.tensor(rows.map { faces.image(identity: $0 % period, index: 0).0 }),
-                labels: rows.map { Int64($0 * 7 % 10) }, records: rows.map(Int64.init))
+                labels: rows.map { $0 * 7 % 10 }, records: Array(rows))
             func update(_ index: Int) throws -> Double {
                 try step.update(step: index, count: 1, flags: { StepFlags() }) { _ in input }.loss
             }

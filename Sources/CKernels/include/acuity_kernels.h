@@ -45,6 +45,8 @@ void ak_pool_destroy(ak_pool *pool);
 int ak_pool_threads(const ak_pool *pool);
 /// Processors that this process may run on: its affinity mask, as mpirun, Slurm or taskset left it.
 int ak_available_processors(void);
+/// Names the calling thread.
+void ak_name_thread(const char *name);
 /// Calls body(context, part, parts) once for every part in 0..<parts, parts == ak_pool_threads(pool); returns when
 /// all have ended. Not re-entrant; one caller at a time (a second caller waits).
 void ak_pool_run(ak_pool *pool, void (*body)(void *context, int part, int parts), void *context);

@@ -21,12 +21,14 @@ final class RowLoader: Sendable {
         identities = needsPartners ? IdentityTable(source) : nil
     }
 
+    typealias Damage = (record: Int, error: FaceDataError)
+
     struct Row {
         var label = 0
         /// One per view.
         var records: [Int] = []
         /// Records that were passed over, in order.
-        var damaged: [(record: Int, error: FaceDataError)] = []
+        var damaged: [Damage] = []
     }
 
     /// Loads all views of the `ordinal`-th record of an epoch.

@@ -17,15 +17,15 @@ extension ShardedClassifier {
     ///   - channel: the communicator to gather over, where the gather runs beside others; the head's own if nil.
     /// - Throws: `CollectiveError`; `ClassificationError` on every rank when any rank's label is no class.
     package func begin(
-        labels: UnsafeBufferPointer<Int64>, samples: UnsafeBufferPointer<Int64>? = nil,
+        labels: UnsafeBufferPointer<Int>, samples: UnsafeBufferPointer<Int>? = nil,
         over channel: (any Communicator)? = nil
     ) throws {
         precondition(labels.count == batch, "\(labels.count) labels for a batch of \(batch)")
         precondition(samples == nil || samples!.count == batch, "\(samples!.count) records for a batch of \(batch)")
         let own = work.ownKeys
         for row in 0..<batch {
-            own[row] = labels[row]
-            own[batch + row] = samples?[row] ?? Int64(ownRows.lowerBound + row)
+            own[row] = Int64(labels[row])
+            own[batch + row] = Int64(samples?[row] ?? ownRows.lowerBound + row)
         }
         try (channel ?? communicator).allGather(
             UnsafeRawBufferPointer(own), into: UnsafeMutableRawBufferPointer(work.gatheredKeys), "head labels")
