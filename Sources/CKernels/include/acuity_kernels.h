@@ -141,8 +141,9 @@ void ak_sums_fold(
 // -------------------------------------------------------------------------------------------------------- convolution
 
 /// A convolution without bias. Weights are PyTorch's: (k, c/groups, kh, kw), fp32, contiguous.
-/// Both maps have the same element type. With bf16 maps the accumulation is fp32; operands are bf16 where the
-/// instruction set multiplies bf16, else fp32. The same instruction set and number of threads give the same bits.
+/// Both maps have the same element type. With bf16 maps the accumulation is fp32; operands are bf16 in the families that
+/// have such products, where the instruction set multiplies bf16, else fp32. The same instruction set and number of
+/// threads give the same bits.
 typedef struct {
     int c, k;      // input, output channels
     int kh, kw;
@@ -162,7 +163,7 @@ size_t ak_conv_packed_bytes(const ak_conv *conv, ak_dtype dtype, ak_direction di
 /// Transforms the weights for one direction.
 void ak_conv_pack(
     ak_pool *pool, const ak_conv *conv, ak_dtype dtype, ak_direction direction, const float *weights, void *packed);
-/// Bytes of workspace for a batch of n images on `threads` threads: for any of the calls below.
+/// Bytes of workspace for a batch of up to n images on `threads` threads: for any of the calls below.
 size_t ak_conv_workspace_bytes(const ak_conv *conv, ak_dtype dtype, int n, int threads);
 /// Does ak_conv_backward apply a chain to the gradient that it reads? If not, the caller applies it (ak_chain_apply).
 bool ak_conv_chains(const ak_conv *conv, ak_dtype dtype);
