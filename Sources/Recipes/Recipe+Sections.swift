@@ -155,8 +155,8 @@ package struct LogSection: Sendable, Equatable, Codable {
 package struct ComputeSection: Sendable, Equatable, Codable {
     /// Threads per rank; nil for the affinity mask's processors divided by the ranks that share them.
     package var threads: Int?
-    /// Sums gradients in rank order everywhere, so that the same world size gives the same bits.
-    package var deterministic = false
+    /// Of gradients that travel between hosts: bf16 halves their bytes and rounds them.
+    package var messages = Precision.fp32
     /// Largest gradient bucket, in MiB.
     package var bucketMiB = 4.0
     /// Of activations and convolutions; weights, sums, statistics, embedding layer and head are fp32 in either.
@@ -169,13 +169,13 @@ package struct ComputeSection: Sendable, Equatable, Codable {
         var reader = section
         precision = try reader.choice("precision", default: precision)
         threads = try reader.integer("threads", in: 1...4096)
-        deterministic = try reader.bool("deterministic", default: false)
+        messages = try reader.choice("messages", default: messages)
         bucketMiB = try reader.number("bucket_mib", default: bucketMiB, in: 0.01...1024)
         try reader.finish()
     }
 
     private enum CodingKeys: String, CodingKey {
-        case precision, threads, deterministic
+        case precision, threads, messages
         case bucketMiB = "bucket_mib"
     }
 }

@@ -92,7 +92,7 @@ package final class TrainingStep {
             network.graph, batch: batch, purpose: .training, precision: RunSetup.precision(recipe.compute), pool: pool)
         reducer = try GradientReducer(
             communicator: communicator, elementCount: max(arena.count, 1), bucketRanges: arena.buckets,
-            deterministic: recipe.compute.deterministic)
+            messages: recipe.compute.messages == .bf16 ? .bf16 : .fp32)
         nonisolated(unsafe) let objective = objective
         labels = try BackgroundCollective(over: communicator, channel: "labels") { input, channel in
             try input.labels.withUnsafeBufferPointer { labels in

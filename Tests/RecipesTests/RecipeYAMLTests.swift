@@ -35,7 +35,7 @@ import Testing
                 "evaluation={every_steps: 5, at_start: true}",
                 "evaluation.sets=[{path: a.bin, degrade: '16', sides: one}, {path: b.bin}]",
                 "checkpoint={every_steps: 2, keep: 9}",
-                "compute={precision: bf16, threads: 3, deterministic: true, bucket_mib: 0.5}",
+                "compute={precision: bf16, threads: 3, messages: bf16, bucket_mib: 0.5}",
             ])
         #expect(recipe.data.train == "null" && recipe.start.weights == "true" && recipe.data.folder == "007")
         #expect(recipe.start.learningRateFactors == ["head": 0.1, "a.b": 2])

@@ -77,7 +77,7 @@ import Testing
     }
 
     @Test(arguments: [
-        "data.flip", "schedule.reference", "evaluation.at_start", "compute.deterministic",
+        "data.flip", "schedule.reference", "evaluation.at_start",
     ])
     func flagsAreTrueOrFalse(_ key: String) throws {
         #expect(try recipe("\(key)=true") != recipe("\(key)=false"))

@@ -28,7 +28,6 @@ enum TinyRun {
         recipe.batch.global = 12
         recipe.checkpoint.keep = 100
         recipe.log.everySteps = 1
-        recipe.compute.deterministic = true
         change(&recipe)
         return recipe
     }
