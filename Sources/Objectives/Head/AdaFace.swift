@@ -70,6 +70,11 @@ package struct AdaFace: MarginFunction {
         min(max(concentration * (Self.clipped(norm) - mean) / (deviation + 1e-3), -1), 1)
     }
 
+    /// ‖x‖ of the batch beside μ and σ, which should follow it.
+    package func metrics(_ outcome: MarginOutcome) -> [String: Double] {
+        ["norm": outcome.meanNorm, "norm_mean": mean, "norm_deviation": deviation]
+    }
+
     package func scale(_ row: MarginRow) -> LogitScale { LogitScale(scale) }
     package func negatives(_ row: MarginRow) -> NegativeRule? { NegativeRule(limit: 1 - Self.clip) }
 

@@ -43,6 +43,10 @@ package struct SphereFace: MarginFunction {
         lambda = max(floor, start / (1 + rate * Double(batch.step + 1)))
     }
 
+    package func metrics(_ outcome: MarginOutcome) -> [String: Double] {
+        ["norm": outcome.meanNorm, "lambda": lambda]
+    }
+
     package func scale(_ row: MarginRow) -> LogitScale { LogitScale(row.norm, normSlope: 1) }
 
     package func target(_ row: MarginRow) -> MarginTarget {
