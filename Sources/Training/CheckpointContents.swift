@@ -100,13 +100,15 @@ package enum CheckpointContents {
     private static func readStatistics(
         _ statistics: [String: Double], of checkpoint: Checkpoint, into head: MarginClassification
     ) throws {
-        func list(_ names: [String]) -> String { names.isEmpty ? "no statistics" : names.sorted().joined(separator: ", ") }
+        func list(_ names: some Collection<String>) -> String {
+            names.isEmpty ? "no statistics" : names.sorted().joined(separator: ", ")
+        }
         let wanted = head.classifier.margin.statistics.keys
         guard wanted == statistics.keys else {
             throw ArtifactError.incompatible(
                 path: checkpoint.folder,
-                reason: "its head kept \(list(Array(statistics.keys))), the recipe's keeps \(list(Array(wanted))); resume "
-                    + "with the head.margin of the run, or start another run from it with init.head")
+                reason: "its head kept \(list(statistics.keys)), the recipe's keeps \(list(wanted)); resume with the "
+                    + " head.margin of the run, or start another run from it with init.head")
         }
         if !statistics.isEmpty { head.classifier.margin.statistics = statistics }
     }
@@ -133,7 +135,8 @@ package enum CheckpointContents {
         // Another head may start from these centres; a run goes on with its own.
         guard !withMomentum || hasBiases == (classifier.bias != nil) else {
             throw ArtifactError.incompatible(
-                path: checkpoint.folder, reason: "its head has \(hasBiases ? "" : "no ")biases; resume with its head.bias")
+                path: checkpoint.folder,
+                reason: "its head has \(hasBiases ? "" : "no ")biases; resume with its head.bias")
         }
         let range = classifier.classRange
         func speed(_ name: String) throws -> Tensor? {

@@ -63,8 +63,8 @@ extension Trainer {
             magFace.penaltyWeight < magFace.penaltyBound
         {
             warning(
-                "head.penalty = \(magFace.penaltyWeight) is less than \((magFace.penaltyBound * 10).rounded() / 10), from which "
-                    + "on longer embeddings are not always better (MagFace, s·K·u²l²/(u² − l²))")
+                "head.penalty = \(magFace.penaltyWeight) is less than \((magFace.penaltyBound * 10).rounded() / 10), "
+                    + "from which on longer embeddings are not always better (MagFace, s·K·u²l²/(u² − l²))")
         }
         var counts = [Int](repeating: 0, count: source.classCount)
         for index in 0..<source.count { counts[source.label(of: index)] += 1 }

@@ -100,7 +100,8 @@ extension MultiRankCheck {
                 try check(abs((sharded.margin.statistics[name] ?? .nan) - value) < 1e-12, "\(name)")
             }
         }
-        let (dx, all) = (values(of: sharded.embeddingGradient, Double.self), values(of: whole.embeddingGradient, Double.self))
+        let dx = values(of: sharded.embeddingGradient, Double.self)
+        let all = values(of: whole.embeddingGradient, Double.self)
         let own = sharded.ownRows
         let share = Array(all[own.lowerBound * dimension..<own.upperBound * dimension])
         try check(relativeError(dx, share) < 1e-12, "dX is off by \(relativeError(dx, share))")

@@ -27,7 +27,10 @@ import Testing
         ),
         (
             "magface",
-            [("scale", "32"), ("lengths", "[5, 50]"), ("margins", "[0.3, 0.3]"), ("penalty", "20"), ("fallback", "hard")]
+            [
+                ("scale", "32"), ("lengths", "[5, 50]"), ("margins", "[0.3, 0.3]"), ("penalty", "20"),
+                ("fallback", "hard"),
+            ]
         ),
         (
             "adaface",

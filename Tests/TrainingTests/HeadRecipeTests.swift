@@ -61,14 +61,18 @@ import Training
             ("elasticface_arc", .arc, 0.5), ("elasticface_cos", .cosine, 0.35),
         ]
         for (name, kind, mean) in kinds {
-            for (word, assignment) in [("drawn", ElasticFace.Assignment.drawn), ("ranked", .ranked), ("permuted", .permuted)] {
+            let assignments: [(String, ElasticFace.Assignment)] = [
+                ("drawn", .drawn), ("ranked", .ranked), ("permuted", .permuted),
+            ]
+            for (word, assignment) in assignments {
                 let head = try #require(Self.function("{margin: \(name), assignment: \(word)}") as? ElasticFace)
                 #expect(head.kind == kind && head.mean == mean && head.assignment == assignment)
                 #expect(head.noise(4, 2) == ElasticFace(seed: 7).noise(4, 2))
             }
         }
         for head in ["adaface", "curricularface", "elasticface_arc", "elasticface_cos"] {
-            let local = try #require(Self.function("{margin: \(head), statistics: local}", ranks: 3) as? LocalStatistics)
+            let function = Self.function("{margin: \(head), statistics: local}", ranks: 3)
+            let local = try #require(function as? LocalStatistics)
             #expect(local.parts.count == 3)
             #expect(!(Self.function("{margin: \(head)}", ranks: 3) is LocalStatistics))
         }

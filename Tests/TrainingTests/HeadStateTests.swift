@@ -10,7 +10,8 @@ import Training
 /// What heads keep beside their centres: moving averages and biases, over stops and on other numbers of ranks.
 @Suite(.serialized) struct HeadStateTests {
     private func recipe(
-        _ folder: TemporaryFolder, _ name: String, _ head: String, steps: Int, _ change: (inout Recipe) -> Void = { _ in }
+        _ folder: TemporaryFolder, _ name: String, _ head: String, steps: Int,
+        _ change: (inout Recipe) -> Void = { _ in }
     ) -> Recipe {
         TinyRun.recipe(folder.file(name)) {
             $0.head = TinyRun.head(head)
@@ -27,8 +28,8 @@ import Training
         "{margin: adaface, scale: 16}", "{margin: adaface, scale: 16, statistics: local, averaging: 0.5}",
         "{margin: curricularface, scale: 16, averaging: 0.5}",
         "{margin: curricularface, scale: 16, filter: 0.2, averaging: 0.5, statistics: local}",
-        "{margin: softmax, bias: true}", "{margin: elasticface_cos, scale: 16, assignment: ranked}", "{margin: magface}",
-        "{margin: sphereface}", "{margin: sphereface_r}",
+        "{margin: softmax, bias: true}", "{margin: elasticface_cos, scale: 16, assignment: ranked}",
+        "{margin: magface}", "{margin: sphereface}", "{margin: sphereface_r}",
     ])
     func twoPartsAreTheWhole(_ head: String) throws {
         let folder = try TemporaryFolder()
@@ -56,7 +57,8 @@ import Training
         try TinyRun.train(recipe(folder, "run", head, steps: 2), ranks: 2)
         try FileManager.default.copyItem(atPath: folder.file("run"), toPath: folder.file("other"))
         func rest(_ name: String, forgets: Bool) throws -> [Float] {
-            let centres = try TinyRun.onRanks(recipe(folder, name, head, steps: 3), ranks: 2, resume: true) { trainer, _ in
+            let next = recipe(folder, name, head, steps: 3)
+            let centres = try TinyRun.onRanks(next, ranks: 2, resume: true) { trainer, _ in
                 if forgets {
                     trainer.head.classifier.margin = AdaFace(scale: 16, averaging: 0.5, mean: 2, deviation: 2)
                 }
@@ -68,7 +70,8 @@ import Training
         #expect(try rest("run", forgets: false) != rest("other", forgets: true))
     }
 
-    @Test(arguments: ["global", "local"], [1, 3, 4]) func otherRanksGoOnWithTheStatistics(_ scope: String, ranks: Int) throws {
+    @Test(arguments: ["global", "local"], [1, 3, 4])
+    func otherRanksGoOnWithTheStatistics(_ scope: String, ranks: Int) throws {
         let folder = try TemporaryFolder()
         let head = "{margin: adaface, scale: 16, averaging: 0.5, statistics: \(scope)}"
         let first = recipe(folder, "run", head, steps: 2)

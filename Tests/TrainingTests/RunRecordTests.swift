@@ -74,7 +74,9 @@ import Training
         #expect(scale.count == 1 && scale[0].contains("head.scale = 3.3 is too small for 7 classes"))
         #expect(try warnings("softmax") { $0.head = TinyRun.head("{margin: softmax}") }.isEmpty)
         // s·K·u²l²/(u² − l²) = 22.587 by default.
-        let penalty = try warnings("penalty") { $0.head = TinyRun.head("{margin: magface, penalty: 22.5, filter: 0.4}") }
+        let penalty = try warnings("penalty") {
+            $0.head = TinyRun.head("{margin: magface, penalty: 22.5, filter: 0.4}")
+        }
         #expect(penalty.count == 1 && penalty[0].contains("head.penalty = 22.5 is less than 22.6"))
         #expect(try warnings("enough") { $0.head = TinyRun.head("{margin: magface, penalty: 22.6}") }.isEmpty)
         let single = try warnings("single") {

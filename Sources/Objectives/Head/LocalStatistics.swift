@@ -39,7 +39,9 @@ package struct LocalStatistics: MarginFunction {
         }
     }
 
-    private static func slice(_ values: UnsafeBufferPointer<Double>, _ rows: Range<Int>) -> UnsafeBufferPointer<Double> {
+    private static func slice(
+        _ values: UnsafeBufferPointer<Double>, _ rows: Range<Int>
+    ) -> UnsafeBufferPointer<Double> {
         values.isEmpty ? values : UnsafeBufferPointer(rebasing: values[rows])
     }
 
