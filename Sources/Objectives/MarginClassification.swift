@@ -5,13 +5,32 @@ package import Tensors
 package final class MarginClassification: Objective {
     package let classifier: ShardedClassifier<Float>
     private let pool: ThreadPool
-    /// Sums the micro-batches' gradients of the centres; nil until there is a second micro-batch.
-    private var accumulated: Tensor?
+    /// What trains: the centres, and the biases if there are any.
+    private var parameters: [Parameter]
     private var usesAccumulated = false
 
-    package init(_ classifier: ShardedClassifier<Float>, pool: ThreadPool) {
+    private struct Parameter {
+        let values: Tensor
+        let gradient: Tensor
+        let momentum: Tensor
+        let decays: Bool
+        /// Sums the micro-batches' gradients; nil until there is a second micro-batch.
+        var accumulated: Tensor?
+    }
+
+    /// - Parameter decaysBias: whether weight decay holds for biases too.
+    package init(_ classifier: ShardedClassifier<Float>, pool: ThreadPool, decaysBias: Bool = true) {
         self.classifier = classifier
         self.pool = pool
+        parameters = []
+        guard !classifier.isFrozen, classifier.centres.count > 0 else { return }
+        parameters.append(
+            Parameter(
+                values: classifier.centres, gradient: classifier.gradient, momentum: classifier.momentum, decays: true))
+        if let bias = classifier.bias {
+            parameters.append(
+                Parameter(values: bias.values, gradient: bias.gradient, momentum: bias.momentum, decays: decaysBias))
+        }
     }
 
     package func begin(
@@ -25,38 +44,51 @@ package final class MarginClassification: Objective {
         let source = classifier.embeddingGradient.floats
         let target = pass.embeddingGradient.floats
         for i in target.indices { target[i] += weight * source[i] }
-        if weight != 1, !classifier.isFrozen { collect(weight: weight, accumulate: accumulate) }
-        return ObjectiveOutcome(
-            loss: result.loss, accuracy: result.accuracy, targetCosine: result.targetCosine)
+        if weight != 1 { collect(weight: weight, accumulate: accumulate) }
+        return ObjectiveOutcome(loss: result.loss, metrics: metrics(result))
+    }
+
+    private func metrics(_ result: ClassificationResult) -> Metrics {
+        var metrics = Metrics()
+        metrics.add("accuracy", result.accuracy)
+        metrics.add(classifier.margin.normalisation == .unit ? "target_cosine" : "target_logit", result.targetCosine)
+        if result.penalty != 0 { metrics.add("penalty", result.penalty) }
+        metrics.add(result.metrics)
+        return metrics
     }
 
     private func collect(weight: Float, accumulate: Bool) {
         usesAccumulated = true
-        let gradient = classifier.gradient
-        guard gradient.count > 0 else { return }
-        let sum = accumulated ?? Tensor(gradient.shape)
-        accumulated = sum
-        Vectors.scale(pool, gradient.floats, by: weight)
-        if accumulate {
-            Vectors.accumulate(pool, gradient.floats, into: sum.floats)
-        } else {
-            sum.bytes.copyMemory(from: UnsafeRawBufferPointer(gradient.bytes))
+        for index in parameters.indices {
+            let gradient = parameters[index].gradient
+            let sum = parameters[index].accumulated ?? Tensor(gradient.shape)
+            parameters[index].accumulated = sum
+            Vectors.scale(pool, gradient.floats, by: weight)
+            if accumulate {
+                Vectors.accumulate(pool, gradient.floats, into: sum.floats)
+            } else {
+                sum.bytes.copyMemory(from: UnsafeRawBufferPointer(gradient.bytes))
+            }
         }
     }
 
-    private var effectiveGradient: Tensor { usesAccumulated ? accumulated ?? classifier.gradient : classifier.gradient }
+    private func effectiveGradient(_ parameter: Parameter) -> Tensor {
+        usesAccumulated ? parameter.accumulated ?? parameter.gradient : parameter.gradient
+    }
 
     package func update(rate: Float, momentum: Float, decay: Float) {
-        guard !classifier.isFrozen, classifier.centres.count > 0 else { return }
-        let gradient = effectiveGradient
-        Vectors.sgd(
-            pool, parameters: classifier.centres.floats, velocity: classifier.momentum.floats,
-            gradient: gradient.floats, rate: rate, momentum: momentum, decay: decay)
+        for parameter in parameters {
+            let gradient = effectiveGradient(parameter)
+            Vectors.sgd(
+                pool, parameters: parameter.values.floats, velocity: parameter.momentum.floats,
+                gradient: gradient.floats, rate: rate, momentum: momentum, decay: parameter.decays ? decay : 0)
+        }
     }
 
     package func gradientSquares() -> Double {
-        guard !classifier.isFrozen, classifier.centres.count > 0 else { return 0 }
-        let gradient = effectiveGradient
-        return Vectors.sumSquares(pool, gradient.floats)
+        parameters.reduce(0) { sum, parameter in
+            let gradient = effectiveGradient(parameter)
+            return sum + Vectors.sumSquares(pool, gradient.floats)
+        }
     }
 }

@@ -17,31 +17,21 @@ package struct ObjectivePass {
     }
 }
 
-/// A loss with what it measures on the way, means over the global batch; the same on every rank. Plain numbers, which
-/// cost a step no memory.
+/// A loss with what it measures on the way, means over the global batch; the same on every rank.
 package struct ObjectiveOutcome: Sendable, Equatable {
     package var loss = 0.0
-    /// Fraction of images whose own class is the nearest.
-    package var accuracy = 0.0
-    /// Cosine to the own class.
-    package var targetCosine = 0.0
+    /// Such as `accuracy`, `target_cosine`.
+    package var metrics = Metrics()
 
-    package init(loss: Double = 0, accuracy: Double = 0, targetCosine: Double = 0) {
+    package init(loss: Double = 0, metrics: Metrics = Metrics()) {
         self.loss = loss
-        self.accuracy = accuracy
-        self.targetCosine = targetCosine
-    }
-
-    /// What there is beside the loss, by the names that logs use.
-    package var metrics: [(name: String, value: Double)] {
-        [("accuracy", accuracy), ("target_cosine", targetCosine)]
+        self.metrics = metrics
     }
 
     /// Adds 1/count of another outcome: for means over micro-batches and over steps.
     package mutating func add(_ other: Self, of count: Int = 1) {
         loss += other.loss / Double(count)
-        accuracy += other.accuracy / Double(count)
-        targetCosine += other.targetCosine / Double(count)
+        metrics.add(other.metrics, of: count)
     }
 
     /// 1/count of it.

@@ -20,6 +20,8 @@ package struct RunState: Codable, Sendable, Equatable {
     package var damagedRecords: [Int]?
     /// Best accuracy so far of the first evaluation set.
     package var bestAccuracy: Double?
+    /// What the head keeps over steps (moving averages), by name.
+    package var headStatistics: [String: Double]?
 }
 
 /// What a checkpoint holds and how it is put back, whatever the number of ranks.
@@ -28,6 +30,8 @@ package enum CheckpointContents {
     static let optimizerFile = "optimizer.safetensors"
     static let centres = "head/centres"
     static let momentum = "head/momentum"
+    static let biases = "head/bias"
+    static let biasMomentum = "head/bias_momentum"
 
     /// Adds this rank's files: rank 0 the model (statistics averaged over ranks), the backbone's momentum and the
     /// scalars; every rank its head rows and its own running statistics.
@@ -47,12 +51,19 @@ package enum CheckpointContents {
                 step.arena.parameters.indices.map {
                     CheckpointTensor(step.arena.parameters[$0].parameter.name, step.arena.momentum(of: $0))
                 })
+            var state = state
+            let statistics = head.classifier.margin.statistics
+            state.headStatistics = statistics.isEmpty ? nil : statistics
             try files.addState(state)
         }
         let classifier = head.classifier
         let rows = ShardRows(classifier.classRange, of: classifier.shards.classes)
         var shard = [CheckpointTensor(centres, classifier.centres, rows: rows)]
         if !classifier.isFrozen { shard.append(CheckpointTensor(momentum, classifier.momentum, rows: rows)) }
+        if let bias = classifier.bias {
+            shard.append(CheckpointTensor(biases, bias.values, rows: rows))
+            if !classifier.isFrozen { shard.append(CheckpointTensor(biasMomentum, bias.momentum, rows: rows)) }
+        }
         try files.addShard("head", shard)
         let statistics = RunningStatistics(network.buffers).values
         try files.addShard(
@@ -61,7 +72,10 @@ package enum CheckpointContents {
     }
 
     /// Puts a checkpoint back: exactly on the same number of ranks, with averaged running statistics on another.
-    static func read(_ checkpoint: Checkpoint, into step: TrainingStep, head: MarginClassification) throws {
+    static func read(
+        _ checkpoint: Checkpoint, state: RunState, into step: TrainingStep, head: MarginClassification
+    ) throws {
+        try readStatistics(state.headStatistics ?? [:], of: checkpoint, into: head)
         let network = step.network
         try ModelFile.load(WeightsFile(checkpoint.folder + "/" + modelFile), into: network)
         let optimizer = try checkpoint.tensors(optimizerFile)
@@ -83,7 +97,23 @@ package enum CheckpointContents {
         }
     }
 
-    /// This rank's rows of the class centres.
+    private static func readStatistics(
+        _ statistics: [String: Double], of checkpoint: Checkpoint, into head: MarginClassification
+    ) throws {
+        func list(_ names: some Collection<String>) -> String {
+            names.isEmpty ? "no statistics" : names.sorted().joined(separator: ", ")
+        }
+        let wanted = head.classifier.margin.statistics.keys
+        guard wanted == statistics.keys else {
+            throw ArtifactError.incompatible(
+                path: checkpoint.folder,
+                reason: "its head kept \(list(statistics.keys)), the recipe's keeps \(list(wanted)); resume with the "
+                    + " head.margin of the run, or start another run from it with init.head")
+        }
+        if !statistics.isEmpty { head.classifier.margin.statistics = statistics }
+    }
+
+    /// This rank's rows of the class centres, and of the biases.
     ///
     /// - Parameter withMomentum: going on with that run; otherwise a new one starts from its centres, at rest.
     static func readHead(_ checkpoint: Checkpoint, into head: MarginClassification, withMomentum: Bool) throws {
@@ -101,10 +131,21 @@ package enum CheckpointContents {
                 reason: "its class centres have \(length) components, the recipe's network.embedding is "
                     + "\(classifier.centres.shape.last ?? 0)")
         }
+        let hasBiases = checkpoint.shardedTensors[biases] != nil
+        // Another head may start from these centres; a run goes on with its own.
+        guard !withMomentum || hasBiases == (classifier.bias != nil) else {
+            throw ArtifactError.incompatible(
+                path: checkpoint.folder,
+                reason: "its head has \(hasBiases ? "" : "no ")biases; resume with its head.bias")
+        }
         let range = classifier.classRange
-        let rows = try checkpoint.readRows(centres, range)
-        let speed = withMomentum && !classifier.isFrozen ? try checkpoint.readRows(momentum, range) : nil
-        classifier.load(range, centres: rows, momentum: speed)
+        func speed(_ name: String) throws -> Tensor? {
+            withMomentum && !classifier.isFrozen ? try checkpoint.readRows(name, range) : nil
+        }
+        classifier.load(range, centres: try checkpoint.readRows(centres, range), momentum: try speed(momentum))
+        if hasBiases, classifier.bias != nil {
+            classifier.load(range, biases: try checkpoint.readRows(biases, range), momentum: try speed(biasMomentum))
+        }
     }
 
     /// What the store needs from the ranks.

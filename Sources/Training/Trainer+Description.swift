@@ -23,7 +23,7 @@ extension Trainer {
         for group in step.arena.groupDescriptions { info("group: \(group)") }
         let headDecay = recipe.optimizer.decayExempt.contains("head") ? 0 : recipe.optimizer.weightDecay
         info(
-            "head: \(recipe.head.margin.rawValue), s \(recipe.head.scale), \(source.classCount) centres, weight decay "
+            "head: \(recipe.head.summary), \(source.classCount) centres, weight decay "
                 + "\(headDecay)" + (head.classifier.isFrozen ? ", frozen" : ""))
         describeSchedule()
         if let overfit { warning("--overfit: only \(min(overfit, source.count)) different images, again and again") }
@@ -53,10 +53,18 @@ extension Trainer {
 
     private func warn() {
         let bound = RunSetup.scaleBound(classes: source.classCount)
-        if recipe.head.scale < bound {
+        if let scale = recipe.head.margin.scale, scale < bound {
             warning(
-                "head.scale = \(recipe.head.scale) is too small for \(source.classCount) classes: even perfect embeddings "
+                "head.scale = \(scale) is too small for \(source.classCount) classes: even perfect embeddings "
                     + "cannot reach a probability of 0.9 below s = \((bound * 10).rounded() / 10)")
+        }
+        let margin = head.classifier.margin
+        if let magFace = ((margin as? InterclassFilter)?.base ?? margin) as? MagFace,
+            magFace.penaltyWeight < magFace.penaltyBound
+        {
+            warning(
+                "head.penalty = \(magFace.penaltyWeight) is less than \((magFace.penaltyBound * 10).rounded() / 10), "
+                    + "from which on longer embeddings are not always better (MagFace, s·K·u²l²/(u² − l²))")
         }
         var counts = [Int](repeating: 0, count: source.classCount)
         for index in 0..<source.count { counts[source.label(of: index)] += 1 }

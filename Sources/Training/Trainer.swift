@@ -94,10 +94,10 @@ package final class Trainer {
         head = MarginClassification(
             ShardedClassifier<Float>(
                 classes: source.classCount, dimension: recipe.network.embedding, batch: batch,
-                margin: RunSetup.margin(recipe.head), communicator: communicator, pool: environment.pool,
-                seed: recipe.run.seed,
-                initializer: recipe.head.centres == .normal ? .normal(standardDeviation: 0.01) : .unitUniform,
-                frozen: recipe.start.freeze.contains("head")), pool: environment.pool)
+                margin: RunSetup.margin(recipe.head, seed: recipe.run.seed, ranks: ranks), communicator: communicator,
+                pool: environment.pool, seed: recipe.run.seed, initializer: RunSetup.initializer(recipe.head),
+                frozen: recipe.start.freeze.contains("head")), pool: environment.pool,
+            decaysBias: !recipe.optimizer.decayExempt.contains("bias"))
         let step = try TrainingStep(
             network: network, objective: head, communicator: communicator, pool: environment.pool, batch: batch,
             recipe: recipe, schedule: schedule)
@@ -188,7 +188,7 @@ package final class Trainer {
                     "\(recipe.run.folder) was trained on \(state.images) images of \(state.classes) identities, "
                         + "\(source.location) has \(source.count) of \(source.classCount); resume needs the same data")
             }
-            try CheckpointContents.read(opened.checkpoint, into: step, head: head)
+            try CheckpointContents.read(opened.checkpoint, state: state, into: step, head: head)
             return state
         }
         damaged = Set(state.damagedRecords ?? [])

@@ -23,10 +23,8 @@ import Testing
         ("network.width", ["0.125", "8"], ["0.12", "8.1"]),
         ("network.dropout", ["0", "0.95", "null"], ["-0.1", "0.96"]),
         ("head.scale", ["1", "1000"], ["0.9", "1001"]),
-        ("head.m", ["0", "2", "null"], ["-0.1", "2.1"]),
-        ("head.m1", ["0.1", "4"], ["0", "4.1"]),
-        ("head.m2", ["0", "2"], ["-0.1", "2.1"]),
-        ("head.m3", ["0", "2"], ["-0.1", "2.1"]),
+        ("head.m", ["0", "2"], ["-0.1", "2.1", "null"]),
+        ("head.filter", ["0.01", "1", "null"], ["0", "1.1"]),
         ("optimizer.learning_rate", ["0", "1000", "1e-3"], ["-1", "1001", "nan", "fast", "'0.1'"]),
         ("optimizer.reference_batch", ["1"], ["0"]),
         ("optimizer.momentum", ["0", "0.9999"], ["-0.1", "1"]),
@@ -87,7 +85,7 @@ import Testing
     }
 
     @Test(arguments: [
-        "data.channel_order", "head.margin", "head.fallback", "head.gradient", "head.centres", "optimizer.scaling",
+        "data.channel_order", "head.margin", "head.centres", "optimizer.scaling",
         "schedule.kind", "init.match",
     ])
     func choicesNameWhatTheyTake(_ key: String) {
@@ -107,7 +105,6 @@ import Testing
 
     @Test func whatBelongsTogetherIsChecked() throws {
         #expect(throws: RecipeError.self) { try recipe("schedule.kind=steps") }
-        #expect(throws: RecipeError.self) { try recipe("head.margin=combined", "head.m=0.5") }
         #expect(throws: RecipeError.self) { try recipe("evaluation.sets=[{name: a}]") }
         #expect(throws: RecipeError.self) { try recipe("run=5") }
         #expect(throws: RecipeError.self) { try recipe("init.freeze=head") }

@@ -21,7 +21,7 @@ enum TinyRun {
         recipe.data.synthetic.imagesPerIdentity = 4
         recipe.network.embedding = 64
         recipe.network.width = 0.25
-        recipe.head.scale = 16
+        recipe.head = head("{scale: 16}")
         recipe.optimizer.learningRate = 0.05
         recipe.schedule.epochs = 20
         recipe.schedule.warmupSteps = 2
@@ -30,6 +30,14 @@ enum TinyRun {
         recipe.log.everySteps = 1
         change(&recipe)
         return recipe
+    }
+
+    /// The section `head` of a recipe, from YAML.
+    static func head(_ yaml: String) -> HeadSection {
+        guard let recipe = try? Recipe(files: [], overrides: ["head=\(yaml)"]) else {
+            preconditionFailure("no head: \(yaml)")
+        }
+        return recipe.head
     }
 
     /// How a run went on each rank.

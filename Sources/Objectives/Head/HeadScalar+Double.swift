@@ -66,6 +66,12 @@ extension Double: HeadScalar {
         HeadLoops.differentiate(pool, block, coefficient: coefficient, target: target)
     }
 
+    package static func addColumnSums(
+        _ values: UnsafePointer<Double>, rows: Int, columns: Int, into sums: UnsafeMutablePointer<Double>
+    ) {
+        HeadLoops.addColumnSums(values, rows: rows, columns: columns, into: sums)
+    }
+
     package static func scaleRows(
         _ pool: ThreadPool, _ x: UnsafeMutablePointer<Double>, factors: UnsafePointer<Double>, rows: Int, columns: Int
     ) {

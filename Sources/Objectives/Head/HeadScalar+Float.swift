@@ -50,6 +50,12 @@ extension Float: HeadScalar {
         HeadLoops.differentiate(pool, block, coefficient: coefficient, target: target)
     }
 
+    package static func addColumnSums(
+        _ values: UnsafePointer<Float>, rows: Int, columns: Int, into sums: UnsafeMutablePointer<Float>
+    ) {
+        HeadLoops.addColumnSums(values, rows: rows, columns: columns, into: sums)
+    }
+
     package static func scaleRows(
         _ pool: ThreadPool, _ x: UnsafeMutablePointer<Float>, factors: UnsafePointer<Float>, rows: Int, columns: Int
     ) {

@@ -8,6 +8,8 @@ package struct LogitBlock<Scalar: HeadScalar> {
     package var slopes: UnsafeMutablePointer<Scalar>?
     package var rows: Int
     package var columns: Int
+    /// What cosines are clamped to; infinity where the values are no cosines.
+    package var limit: Scalar = 1
     /// Column of each row's target within this block; anything outside 0..<columns means that it is elsewhere.
     package var targets: UnsafePointer<Int>
     /// 1/‖x‖ by row and 1/‖w‖ by column.
@@ -68,6 +70,9 @@ package protocol HeadScalar: BinaryFloatingPoint, Sendable {
     static func differentiate(
         _ pool: ThreadPool, _ block: LogitBlock<Self>, coefficient: UnsafePointer<Double>,
         target: UnsafePointer<Double>)
+    /// sums[column] += the sum of the column of a (rows x columns) matrix.
+    static func addColumnSums(
+        _ values: UnsafePointer<Self>, rows: Int, columns: Int, into sums: UnsafeMutablePointer<Self>)
     /// x = x · factors[row] in place.
     static func scaleRows(
         _ pool: ThreadPool, _ x: UnsafeMutablePointer<Self>, factors: UnsafePointer<Self>, rows: Int, columns: Int)

@@ -73,22 +73,34 @@ extension ShardedClassifier {
         MarginRow(index: index, sample: work.samples[index], cosine: cosine, norm: work.norms[index])
     }
 
-    /// Norms, target cosines, and what the margin function makes of each row.
-    private func prepareRows(step: Int) throws {
+    private var isNormalised: Bool { margin.normalisation == .unit }
+
+    /// Norms and inverse norms; the inverses are 1 where inner products are wanted as they are.
+    private func normalise() {
         Scalar.inverseNorms(pool, x, rows: globalBatch, columns: dimension, into: work.rowInverse)
+        for row in 0..<globalBatch { work.norms[row] = 1 / Double(work.rowInverse[row]) }
+        guard isNormalised else {
+            work.rowInverse.update(repeating: 1, count: globalBatch)
+            work.columnInverse.update(repeating: 1, count: classRange.count)
+            return
+        }
         refreshCentreNorms()
         if margin.normalisesCentres {
             Scalar.scaleRows(pool, w, factors: work.columnInverse, rows: classRange.count, columns: dimension)
             refreshCentreNorms()
         }
+    }
+
+    /// Norms, target cosines, and what the margin function makes of each row.
+    private func prepareRows(step: Int) throws {
+        normalise()
         for row in 0..<globalBatch {
-            work.norms[row] = 1 / Double(work.rowInverse[row])
             let column = work.localColumns[row]
             var cosine = 0.0
             if column >= 0 {
                 let product = Scalar.dot(x + row * dimension, w + column * dimension, count: dimension)
                 cosine = product * Double(work.rowInverse[row]) * Double(work.columnInverse[column])
-                cosine = cosine > 1 ? 1 : (cosine < -1 ? -1 : cosine)
+                cosine = isNormalised ? (cosine > 1 ? 1 : (cosine < -1 ? -1 : cosine)) : cosine + (bias?[column] ?? 0)
             }
             work.localTargetCosines[row] = cosine
             work.targetCosines[row] = cosine
@@ -123,13 +135,14 @@ extension ShardedClassifier {
             work.blockTargets[row] = range.contains(column) ? column - range.lowerBound : -1
         }
         let values = Scalar.elements(work.logits).baseAddress!
+        bias?.fill(values, rows: globalBatch, columns: range)
         Scalar.gemm(
             pool, transposeA: false, transposeB: true, m: globalBatch, n: range.count, k: dimension, a: x,
-            b: w + range.lowerBound * dimension, beta: 0, c: values)
+            b: w + range.lowerBound * dimension, beta: bias == nil ? 0 : 1, c: values)
         return LogitBlock(
             values: values, slopes: withSlopes ? work.slopes.map { Scalar.elements($0).baseAddress! } : nil,
-            rows: globalBatch, columns: range.count, targets: work.blockTargets, rowInverse: work.rowInverse,
-            columnInverse: work.columnInverse + range.lowerBound)
+            rows: globalBatch, columns: range.count, limit: isNormalised ? 1 : .infinity, targets: work.blockTargets,
+            rowInverse: work.rowInverse, columnInverse: work.columnInverse + range.lowerBound)
     }
 
     /// Maxima and sums of exponentials over the shard, without the targets: their exponentials join in double, so that
@@ -201,7 +214,11 @@ extension ShardedClassifier {
         let count = Double(globalBatch)
         return ClassificationResult(
             loss: (loss + penalty) / count, penalty: penalty / count, accuracy: Double(correct) / count,
-            targetCosine: cosines / count)
+            targetCosine: cosines / count,
+            metrics: margin.metrics(
+                MarginOutcome(
+                    norms: UnsafeBufferPointer(work.norms), targetCosines: targetCosines,
+                    nearestNegatives: nearestNegativeCosines)))
     }
 
     /// −log p_y, without cancellation where p_y is near 1.
@@ -220,7 +237,8 @@ extension ShardedClassifier {
             let factor = state.scale * Double(work.rowInverse[index]) / count
             let maximum = work.logitMaxima[index]
             let total = work.negativeSums[index] + exp(work.shiftedTargets[index])
-            var radial = RadialTerm()
+            // Without normalisation nothing is projected.
+            var radial = RadialTerm(keep: isNormalised ? 0 : 1)
             let scaleSlope = work.scaleSlopes[index]
             if scaleSlope != 0 { radial.keep = scaleSlope / (state.scale * Double(work.rowInverse[index])) }
             if work.localColumns[index] >= 0 {
@@ -288,6 +306,8 @@ extension ShardedClassifier {
         Scalar.gemm(
             pool, transposeA: true, transposeB: false, m: range.count, n: dimension, k: globalBatch, a: block.values,
             b: x, beta: 0, c: rows)
+        bias?.differentiate(block.values, rows: globalBatch, columns: range)
+        guard isNormalised else { return }
         Scalar.project(
             pool, rows, x: w + range.lowerBound * dimension, inverse: work.columnInverse + range.lowerBound,
             rows: range.count, columns: dimension, radial: nil)

@@ -16,10 +16,13 @@ package struct ClassificationResult: Sendable, Equatable {
     package var loss: Double
     /// The penalty's share of the loss.
     package var penalty: Double
-    /// Fraction of rows whose own centre is strictly nearer than every other, by raw cosine.
+    /// Fraction of rows whose own centre is strictly nearer than every other, by raw cosine, or by logit where the
+    /// margin function does not normalise.
     package var accuracy: Double
-    /// Mean cosine to the own centre.
+    /// Mean cosine to the own centre; mean logit of the own class where the margin function does not normalise.
     package var targetCosine: Double
+    /// What the margin function tells, by name.
+    package var metrics = Metrics()
 }
 
 /// Why a step of the head was refused; every rank throws the same.
@@ -61,6 +64,8 @@ package final class ShardedClassifier<Scalar: HeadScalar> {
     /// dL/dW of the last step and the optimizer's momentum, (C_local x d); (0 x d) where the centres are frozen.
     package let gradient: Tensor
     package let momentum: Tensor
+    /// What is added to each class's logits, if the margin function asks for it.
+    package let bias: ClassBias<Scalar>?
     /// dL/dx of the last step with respect to this rank's raw embeddings, (B x d).
     package let embeddingGradient: Tensor
 
@@ -97,6 +102,7 @@ package final class ShardedClassifier<Scalar: HeadScalar> {
         centres = Tensor([local, dimension], dtype: Scalar.dtype)
         gradient = Tensor([frozen ? 0 : local, dimension], dtype: Scalar.dtype)
         momentum = Tensor([frozen ? 0 : local, dimension], dtype: Scalar.dtype)
+        bias = margin.normalisation == .none(bias: true) ? ClassBias(classes: local, frozen: frozen) : nil
         embeddingGradient = Tensor([batch, dimension], dtype: Scalar.dtype)
         work = HeadWorkspace(
             rows: batch * communicator.size, batch: batch, dimension: dimension, classes: local, columns: columns,
@@ -109,7 +115,8 @@ package final class ShardedClassifier<Scalar: HeadScalar> {
     /// Rows of the global batch that are this rank's own.
     package var ownRows: Range<Int> { communicator.rank * batch..<(communicator.rank + 1) * batch }
 
-    /// Cosine to the own centre for every row of the global batch in the last step, (N), the same on every rank.
+    /// Cosine to the own centre for every row of the global batch in the last step, (N), the same on every rank. Where the
+    /// margin function does not normalise, this and the next hold logits.
     package var targetCosines: UnsafeBufferPointer<Double> { UnsafeBufferPointer(work.targetCosines) }
     /// Largest cosine to another centre (the nearest negative class centre) for every row, (N), the same on every rank.
     package var nearestNegativeCosines: UnsafeBufferPointer<Double> { UnsafeBufferPointer(work.negativeMaxima) }
