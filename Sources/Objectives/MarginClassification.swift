@@ -5,9 +5,8 @@ package import Tensors
 package final class MarginClassification: Objective {
     package let classifier: ShardedClassifier<Float>
     private let pool: ThreadPool
-    /// Sums the micro-batches' gradients of the centres; nil until there is a second micro-batch.
-    private var accumulated: Tensor?
-    private var usesAccumulated = false
+    /// Sums the gradients of the centres over the passes of an update; nil where an update is one pass.
+    private var accumulated: GradientSum<Float>?
 
     package init(_ classifier: ShardedClassifier<Float>, pool: ThreadPool) {
         self.classifier = classifier
@@ -15,9 +14,10 @@ package final class MarginClassification: Objective {
     }
 
     package func begin(
-        labels: UnsafeBufferPointer<Int64>, records: UnsafeBufferPointer<Int64>, over channel: any Communicator
+        labels: UnsafeBufferPointer<Int64>, records: UnsafeBufferPointer<Int64>, step: Int,
+        over channel: any Communicator
     ) throws {
-        try classifier.begin(labels: labels, samples: records, over: channel)
+        try classifier.begin(labels: labels, samples: records, step: step, over: channel)
     }
 
     package func step(_ pass: ObjectivePass, weight: Float, accumulate: Bool) throws -> ObjectiveOutcome {
@@ -31,32 +31,20 @@ package final class MarginClassification: Objective {
     }
 
     private func collect(weight: Float, accumulate: Bool) {
-        usesAccumulated = true
-        let gradient = classifier.gradient
-        guard gradient.count > 0 else { return }
-        let sum = accumulated ?? Tensor(gradient.shape)
+        let sum = accumulated ?? GradientSum(
+            classes: classifier.classRange.count, dimension: classifier.dimension,
+            // Each of the other passes may bring as many classes as it has rows.
+            capacity: classifier.rowCapacity + (Int((1 / weight).rounded()) - 1) * classifier.globalBatch)
         accumulated = sum
-        Vectors.scale(pool, gradient.floats, by: weight)
-        if accumulate {
-            Vectors.accumulate(pool, gradient.floats, into: sum.floats)
-        } else {
-            sum.bytes.copyMemory(from: UnsafeRawBufferPointer(gradient.bytes))
-        }
+        if !accumulate { sum.reset() }
+        sum.add(classifier, weight: weight)
     }
 
-    private var effectiveGradient: Tensor { usesAccumulated ? accumulated ?? classifier.gradient : classifier.gradient }
-
     package func update(rate: Float, momentum: Float, decay: Float) {
-        guard !classifier.isFrozen, classifier.centres.count > 0 else { return }
-        let gradient = effectiveGradient
-        Vectors.sgd(
-            pool, parameters: classifier.centres.floats, velocity: classifier.momentum.floats,
-            gradient: gradient.floats, rate: rate, momentum: momentum, decay: decay)
+        classifier.update(rate: rate, momentum: momentum, decay: decay, with: accumulated)
     }
 
     package func gradientSquares() -> Double {
-        guard !classifier.isFrozen, classifier.centres.count > 0 else { return 0 }
-        let gradient = effectiveGradient
-        return Vectors.sumSquares(pool, gradient.floats)
+        Vectors.sumSquares(pool, classifier.gradientElements(of: accumulated))
     }
 }

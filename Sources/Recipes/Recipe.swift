@@ -179,6 +179,10 @@ package struct HeadSection: Sendable, Equatable, Codable {
     package var fallback = Fallback.hard
     package var gradient = Gradient.exact
     package var centres = Centres.normal
+    package var sampling = HeadSamplingSection()
+    package var storage = HeadStorageKind.memory
+    /// Where `storage: file` puts its files; the run's folder by default.
+    package var storageFolder: String?
 
     package init() {}
     init(_ section: SectionReader) throws {
@@ -195,7 +199,18 @@ package struct HeadSection: Sendable, Equatable, Codable {
         if reader.has("m"), margin == .combined || margin == .normface {
             throw reader.error("m", expected: "no 'm' for \(margin.rawValue)")
         }
+        sampling = try HeadSamplingSection(reader.section("sampling"))
+        storage = try reader.choice("storage", default: storage)
+        storageFolder = try reader.string("storage_folder")
+        if storageFolder != nil, storage == .memory {
+            throw reader.error("storage_folder", expected: "storage: file, or no storage_folder")
+        }
         try reader.finish(derived: ["num_classes", "classes"])
+    }
+
+    private enum CodingKeys: String, CodingKey {
+        case margin, scale, m, m1, m2, m3, fallback, gradient, centres, sampling, storage
+        case storageFolder = "storage_folder"
     }
 }
 

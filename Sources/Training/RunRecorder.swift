@@ -20,6 +20,7 @@ final class RunRecorder {
     private var window = Window()
     private var every = 20
     private var imagesPerStep = 0
+    private var isSampled = false
 
     /// Sums since the last log line.
     private struct Window {
@@ -38,8 +39,10 @@ final class RunRecorder {
         progress = ProgressDisplay(total: 0, style: .never)
     }
 
-    func start(every: Int, total: Int, first: Int, images: Int) {
+    /// - Parameter sampled: steps compare with a sample of the classes.
+    func start(every: Int, total: Int, first: Int, images: Int, sampled: Bool) {
         self.every = every
+        isSampled = sampled
         imagesPerStep = images
         progress = ProgressDisplay(total: total, first: first, style: environment.isRoot ? environment.progress : .never)
         window = Window()
@@ -74,7 +77,7 @@ final class RunRecorder {
     private func line(_ report: StepReport, _ state: RunState, seconds: Double, rate: Double) throws {
         let steps = Double(window.steps)
         let metrics = window.metrics.mapValues { $0 / steps }
-        let shown = metrics.sorted { $0.key < $1.key }.map { "\($0.key) \(fixed($0.value, 4))" }
+        let shown = metrics.sorted { $0.key < $1.key }.map { "\(logged($0.key)) \(fixed($0.value, 4))" }
         progress.line(
             (["step \(state.step)", "loss \(fixed(window.loss / steps, 4))"] + shown + [
                 "grad \(fixed(report.gradientNorm, 2))", "lr \(fixed(report.learningRate, 5))",
@@ -83,13 +86,18 @@ final class RunRecorder {
             ]).joined(separator: "  "))
         try event(
             "step", step: state.step,
-            [("loss", .number(window.loss / steps))] + metrics.sorted { $0.key < $1.key }.map { ($0.key, .number($0.value)) }
+            [("loss", .number(window.loss / steps))] + metrics.sorted { $0.key < $1.key }.map { (logged($0.key), .number($0.value)) }
                 + [
                     ("gradient_norm", .number(report.gradientNorm)), ("learning_rate", .number(report.learningRate)),
                     ("images_per_second", .number(rate)), ("step_seconds", .number(seconds / steps)),
                     ("data_wait_share", .number(window.dataWait / seconds)),
                     ("reduce_wait_seconds", .number(window.reduceWait / steps)), ("images", .integer(state.position)),
                 ])
+    }
+
+    /// The name of a metric in logs: an accuracy over a sample of the classes must not pass for one over all.
+    private func logged(_ metric: String) -> String {
+        isSampled && metric == "accuracy" ? "sampled_accuracy" : metric
     }
 
     func quarantine(_ records: [QuarantinedRecord], step: Int) throws {

@@ -25,6 +25,7 @@ extension Trainer {
         info(
             "head: \(recipe.head.margin.rawValue), s \(recipe.head.scale), \(source.classCount) centres, weight decay "
                 + "\(headDecay)" + (head.classifier.isFrozen ? ", frozen" : ""))
+        describeSampling()
         describeSchedule()
         if let overfit { warning("--overfit: only \(min(overfit, source.count)) different images, again and again") }
         warn()
@@ -37,6 +38,23 @@ extension Trainer {
 
     private func info(_ text: String) { environment.logger.info("\(text)") }
     private func warning(_ text: String) { environment.logger.warning("\(text)") }
+
+    private func describeSampling() {
+        let sampling = recipe.head.sampling
+        let classifier = head.classifier
+        if !classifier.comparesEveryClass {
+            info(
+                "each step compares with the classes of its batch and a share of \(sampling.rate) of the others "
+                    + "(\(sampling.mode.rawValue), \(sampling.momentum.rawValue)): room for \(classifier.rowCapacity) of "
+                    + "\(classifier.classRange.count) centres on this rank; the accuracy is over the sample")
+        }
+        if recipe.head.storage == .file {
+            let bytes = classifier.centres.byteCount + classifier.momentum.byteCount
+            info(
+                "centres and momentum lie in files of \(recipe.head.storageFolder ?? recipe.run.folder): "
+                    + "\(bytes >> 20) MiB on this rank")
+        }
+    }
 
     private func describeSchedule() {
         let schedule = step.schedule

@@ -91,13 +91,18 @@ package final class Trainer {
         let schedule = LearningRateSchedule(
             recipe.schedule, recipe.optimizer, globalBatch: recipe.batch.global,
             stepsPerEpoch: max(1, sampler.stepsPerEpoch / recipe.batch.accumulation))
+        let storage = try communicator.together("head storage") {
+            try RunSetup.storage(recipe, classes: source.classCount, rank: communicator.rank, ranks: ranks)
+        }
         head = MarginClassification(
             ShardedClassifier<Float>(
                 classes: source.classCount, dimension: recipe.network.embedding, batch: batch,
                 margin: RunSetup.margin(recipe.head), communicator: communicator, pool: environment.pool,
-                seed: recipe.run.seed,
-                initializer: recipe.head.centres == .normal ? .normal(standardDeviation: 0.01) : .unitUniform,
-                frozen: recipe.start.freeze.contains("head")), pool: environment.pool)
+                seed: recipe.run.seed, initializer: RunSetup.initializer(recipe.head),
+                frozen: recipe.start.freeze.contains("head"), sampling: RunSetup.sampling(recipe.head),
+                storage: storage), pool: environment.pool)
+        let needs = (name: "head.margin = \(recipe.head.margin.rawValue)", needsEveryClass: head.needsEveryClass)
+        try communicator.together("sampling") { try RunSetup.checkSampling(recipe.head, [needs]) }
         step = try TrainingStep(
             network: network, objective: head, communicator: communicator, pool: environment.pool, batch: batch,
             recipe: recipe, schedule: schedule)
@@ -221,7 +226,9 @@ package final class Trainer {
     package func run() throws -> Ending {
         defer { lock?.release() }
         let communicator = environment.communicator
-        recorder.start(every: recipe.log.everySteps, total: totalSteps, first: state.step, images: recipe.batch.global)
+        recorder.start(
+            every: recipe.log.everySteps, total: totalSteps, first: state.step, images: recipe.batch.global,
+            sampled: !head.classifier.comparesEveryClass)
         if state.step == 0 {
             try communicator.together("recipe") {
                 if environment.isRoot { try recorder.saveRecipe(recipe) }

@@ -152,7 +152,7 @@ package final class TrainingStep {
         let gathered = collectives.submit { channel in
             try input.labels.withUnsafeBufferPointer { labels in
                 try input.records.withUnsafeBufferPointer { records in
-                    try objective.begin(labels: labels, records: records, over: channel)
+                    try objective.begin(labels: labels, records: records, step: step, over: channel)
                 }
             }
         }
