@@ -14,6 +14,8 @@ extension MultiRankCheck {
     static let head: [MultiRankCheck] = [
         MultiRankCheck("a sharded head in fp32 is the dense one") { try compare($0, Float.self, tolerance: 1e-5) },
         MultiRankCheck("a sharded head in double is the dense one") { try compare($0, Double.self, tolerance: 1e-12) },
+        MultiRankCheck("a sampled head in fp32 is that of one process") { try train($0, Float.self, tolerance: 1e-5) },
+        MultiRankCheck("a sampled head in double is that of one process") { try train($0, Double.self, tolerance: 1e-12) },
     ]
 
     private static let classes = 11
@@ -60,6 +62,51 @@ extension MultiRankCheck {
             .map { $0 - rate * $1 }
         let wanted = zip(centres[part], expected.centreGradient[part]).map { $0 - rate * $1 }
         try check(relativeError(updated, wanted) <= tolerance, "centres are off by \(relativeError(updated, wanted))")
+    }
+
+    /// Some updates on samples of the classes, beside the same updates on one process that owns every class.
+    private static func train<Scalar: HeadScalar>(
+        _ communicator: any Communicator, _ type: Scalar.Type, tolerance: Double
+    ) throws {
+        let classes = 61
+        let rows = batch * communicator.size
+        func head(_ communicator: any Communicator, _ momentum: ClassSampling.Momentum) -> ShardedClassifier<Scalar> {
+            ShardedClassifier<Scalar>(
+                classes: classes, dimension: dimension, batch: rows / communicator.size,
+                margin: ArcFace(margin: 0.3, scale: 16), communicator: communicator, pool: ThreadPool(threads: 1), seed: 5,
+                initializer: .unitUniform, sampling: ClassSampling(rate: 0.1, momentum: momentum))
+        }
+        func update(_ head: ShardedClassifier<Scalar>, step: Int) throws -> Double {
+            let input = Tensor([head.batch, dimension], dtype: Scalar.dtype)
+            let target = Scalar.elements(input)
+            let start = head.ownRows.lowerBound * dimension
+            for i in target.indices { target[i] = Scalar(sin(1.3 * Double(start + i) + 0.4 * Double(step))) }
+            // The first classes only: the last of several ranks has no positives, and some steps no class at all.
+            try head.ownRows.map { Int64(($0 * 5 + step) % 4) }.withUnsafeBufferPointer {
+                try head.begin(labels: $0, step: step)
+            }
+            let loss = try head.step(embeddings: input, step: step).loss
+            head.update(rate: 0.2, momentum: 0.9, decay: 0.01)
+            return loss
+        }
+        for momentum in [ClassSampling.Momentum.sparse, .dense] {
+            let (own, whole) = (head(communicator, momentum), head(SoloCommunicator(), momentum))
+            for step in 0..<6 {
+                let (loss, expected) = (try update(own, step: step), try update(whole, step: step))
+                try check(abs(loss - expected) <= tolerance * expected, "step \(step): loss \(loss), alone \(expected)")
+                let range = own.classRange
+                let sample = own.activeRows?.map { Int($0) + range.lowerBound } ?? []
+                let share = whole.activeRows?.map { Int($0) }.filter(range.contains) ?? []
+                try check(sample == share, "step \(step): sample \(sample), alone \(share)")
+            }
+            let part = own.classRange.lowerBound * dimension..<own.classRange.upperBound * dimension
+            for (name, mine, all) in [
+                ("centres", own.centres, whole.centres), ("momentum", own.momentum, whole.momentum),
+            ] {
+                let error = relativeError(values(of: mine, Scalar.self), Array(values(of: all, Scalar.self)[part]))
+                try check(error <= tolerance, "\(momentum) \(name) are off by \(error)")
+            }
+        }
     }
 
     private static func values<Scalar: HeadScalar>(of tensor: Tensor, _ type: Scalar.Type) -> [Double] {
