@@ -33,7 +33,7 @@ package enum CheckpointContents {
     /// scalars; every rank its head rows and its own running statistics.
     static func write(
         _ files: CheckpointFiles, state: RunState, step: TrainingStep, head: MarginClassification,
-        averaged: RunningStatistics, card: ModelFile.Card
+        averaged: RunningStatistics, card: ModelFile.Card, source: any FaceSource
     ) throws {
         let network = step.network
         if files.rank == 0 {
@@ -48,6 +48,7 @@ package enum CheckpointContents {
                     CheckpointTensor(step.arena.parameters[$0].parameter.name, step.arena.momentum(of: $0))
                 })
             try files.addState(state)
+            try ClassNames.write(files, of: source)
         }
         let classifier = head.classifier
         let rows = ShardRows(classifier.classRange, of: classifier.shards.classes)
@@ -74,7 +75,7 @@ package enum CheckpointContents {
             }
             target.bytes.copyMemory(from: UnsafeRawBufferPointer(stored.bytes))
         }
-        try readHead(checkpoint, into: head, withMomentum: true)
+        try readHead(checkpoint, into: head.classifier)
         let communicator = step.communicator
         if checkpoint.manifest.worldSize == communicator.size {
             let name = CheckpointFiles.shardName("statistics", rank: communicator.rank, worldSize: communicator.size)
@@ -83,28 +84,28 @@ package enum CheckpointContents {
         }
     }
 
-    /// This rank's rows of the class centres.
-    ///
-    /// - Parameter withMomentum: going on with that run; otherwise a new one starts from its centres, at rest.
-    static func readHead(_ checkpoint: Checkpoint, into head: MarginClassification, withMomentum: Bool) throws {
-        let classifier = head.classifier
-        guard let total = checkpoint.shardedTensors[centres]?.shape.first, total == classifier.shards.classes else {
+    /// This rank's rows of the class centres and of their momentum, read to where they stay.
+    private static func readHead(_ checkpoint: Checkpoint, into classifier: ShardedClassifier<Float>) throws {
+        let total = checkpoint.shardedTensors[centres]?.shape.first ?? 0
+        guard total == classifier.shards.classes else {
             throw ArtifactError.incompatible(
-                path: checkpoint.folder,
-                reason: "its head has \(checkpoint.shardedTensors[centres]?.shape.first ?? 0) classes, the data has "
-                    + "\(classifier.shards.classes)")
+                path: checkpoint.folder, reason: "its head has \(total) classes, the data has \(classifier.shards.classes)")
         }
+        try checkLength(checkpoint, of: classifier)
+        try checkpoint.readRows(centres, classifier.classRange, into: classifier.centres)
+        if !classifier.isFrozen {
+            try checkpoint.readRows(momentum, classifier.classRange, into: classifier.momentum)
+        }
+    }
+
+    static func checkLength(_ checkpoint: Checkpoint, of classifier: ShardedClassifier<Float>) throws {
         let length = checkpoint.shardedTensors[centres]?.shape.last ?? 0
-        guard length == classifier.centres.shape.last else {
+        guard length == classifier.dimension else {
             throw ArtifactError.incompatible(
                 path: checkpoint.folder,
                 reason: "its class centres have \(length) components, the recipe's network.embedding is "
-                    + "\(classifier.centres.shape.last ?? 0)")
+                    + "\(classifier.dimension)")
         }
-        let range = classifier.classRange
-        let rows = try checkpoint.readRows(centres, range)
-        let speed = withMomentum && !classifier.isFrozen ? try checkpoint.readRows(momentum, range) : nil
-        classifier.load(range, centres: rows, momentum: speed)
     }
 
     /// What the store needs from the ranks.

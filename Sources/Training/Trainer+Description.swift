@@ -39,6 +39,22 @@ extension Trainer {
     private func info(_ text: String) { environment.logger.info("\(text)") }
     private func warning(_ text: String) { environment.logger.warning("\(text)") }
 
+    /// What the class centres of a new run come from.
+    func describe(_ start: HeadStart) {
+        guard environment.isRoot, let path = recipe.start.head else { return }
+        let new = source.classCount - start.keptCount
+        let how =
+            recipe.start.newClasses == .random
+            ? "random" : "means of up to \(HeadStart.imagesPerClass) embeddings of each"
+        info(
+            "centres from \(path): \(start.keptCount) identities kept, \(new) new (\(how)), \(start.dropped) dropped")
+        if source.namesAreNumbers, start.keptCount > 0 {
+            warning(
+                "\(source.location) knows its identities by number: those kept are the same people only if both data sets "
+                    + "number them alike")
+        }
+    }
+
     private func describeSampling() {
         let sampling = recipe.head.sampling
         let classifier = head.classifier

@@ -111,8 +111,9 @@ package final class Trainer {
         evaluator = try communicator.together("evaluation sets") {
             try RunEvaluator(recipe, network: network, preprocessing: RunSetup.preprocessing(recipe), environment)
         }
-        if resume { try restore() } else { try loadHead() }
+        if resume { try restore() }
         try shareParameters()
+        if !resume { try startHead() }
         if environment.isRoot { describe(overfit: overfit) }
     }
 
@@ -167,14 +168,24 @@ package final class Trainer {
         }
     }
 
-    private func loadHead() throws {
-        guard let path = recipe.start.head else { return }
+    /// What `init:` says about the class centres.
+    private func startHead() throws {
         let communicator = environment.communicator
-        try communicator.together("initial centres") {
-            let opened = try CheckpointStore(runFolder: path).open(with: CheckpointContents.coordination(communicator))
+        var start = HeadStart(head.classifier, source: source, communicator: communicator)
+        if let path = recipe.start.head {
+            let opened = try communicator.together("initial centres") {
+                try CheckpointStore(runFolder: path).open(with: CheckpointContents.coordination(communicator))
+            }
             warn(opened.warnings)
-            try CheckpointContents.readHead(opened.checkpoint, into: head, withMomentum: false)
+            try start.takeRows(of: opened.checkpoint)
         }
+        describe(start)
+        guard recipe.start.newClasses == .meanEmbedding, start.keptCount < source.classCount else { return }
+        let unread = try start.setMeanEmbeddings(
+            Embedder(
+                network, preprocessing: RunSetup.preprocessing(recipe), batch: recipe.evaluation.batch,
+                precision: RunSetup.precision(recipe.compute), pool: environment.pool))
+        if unread > 0 { warn(["\(unread) new identities have no image that can be read: their centres start at random"]) }
     }
 
     private func restore() throws {
@@ -185,6 +196,7 @@ package final class Trainer {
         warn(opened.warnings)
         state = try communicator.together("checkpoint") {
             let state = try opened.checkpoint.state(RunState.self)
+            if environment.isRoot { try ClassNames.check(opened.checkpoint, are: source) }
             guard state.classes == source.classCount, state.images == source.count else {
                 throw TrainingError.incompatible(
                     "\(recipe.run.folder) was trained on \(state.images) images of \(state.classes) identities, "
@@ -343,7 +355,7 @@ package final class Trainer {
                 with: CheckpointContents.coordination(environment.communicator, failedHere: { failedHere = true })
             ) { files in
                 try CheckpointContents.write(
-                    files, state: state, step: step, head: head, averaged: averaged, card: card)
+                    files, state: state, step: step, head: head, averaged: averaged, card: card, source: source)
             }
         }
         warn(committed.warnings)
