@@ -46,15 +46,21 @@ package struct ObjectiveOutcome: Sendable, Equatable {
 ///
 /// Every loss is divided by its global count; the trainer sums gradients over ranks and knows no method.
 package protocol Objective: AnyObject {
+    /// Whether the loss, or what it is compared with, needs the cosines to every class: such an objective cannot be
+    /// combined with a sample of the classes.
+    var needsEveryClass: Bool { get }
+
     /// Collectives that need no embeddings; runs before or beside the backbone's forward.
     ///
     /// - Parameters:
     ///   - labels: this rank's B labels.
     ///   - records: the global record indices of the same images.
+    ///   - step: updates completed before this one.
     ///   - channel: the communicator for these collectives, its own so that they may run beside others.
     /// - Throws: `CollectiveError`, `ClassificationError`.
     func begin(
-        labels: UnsafeBufferPointer<Int>, records: UnsafeBufferPointer<Int>, over channel: any Communicator) throws
+        labels: UnsafeBufferPointer<Int>, records: UnsafeBufferPointer<Int>, step: Int, over channel: any Communicator)
+        throws
 
     /// Computes the loss and adds its gradient to `pass.embeddingGradient`, all times `weight`; the gradients of the
     /// objective's own parameters are kept until `update`.
@@ -70,4 +76,8 @@ package protocol Objective: AnyObject {
     /// Sum of squares of this rank's share of the own parameters' gradients, in any consistent unit, or NaN when one is
     /// not finite: the trainer's guard against bad updates.
     func gradientSquares() -> Double
+}
+
+extension Objective {
+    package var needsEveryClass: Bool { false }
 }

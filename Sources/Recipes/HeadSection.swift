@@ -77,6 +77,10 @@ package struct HeadSection: Sendable, Equatable, Encodable {
     package var filter: Double?
     /// How class centres start; by default as in the code that the head comes from.
     package var centres = Centres.normal
+    package var sampling = HeadSamplingSection()
+    package var storage = HeadStorageKind.memory
+    /// Where `storage: file` puts its files; the run's folder by default.
+    package var storageFolder: String?
 
     package init() {}
 
@@ -92,10 +96,19 @@ package struct HeadSection: Sendable, Equatable, Encodable {
         margin = try Margin(name, &reader)
         if name != .softmax { filter = try reader.number("filter", in: 0.01...1) }
         centres = try reader.choice("centres", default: margin.section.centres)
+        sampling = try HeadSamplingSection(reader.section("sampling"))
+        storage = try reader.choice("storage", default: storage)
+        storageFolder = try reader.string("storage_folder")
+        if storageFolder != nil, storage == .memory {
+            throw reader.error("storage_folder", expected: "storage: file, or no storage_folder")
+        }
         try reader.finish(derived: ["num_classes", "classes"], owner: "head.margin: \(name.rawValue)")
     }
 
-    private enum CodingKeys: String, CodingKey { case margin, filter, centres }
+    private enum CodingKeys: String, CodingKey {
+        case margin, filter, centres, sampling, storage
+        case storageFolder = "storage_folder"
+    }
 
     package func encode(to encoder: any Encoder) throws {
         var container = encoder.container(keyedBy: CodingKeys.self)
@@ -103,5 +116,8 @@ package struct HeadSection: Sendable, Equatable, Encodable {
         try margin.section.encode(to: encoder)
         try container.encodeIfPresent(filter, forKey: .filter)
         try container.encode(centres, forKey: .centres)
+        try container.encode(sampling, forKey: .sampling)
+        try container.encode(storage, forKey: .storage)
+        try container.encodeIfPresent(storageFolder, forKey: .storageFolder)
     }
 }

@@ -38,11 +38,15 @@ package struct RandomStream: RandomNumberGenerator, Sendable {
     private var used = 4
 
     package init(seed: UInt64, purpose: RandomPurpose, index: UInt64, step: UInt64 = 0) {
-        // The purpose and the high word of the step are mixed into the key by SplitMix64's finaliser.
-        let mixed = Self.mix(seed ^ Self.mix(UInt64(purpose.rawValue) << 32 | step >> 32))
-        key = (UInt32(truncatingIfNeeded: mixed), UInt32(truncatingIfNeeded: mixed >> 32))
+        key = Self.key(seed: seed, purpose: purpose, step: step)
         self.index = index
         self.step = UInt32(truncatingIfNeeded: step)
+    }
+
+    /// The purpose and the high word of the step are mixed into the key by SplitMix64's finaliser.
+    static func key(seed: UInt64, purpose: RandomPurpose, step: UInt64) -> (UInt32, UInt32) {
+        let mixed = mix(seed ^ mix(UInt64(purpose.rawValue) << 32 | step >> 32))
+        return (UInt32(truncatingIfNeeded: mixed), UInt32(truncatingIfNeeded: mixed >> 32))
     }
 
     private static func mix(_ value: UInt64) -> UInt64 {

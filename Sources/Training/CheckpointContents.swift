@@ -37,7 +37,7 @@ package enum CheckpointContents {
     /// scalars; every rank its head rows and its own running statistics.
     static func write(
         _ files: CheckpointFiles, state: RunState, step: TrainingStep, head: MarginClassification,
-        averaged: RunningStatistics, card: ModelFile.Card
+        averaged: RunningStatistics, card: ModelFile.Card, source: any FaceSource
     ) throws {
         let network = step.network
         if files.rank == 0 {
@@ -55,6 +55,7 @@ package enum CheckpointContents {
             let statistics = head.classifier.margin.statistics
             state.headStatistics = statistics.isEmpty ? nil : statistics
             try files.addState(state)
+            try ClassNames.write(files, of: source)
         }
         let classifier = head.classifier
         let rows = ShardRows(classifier.classRange, of: classifier.shards.classes)
@@ -88,7 +89,7 @@ package enum CheckpointContents {
             }
             target.bytes.copyMemory(from: UnsafeRawBufferPointer(stored.bytes))
         }
-        try readHead(checkpoint, into: head, withMomentum: true)
+        try readHead(checkpoint, into: head.classifier)
         let communicator = step.communicator
         if checkpoint.manifest.worldSize == communicator.size {
             let name = CheckpointFiles.shardName("statistics", rank: communicator.rank, worldSize: communicator.size)
@@ -108,43 +109,41 @@ package enum CheckpointContents {
             throw ArtifactError.incompatible(
                 path: checkpoint.folder,
                 reason: "its head kept \(list(statistics.keys)), the recipe's keeps \(list(wanted)); resume with the "
-                    + " head.margin of the run, or start another run from it with init.head")
+                    + "head.margin of the run, or start another run from it with init.head")
         }
         if !statistics.isEmpty { head.classifier.margin.statistics = statistics }
     }
 
-    /// This rank's rows of the class centres, and of the biases.
-    ///
-    /// - Parameter withMomentum: going on with that run; otherwise a new one starts from its centres, at rest.
-    static func readHead(_ checkpoint: Checkpoint, into head: MarginClassification, withMomentum: Bool) throws {
-        let classifier = head.classifier
-        guard let total = checkpoint.shardedTensors[centres]?.shape.first, total == classifier.shards.classes else {
+    /// This rank's rows of the class centres, of the biases, and of their momentum, read to where they stay.
+    private static func readHead(_ checkpoint: Checkpoint, into classifier: ShardedClassifier<Float>) throws {
+        let total = checkpoint.shardedTensors[centres]?.shape.first ?? 0
+        guard total == classifier.shards.classes else {
             throw ArtifactError.incompatible(
-                path: checkpoint.folder,
-                reason: "its head has \(checkpoint.shardedTensors[centres]?.shape.first ?? 0) classes, the data has "
-                    + "\(classifier.shards.classes)")
+                path: checkpoint.folder, reason: "its head has \(total) classes, the data has \(classifier.shards.classes)")
         }
-        let length = checkpoint.shardedTensors[centres]?.shape.last ?? 0
-        guard length == classifier.centres.shape.last else {
-            throw ArtifactError.incompatible(
-                path: checkpoint.folder,
-                reason: "its class centres have \(length) components, the recipe's network.embedding is "
-                    + "\(classifier.centres.shape.last ?? 0)")
+        try checkLength(checkpoint, of: classifier)
+        try checkpoint.readRows(centres, classifier.classRange, into: classifier.centres)
+        if !classifier.isFrozen {
+            try checkpoint.readRows(momentum, classifier.classRange, into: classifier.momentum)
         }
         let hasBiases = checkpoint.shardedTensors[biases] != nil
-        // Another head may start from these centres; a run goes on with its own.
-        guard !withMomentum || hasBiases == (classifier.bias != nil) else {
+        guard hasBiases == (classifier.bias != nil) else {
             throw ArtifactError.incompatible(
                 path: checkpoint.folder,
                 reason: "its head has \(hasBiases ? "" : "no ")biases; resume with its head.bias")
         }
-        let range = classifier.classRange
-        func speed(_ name: String) throws -> Tensor? {
-            withMomentum && !classifier.isFrozen ? try checkpoint.readRows(name, range) : nil
-        }
-        classifier.load(range, centres: try checkpoint.readRows(centres, range), momentum: try speed(momentum))
-        if hasBiases, classifier.bias != nil {
-            classifier.load(range, biases: try checkpoint.readRows(biases, range), momentum: try speed(biasMomentum))
+        guard let bias = classifier.bias else { return }
+        try checkpoint.readRows(biases, classifier.classRange, into: bias.values)
+        if !classifier.isFrozen { try checkpoint.readRows(biasMomentum, classifier.classRange, into: bias.momentum) }
+    }
+
+    static func checkLength(_ checkpoint: Checkpoint, of classifier: ShardedClassifier<Float>) throws {
+        let length = checkpoint.shardedTensors[centres]?.shape.last ?? 0
+        guard length == classifier.dimension else {
+            throw ArtifactError.incompatible(
+                path: checkpoint.folder,
+                reason: "its class centres have \(length) components, the recipe's network.embedding is "
+                    + "\(classifier.dimension)")
         }
     }
 

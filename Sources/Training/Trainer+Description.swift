@@ -25,6 +25,7 @@ extension Trainer {
         info(
             "head: \(recipe.head.summary), \(source.classCount) centres, weight decay "
                 + "\(headDecay)" + (head.classifier.isFrozen ? ", frozen" : ""))
+        describeSampling()
         describeSchedule()
         if let overfit { warning("--overfit: only \(min(overfit, source.count)) different images, again and again") }
         warn()
@@ -37,6 +38,39 @@ extension Trainer {
 
     private func info(_ text: String) { environment.logger.info("\(text)") }
     private func warning(_ text: String) { environment.logger.warning("\(text)") }
+
+    /// What the class centres of a new run come from.
+    func describe(_ start: HeadStart) {
+        guard environment.isRoot, let path = recipe.start.head else { return }
+        let new = source.classCount - start.keptCount
+        let how =
+            recipe.start.newClasses == .random
+            ? "random" : "means of up to \(HeadStart.imagesPerClass) embeddings of each"
+        info(
+            "centres from \(path): \(start.keptCount) identities kept, \(new) new (\(how)), \(start.dropped) dropped")
+        if source.namesAreNumbers, start.keptCount > 0 {
+            warning(
+                "\(source.location) knows its identities by number: those kept are the same people only if both data sets "
+                    + "number them alike")
+        }
+    }
+
+    private func describeSampling() {
+        let sampling = recipe.head.sampling
+        let classifier = head.classifier
+        if !classifier.comparesEveryClass {
+            info(
+                "each step compares with the classes of its batch and a share of \(sampling.rate) of the others "
+                    + "(\(sampling.mode.rawValue), \(sampling.momentum.rawValue)): room for \(classifier.rowCapacity) of "
+                    + "\(classifier.classRange.count) centres on this rank; the accuracy is over the sample")
+        }
+        if recipe.head.storage == .file {
+            let bytes = classifier.centres.byteCount + classifier.momentum.byteCount
+            info(
+                "centres and momentum lie in files of \(recipe.head.storageFolder ?? recipe.run.folder): "
+                    + "\(bytes >> 20) MiB on this rank")
+        }
+    }
 
     private func describeSchedule() {
         let schedule = step.schedule

@@ -75,7 +75,7 @@ import Testing
             return Outcome(
                 results: [result], embeddingGradient: Scalar.elements(head.embeddingGradient).map { Double($0) },
                 centreGradient: Scalar.elements(head.gradient).map { Double($0) },
-                biasGradient: head.bias.map { Scalar.elements($0.gradient).map { Double($0) } } ?? [],
+                biasGradient: Scalar.elements(head.biasGradient).map { Double($0) },
                 targets: Array(head.targetCosines), nearest: Array(head.nearestNegativeCosines))
         }
         return Outcome(

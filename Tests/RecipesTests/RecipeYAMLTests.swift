@@ -27,6 +27,8 @@ import Testing
                 "network={name: ir50, embedding: 256, input: [112, 96], width: 1, dropout: 0.4}",
                 "head={margin: combined, scale: 30.5, m1: 0.9, m2: 0.4, m3: 0.15}",
                 "head={gradient: straight_through, centres: unit_uniform, filter: 0.4}",
+                "head.sampling={rate: 0.25, mode: reference, momentum: dense}", "head.storage=file",
+                "head.storage_folder='/scratch: 1'",
                 "optimizer={learning_rate: 1e-7, scaling: sqrt, decay_exempt: [norm, head], clip_norm: null}",
                 "schedule={kind: steps, milestones: [3, 5], epochs: 0.1, warmup_steps: 3, max_steps: 9, max_time: 10m}",
                 "batch={global: 12, accumulation: 3}",

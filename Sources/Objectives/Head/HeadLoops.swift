@@ -202,4 +202,35 @@ enum HeadLoops {
             }
         }
     }
+
+    @inline(__always)
+    static func add<S: HeadScalar>(
+        _ from: UnsafePointer<S>, times weight: S, to: UnsafeMutablePointer<S>, count: Int, replacing: Bool
+    ) {
+        if replacing {
+            for i in 0..<count { to[i] = weight * from[i] }
+        } else {
+            for i in 0..<count { to[i] += weight * from[i] }
+        }
+    }
+
+    @inline(__always)
+    static func draw<S: HeadScalar>(
+        _ initializer: CentreInitializer, _ stream: RandomStream, into centre: UnsafeMutableBufferPointer<S>
+    ) {
+        var stream = stream
+        switch initializer {
+        case .normal(let deviation):
+            for i in centre.indices { centre[i] = S(deviation * stream.normal()) }
+        case .unitUniform:
+            var squares = 0.0
+            for i in centre.indices {
+                let value = stream.uniform(-1, 1)
+                centre[i] = S(value)
+                squares += value * value
+            }
+            let factor = S(1 / max(squares.squareRoot(), 1e-12))
+            for i in centre.indices { centre[i] *= factor }
+        }
+    }
 }

@@ -69,6 +69,28 @@ extension Float: HeadScalar {
         HeadLoops.project(pool, gradient, x: x, inverse: inverse, rows: rows, columns: columns, radial: radial)
     }
 
+    package static func sgd(
+        _ pool: ThreadPool, parameters: UnsafeMutablePointer<Float>, velocity: UnsafeMutablePointer<Float>,
+        gradient: UnsafePointer<Float>, targets: UnsafePointer<Int32>?, sources: UnsafePointer<Int32>?, rows: Int,
+        columns: Int, rate: Float, momentum: Float, decay: Float
+    ) {
+        Vectors.sgdRows(
+            pool, parameters: parameters, velocity: velocity, gradient: gradient, targets: targets, sources: sources,
+            rows: rows, columns: columns, rate: rate, momentum: momentum, decay: decay)
+    }
+
+    package static func add(
+        _ from: UnsafePointer<Float>, times weight: Float, to: UnsafeMutablePointer<Float>, count: Int, replacing: Bool
+    ) {
+        HeadLoops.add(from, times: weight, to: to, count: count, replacing: replacing)
+    }
+
+    package static func draw(
+        _ initializer: CentreInitializer, _ stream: RandomStream, into centre: UnsafeMutableBufferPointer<Float>
+    ) {
+        HeadLoops.draw(initializer, stream, into: centre)
+    }
+
     package static func reduceScatter(
         _ communicator: any Communicator, _ values: UnsafeMutableBufferPointer<Float>,
         into block: UnsafeMutableBufferPointer<Float>, _ label: String

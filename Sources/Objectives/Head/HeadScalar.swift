@@ -82,6 +82,17 @@ package protocol HeadScalar: BinaryFloatingPoint, Sendable {
         _ pool: ThreadPool, _ gradient: UnsafeMutablePointer<Self>, x: UnsafePointer<Self>,
         inverse: UnsafePointer<Self>, rows: Int, columns: Int, radial: UnsafePointer<RadialTerm>?)
 
+    /// SGD on rows of (? x columns) matrices, as `Vectors.sgdRows` says.
+    static func sgd(
+        _ pool: ThreadPool, parameters: UnsafeMutablePointer<Self>, velocity: UnsafeMutablePointer<Self>,
+        gradient: UnsafePointer<Self>, targets: UnsafePointer<Int32>?, sources: UnsafePointer<Int32>?, rows: Int,
+        columns: Int, rate: Self, momentum: Self, decay: Self)
+    /// to = weight · from, or to += weight · from.
+    static func add(
+        _ from: UnsafePointer<Self>, times weight: Self, to: UnsafeMutablePointer<Self>, count: Int, replacing: Bool)
+    /// Draws the centre of one class.
+    static func draw(_ initializer: CentreInitializer, _ stream: RandomStream, into centre: UnsafeMutableBufferPointer<Self>)
+
     /// `values` holds one block per rank; each rank receives the sum over ranks of its block. `values` is scratch
     /// afterwards.
     static func reduceScatter(

@@ -8,21 +8,9 @@ extension ShardedClassifier {
         let dimension = dimension
         pool.forEachRange(classRange.count) { range in
             for row in range {
-                var stream = RandomStream(seed: seed, purpose: .classCentres, index: UInt64(first + row))
+                let stream = RandomStream(seed: seed, purpose: .classCentres, index: UInt64(first + row))
                 let centre = UnsafeMutableBufferPointer(rebasing: values[row * dimension..<(row + 1) * dimension])
-                switch initializer {
-                case .normal(let deviation):
-                    for i in centre.indices { centre[i] = Scalar(deviation * stream.normal()) }
-                case .unitUniform:
-                    var squares = 0.0
-                    for i in centre.indices {
-                        let value = stream.uniform(-1, 1)
-                        centre[i] = Scalar(value)
-                        squares += value * value
-                    }
-                    let factor = Scalar(1 / max(squares.squareRoot(), 1e-12))
-                    for i in centre.indices { centre[i] *= factor }
-                }
+                Scalar.draw(initializer, stream, into: centre)
             }
         }
     }
