@@ -204,7 +204,7 @@ import Testing
                     let labels = Array(problem.labels[own])
                     try labels.withUnsafeBufferPointer { labels in
                         try Array(own).withUnsafeBufferPointer {
-                            try objective.begin(labels: labels, records: $0, over: communicator)
+                            try objective.begin(labels: labels, records: $0, step: step, over: communicator)
                         }
                     }
                     let gradient = Tensor([own.count, 4])
