@@ -1,8 +1,20 @@
-// Counter-based random words by index: the entry points.
+// Counter-based random words by index and normal numbers: the entry points.
+#include <math.h>
+
 #include "vector.h"
 
 /// The words of 16 blocks in a row make up the words of 64 indices.
 enum { AK_DRAW_BLOCKS = 16, AK_DRAW_INDICES = 4 * AK_DRAW_BLOCKS };
+
+// The definition has two roundings where a fused operation has one.
+#pragma STDC FP_CONTRACT OFF
+
+/// Box and Muller's transform of two integers below 2^53.
+static double scalar_normal(uint64_t a, uint64_t b) {
+    const double u = 1 - (double)a * 0x1p-53, v = (double)b * 0x1p-53;
+    const double t = 0x1.921fb54442d18p+2 * v;
+    return sqrt(-2 * log(u)) * cos(t);
+}
 
 #define AK_KERNELS "draws.inc.h"
 #include "each_isa.h"
@@ -31,4 +43,14 @@ size_t ak_indices_below(
         }
     }
     return found;
+}
+
+void ak_keyed_normals(
+    const uint32_t key[2], uint32_t step, uint64_t index, size_t count, double deviation, float *values) {
+    float some[16];
+    for (size_t i = 0; i < count; i += 16) {
+        const size_t rest = count - i < 16 ? count - i : 16;
+        AK_DISPATCH(normals)(key, step, index, (uint32_t)i, deviation, rest == 16 ? values + i : some);
+        if (rest < 16) memcpy(values + i, some, rest * sizeof *some);
+    }
 }

@@ -1,3 +1,5 @@
+internal import CKernels
+
 #if canImport(Glibc)
     import Glibc
 #else
@@ -116,5 +118,17 @@ package struct RandomStream: RandomNumberGenerator, Sendable {
         let u = 1 - Double(next() >> 11) * 0x1p-53
         let v = Double(next() >> 11) * 0x1p-53
         return (-2 * log(u)).squareRoot() * cos(2 * Double.pi * v)
+    }
+
+    /// Fills `values` with deviation · `normal()`, rounded, as that many calls on this stream would give; nothing may
+    /// have been drawn from it before.
+    package func normals(times deviation: Double, into values: UnsafeMutableBufferPointer<Float>) {
+        precondition(block == 0 && used == 4, "numbers were drawn from the stream before")
+        guard let base = values.baseAddress else { return }
+        withUnsafeTemporaryAllocation(of: UInt32.self, capacity: 2) { pair in
+            pair[0] = key.0
+            pair[1] = key.1
+            ak_keyed_normals(pair.baseAddress!, step, index, values.count, deviation, base)
+        }
     }
 }

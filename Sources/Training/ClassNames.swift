@@ -24,8 +24,8 @@ enum ClassNames {
         if !differs, count == source.classCount { return }
         try checkpoint.texts(file) { _, name in stored.append(name) }
         let current = (0..<source.classCount).map(source.identityName)
-        let gone = names(stored, without: current, "are gone from the data")
-        let new = names(current, without: stored, "are new in it")
+        let gone = names(stored, without: current, "only the checkpoint has")
+        let new = names(current, without: stored, "only the data has")
         let what = [gone, new].compactMap { $0 }
         throw TrainingError.incompatible(
             "\(checkpoint.folder) was trained on \(stored.count) identities, \(source.location) has \(current.count): "
@@ -38,7 +38,7 @@ enum ClassNames {
         let left = some.filter { !known.contains($0) }
         if left.isEmpty { return nil }
         let listed = left.prefix(shown).joined(separator: ", ")
-        return "\(listed)\(left.count > shown ? " and \(left.count - shown) more" : "") \(what)"
+        return "\(what) \(listed)\(left.count > shown ? " and \(left.count - shown) more" : "")"
     }
 
     private static func order(_ stored: [String], _ current: [String]) -> String {

@@ -50,6 +50,9 @@ import Testing
         ),
     ]
 
+    /// The keys of every head.
+    private static let shared = ["margin", "centres", "sampling", "storage", "storage_folder"]
+
     @Test func everyMarginHasItsCase() {
         #expect(Self.own.map(\.name) == HeadSection.Name.allCases.map(\.rawValue))
     }
@@ -73,7 +76,7 @@ import Testing
                 continue
             }
             #expect(full == "head.\(key)" && owner == "head.margin: \(name)")
-            #expect(Set(listed) == known.union(["margin", "centres"]).union(name == "softmax" ? [] : ["filter"]))
+            #expect(Set(listed) == known.union(Self.shared).union(name == "softmax" ? [] : ["filter"]))
         }
         // What is written out reads back.
         let all = try head(name, keys.map { "\($0.key): \($0.value)" }.joined(separator: ", "))
@@ -93,7 +96,7 @@ import Testing
         let error = #expect(throws: RecipeError.self) { try Recipe(tree) }
         #expect(
             "\(error!)" == "a.yaml:4: unknown key 'head.h'; with 'head.margin: cosface' the keys are margin, scale, m, "
-                + "filter, centres")
+                + "filter, centres, sampling, storage, storage_folder")
         // A later file, or the command line, chooses another head: what does not go with it is named where it stands.
         try tree.merge(override: "head.margin=adaface")
         #expect(throws: Never.self) { try Recipe(tree) }
@@ -108,11 +111,11 @@ import Testing
 
     @Test func softmaxHasNoCosinesToFilter() throws {
         #expect(try head("normface", "filter: 0.4").filter == 0.4)
-        guard case .foreignKey("head.filter", _, _, ["margin", "bias", "centres"]) = error("softmax", "filter: 0.4")
-        else {
+        guard case .foreignKey("head.filter", _, _, let keys) = error("softmax", "filter: 0.4") else {
             Issue.record("softmax takes a filter")
             return
         }
+        #expect(keys == ["margin", "bias"] + Self.shared.dropFirst())
     }
 
     @Test func defaultsAreThoseOfThePapers() throws {

@@ -89,15 +89,15 @@ import Training
         let otherClasses = TinyRun.recipe(folder.file("run")) { $0.data.synthetic.identities = 8 }
         for failure in try TinyRun.failures(otherClasses, ranks: 2, resume: true) {
             #expect(failure?.exitCode == 65 && failure?.message.contains("trained on 7 identities") == true)
-            #expect(failure?.message.contains("has 8: synthetic-7 are new in it") == true)
+            #expect(failure?.message.contains("has 8: only the data has synthetic-7.") == true)
         }
         // As many, but others.
         let others = TinyRun.recipe(folder.file("run")) { $0.data.synthetic.firstIdentity = 5 }
         for failure in try TinyRun.failures(others, ranks: 2, resume: true) {
             let message = failure?.message ?? ""
             #expect(failure?.exitCode == 65 && message.contains("start a new run with init.head"))
-            #expect(message.contains("synthetic-0, synthetic-1, synthetic-2 and 2 more are gone from the data"))
-            #expect(message.contains("synthetic-7, synthetic-8, synthetic-9 and 2 more are new in it"))
+            #expect(message.contains("only the checkpoint has synthetic-0, synthetic-1, synthetic-2 and 2 more; "))
+            #expect(message.contains("only the data has synthetic-7, synthetic-8, synthetic-9 and 2 more."))
         }
         let people = TinyRun.recipe(folder.file("run")) { $0.data.synthetic.seed = 2 }
         for failure in try TinyRun.failures(people, ranks: 1, resume: true) {

@@ -250,8 +250,8 @@ void ak_row_inverse_norm(ak_pool *pool, const float *x, int n, int d, long ld, f
 
 // -------------------------------------------------------------------------------------------------------------- draws
 //
-// One random word per index, four to a block of Philox 4x32-10: word i % 4 of the block with the counter
-// (0, step, low word of i / 4, high word of i / 4). On the calling thread.
+// On the calling thread. One random word per index, four to a block of Philox 4x32-10: word i % 4 of the block with the
+// counter (0, step, low word of i / 4, high word of i / 4).
 
 /// words[i] = the word of index first + i, for i in 0..<count.
 void ak_indexed_words(const uint32_t key[2], uint32_t step, uint64_t first, size_t count, uint32_t *words);
@@ -259,6 +259,12 @@ void ak_indexed_words(const uint32_t key[2], uint32_t step, uint64_t first, size
 /// chosen has room for count.
 size_t ak_indices_below(
     const uint32_t key[2], uint32_t step, uint64_t first, size_t count, uint32_t threshold, int32_t *chosen);
+
+/// values[i] = (float)(deviation * sqrt(-2 log u) * cos(2 pi v)) with u = 1 - a/2^53 and v = b/2^53, where a and b are the
+/// upper 53 bits of words 0, 1 and 2, 3 of the block with the counter (i, step, low word of index, high word of index).
+/// The same bits with every instruction set, those of log, sqrt and cos in double.
+void ak_keyed_normals(
+    const uint32_t key[2], uint32_t step, uint64_t index, size_t count, double deviation, float *values);
 
 // --------------------------------------------------------------------------------------------------------------- peak
 

@@ -96,7 +96,7 @@ final class ClassSampler {
 
     private func drawKeyed(step: Int) {
         let found = draws(step).indices(
-            below: UInt32(min(sampling.rate * 0x1p32, 0x1p32 - 1)), from: UInt64(classes.lowerBound),
+            below: UInt32(min((sampling.rate * 0x1p32).rounded(.up), 0x1p32 - 1)), from: UInt64(classes.lowerBound),
             count: classes.count, into: UnsafeMutableBufferPointer(start: listed, count: classes.count))
         for i in 0..<found { mark(Int(listed[i])) }
     }

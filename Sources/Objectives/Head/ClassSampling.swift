@@ -32,8 +32,9 @@ package struct ClassSampling: Sendable, Equatable {
 
     /// How many rows buffers are made for.
     ///
-    /// keyed: ρ·C_local, six standard deviations of the binomial, and every row of the batch a positive; it is exceeded
-    /// about once in 10⁹ steps, and then the buffers grow. reference: exactly the most that there can be.
+    /// keyed: ρ·C_local, six standard deviations of the binomial, and every row of the batch a positive. Where ρ·C_local
+    /// is large it is exceeded once in about 10⁹ steps, and then the buffers grow. reference: exactly the most that there
+    /// can be.
     ///
     /// - Parameters:
     ///   - classes: C_local.

@@ -88,7 +88,10 @@ extension Float: HeadScalar {
     package static func draw(
         _ initializer: CentreInitializer, _ stream: RandomStream, into centre: UnsafeMutableBufferPointer<Float>
     ) {
-        HeadLoops.draw(initializer, stream, into: centre)
+        switch initializer {
+        case .normal(let deviation): stream.normals(times: deviation, into: centre)
+        case .unitUniform: HeadLoops.draw(initializer, stream, into: centre)
+        }
     }
 
     package static func reduceScatter(

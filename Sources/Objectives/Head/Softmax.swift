@@ -11,5 +11,10 @@ package struct Softmax: MarginFunction {
     package var normalisation: Normalisation { .none(bias: bias) }
     package func scale(_ row: MarginRow) -> LogitScale { LogitScale(1) }
     package func target(_ row: MarginRow) -> MarginTarget { MarginTarget(value: row.cosine, slope: 1) }
-    package func metrics(_ outcome: MarginOutcome) -> [String: Double] { ["norm": outcome.meanNorm] }
+
+    package func metrics(_ outcome: MarginOutcome) -> Metrics {
+        var metrics = Metrics()
+        metrics.add("norm", outcome.meanNorm)
+        return metrics
+    }
 }
