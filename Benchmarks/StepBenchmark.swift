@@ -92,13 +92,14 @@ package struct StepBenchmark: Sendable {
     ) throws -> Result {
         var recipe = Recipe()
         recipe.network.name = network.specification.name
-        recipe.head.margin = .arcface
+        recipe.head = HeadSection(.arcface(ArcFaceSection()))
         recipe.batch.global = globalBatch
         recipe.compute.precision = precision == .bf16 ? .bf16 : .fp32
         let head = MarginClassification(
             ShardedClassifier<Float>(
                 classes: classes, dimension: network.specification.embeddingSize, batch: batch,
-                margin: RunSetup.margin(recipe.head), communicator: communicator, pool: pool, seed: 1), pool: pool)
+                margin: RunSetup.margin(recipe.head, seed: 1, ranks: communicator.size), communicator: communicator,
+                pool: pool, seed: 1), pool: pool)
         let schedule = LearningRateSchedule(
             recipe.schedule, recipe.optimizer, globalBatch: globalBatch, stepsPerEpoch: 1000)
         let step = try TrainingStep(

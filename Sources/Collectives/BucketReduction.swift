@@ -59,15 +59,6 @@ struct WindowSlices {
     }
 }
 
-/// target += values. A plain loop becomes vector code; Swift's wide SIMD types go through memory element by element.
-private func accumulate(_ values: UnsafePointer<Float>, into target: UnsafeMutablePointer<Float>, _ count: Int) {
-    var index = 0
-    while index < count {
-        target[index] += values[index]
-        index &+= 1
-    }
-}
-
 /// One host: each rank sums its slice over all segments and writes it to all of them.
 struct WindowReduction: BucketReduction {
     private let slices: WindowSlices
@@ -142,43 +133,11 @@ struct LeaderReduction: BucketReduction {
     }
 }
 
-/// Messages: one all-reduce, or, in rank order, an exchange of blocks, a sum, and a gathering of the sums.
-struct BucketMessages: BucketReduction {
-    private let communicator: any Communicator
-    private let gradients: UnsafeMutableBufferPointer<Float>
-    private let staging: (sent: AlignedBuffer, received: AlignedBuffer)?
-
-    /// - Parameter staging: the largest bucket where sums run in rank order; nil leaves the order to the communicator.
-    init(_ communicator: any Communicator, _ gradients: UnsafeMutableBufferPointer<Float>, staging: Int?) {
-        self.communicator = communicator
-        self.gradients = gradients
-        self.staging = staging.map {
-            let bytes = ($0 + communicator.size) * MemoryLayout<Float>.stride
-            return (AlignedBuffer(byteCount: bytes), AlignedBuffer(byteCount: bytes))
-        }
+/// target += values. A plain loop becomes vector code; Swift's wide SIMD types go through memory element by element.
+func accumulate(_ values: UnsafePointer<Float>, into target: UnsafeMutablePointer<Float>, _ count: Int) {
+    var index = 0
+    while index < count {
+        target[index] += values[index]
+        index &+= 1
     }
-
-    func reduce(_ range: Range<Int>, _ label: String) throws {
-        let values = UnsafeMutableBufferPointer(rebasing: gradients[range])
-        guard let staging, communicator.size > 1 else { return try communicator.allReduce(values, .sum, label) }
-        let ranks = communicator.size
-        let block = (values.count + ranks - 1) / ranks
-        let sent = staging.sent.base.assumingMemoryBound(to: Float.self)
-        let received = staging.received.base.assumingMemoryBound(to: Float.self)
-        if let start = values.baseAddress { sent.update(from: start, count: values.count) }
-        (sent + values.count).update(repeating: 0, count: block * ranks - values.count)
-        let bytes = block * ranks * MemoryLayout<Float>.stride
-        try communicator.allToAll(
-            UnsafeRawBufferPointer(start: sent, count: bytes),
-            into: UnsafeMutableRawBufferPointer(start: received, count: bytes), label)
-        let own = sent + communicator.rank * block
-        own.update(from: received, count: block)
-        for rank in 1..<ranks { accumulate(received + rank * block, into: own, block) }
-        try communicator.allGather(
-            UnsafeRawBufferPointer(start: own, count: bytes / ranks),
-            into: UnsafeMutableRawBufferPointer(start: sent, count: bytes), label)
-        if let start = values.baseAddress { start.update(from: sent, count: values.count) }
-    }
-
-    func finish(_ label: String) {}
 }

@@ -1,5 +1,6 @@
 internal import COpenMPI
 package import Collectives
+internal import Tensors
 
 extension MPICommunicator {
     /// OpenMPI's non-blocking all-reduce takes temporary memory of the message's size, fresh from the system and zeroed
@@ -166,21 +167,23 @@ extension MPICommunicator {
         precondition(values.count == block.count * size, "reduceScatter of \(values.count) into \(block.count) values")
         try collective("reduceScatter", label, bytes: values.count * 4, "\(values.count) values") {
             guard let source = values.baseAddress, let target = block.baseAddress else { return }
-            let limit = options.pieceBytes / 4 / size
-            if block.count <= limit {
-                return try perform(.reduceScatter(source, target, count: Int32(block.count), handle), label)
-            }
-            let staging = UnsafeMutablePointer<Float>.allocate(capacity: max(1, limit) * size)
-            defer { staging.deallocate() }
-            for piece in Pieces(block.count, limit: limit) {
-                for rank in 0..<size {
-                    (staging + rank * piece.count).update(
-                        from: source + rank * block.count + piece.lowerBound, count: piece.count)
-                }
-                try perform(
-                    .reduceScatter(staging, target + piece.lowerBound, count: Int32(piece.count), handle), label)
+            // Every value travels once and is summed in rank order; OpenMPI's non-blocking call sends all to one rank.
+            let bytes = block.count * MemoryLayout<Float>.stride
+            let received = received(byteCount: bytes * size)
+            try swapBlocks(UnsafeRawPointer(source), received, byteCount: bytes, label)
+            let blocks = received.assumingMemoryBound(to: Float.self)
+            target.update(from: blocks, count: block.count)
+            for rank in 1..<max(size, 1) {
+                let values = blocks + rank * block.count
+                for i in 0..<block.count { target[i] += values[i] }
             }
         }
+    }
+
+    /// Memory for the blocks of all ranks, kept for the next call.
+    private func received(byteCount: Int) -> UnsafeMutableRawPointer {
+        if receivedBlocks.byteCount < byteCount { receivedBlocks = AlignedBuffer(byteCount: byteCount) }
+        return receivedBlocks.base
     }
 
     package func allToAll(
@@ -192,15 +195,22 @@ extension MPICommunicator {
         let block = blocks.count / size
         try collective("allToAll", label, bytes: blocks.count, "\(block) bytes") {
             guard let source = blocks.baseAddress, let target = received.baseAddress else { return }
-            for piece in Pieces(block, limit: options.pieceBytes / size) {
-                let bytes = Int32(piece.count)
-                let (sent, got) = (source + piece.lowerBound, target + piece.lowerBound)
-                if piece.count == block {
-                    try perform(.allToAll(sent, got, count: bytes, acuity_mpi_byte(), handle), label)
-                } else {
-                    try withStridedType(pieceBytes: bytes, strideBytes: block, label) { type in
-                        try perform(.allToAll(sent, got, count: 1, type, handle), label)
-                    }
+            try swapBlocks(source, target, byteCount: block, label)
+        }
+    }
+
+    /// Sends block r to rank r and receives a block from each.
+    private func swapBlocks(
+        _ source: UnsafeRawPointer, _ target: UnsafeMutableRawPointer, byteCount block: Int, _ label: String
+    ) throws {
+        for piece in Pieces(block, limit: options.pieceBytes / size) {
+            let bytes = Int32(piece.count)
+            let (sent, got) = (source + piece.lowerBound, target + piece.lowerBound)
+            if piece.count == block {
+                try perform(.allToAll(sent, got, count: bytes, acuity_mpi_byte(), handle), label)
+            } else {
+                try withStridedType(pieceBytes: bytes, strideBytes: block, label) { type in
+                    try perform(.allToAll(sent, got, count: 1, type, handle), label)
                 }
             }
         }

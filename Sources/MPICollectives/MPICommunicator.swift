@@ -1,5 +1,6 @@
 internal import COpenMPI
 package import Collectives
+internal import Tensors
 
 #if canImport(Glibc)
     import Glibc
@@ -42,6 +43,8 @@ package final class MPICommunicator: Communicator, @unchecked Sendable {
     package let options: Options
     let channel: String
     let operation = MPIOperation()
+    /// Grows to what `reduceScatter` needs.
+    var receivedBlocks = AlignedBuffer(byteCount: 0)
     /// The host of each rank, as the world numbers hosts.
     private let hosts: [Int]
 

@@ -8,7 +8,6 @@ enum MPICall {
     case allReduce(UnsafeMutableRawPointer, count: Int32, MPI_Datatype, MPI_Op, MPI_Comm)
     /// `bytes` of every rank into one element of `type` for each.
     case allGather(UnsafeRawPointer, bytes: Int32, UnsafeMutableRawPointer, count: Int32, MPI_Datatype, MPI_Comm)
-    case reduceScatter(UnsafePointer<Float>, UnsafeMutablePointer<Float>, count: Int32, MPI_Comm)
     /// `count` elements of `type` to and from every rank.
     case allToAll(UnsafeRawPointer, UnsafeMutableRawPointer, count: Int32, MPI_Datatype, MPI_Comm)
     /// Anything else; what blocks leaves the request null.
@@ -25,9 +24,6 @@ enum MPICall {
             MPI_Iallreduce(acuity_mpi_in_place(), values, count, type, operation, group, request)
         case .allGather(let block, let bytes, let all, let count, let type, let group):
             MPI_Iallgather(block, bytes, byte, all, count, type, group, request)
-        case .reduceScatter(let values, let block, let count, let group):
-            MPI_Ireduce_scatter_block(
-                values, block, count, acuity_mpi_float(), acuity_mpi_sum(), group, request)
         case .allToAll(let blocks, let received, let count, let type, let group):
             MPI_Ialltoall(blocks, count, type, received, count, type, group, request)
         case .other(let call): call(request)

@@ -17,31 +17,21 @@ package struct ObjectivePass {
     }
 }
 
-/// A loss with what it measures on the way, means over the global batch; the same on every rank. Plain numbers, which
-/// cost a step no memory.
+/// A loss with what it measures on the way, means over the global batch; the same on every rank.
 package struct ObjectiveOutcome: Sendable, Equatable {
     package var loss = 0.0
-    /// Fraction of images whose own class is the nearest.
-    package var accuracy = 0.0
-    /// Cosine to the own class.
-    package var targetCosine = 0.0
+    /// Such as `accuracy`, `target_cosine`.
+    package var metrics = Metrics()
 
-    package init(loss: Double = 0, accuracy: Double = 0, targetCosine: Double = 0) {
+    package init(loss: Double = 0, metrics: Metrics = Metrics()) {
         self.loss = loss
-        self.accuracy = accuracy
-        self.targetCosine = targetCosine
-    }
-
-    /// What there is beside the loss, by the names that logs use.
-    package var metrics: [(name: String, value: Double)] {
-        [("accuracy", accuracy), ("target_cosine", targetCosine)]
+        self.metrics = metrics
     }
 
     /// Adds 1/count of another outcome: for means over micro-batches and over steps.
     package mutating func add(_ other: Self, of count: Int = 1) {
         loss += other.loss / Double(count)
-        accuracy += other.accuracy / Double(count)
-        targetCosine += other.targetCosine / Double(count)
+        metrics.add(other.metrics, of: count)
     }
 
     /// 1/count of it.
@@ -56,15 +46,21 @@ package struct ObjectiveOutcome: Sendable, Equatable {
 ///
 /// Every loss is divided by its global count; the trainer sums gradients over ranks and knows no method.
 package protocol Objective: AnyObject {
+    /// Whether the loss, or what it is compared with, needs the cosines to every class: such an objective cannot be
+    /// combined with a sample of the classes.
+    var needsEveryClass: Bool { get }
+
     /// Collectives that need no embeddings; runs before or beside the backbone's forward.
     ///
     /// - Parameters:
     ///   - labels: this rank's B labels.
     ///   - records: the global record indices of the same images.
+    ///   - step: updates completed before this one.
     ///   - channel: the communicator for these collectives, its own so that they may run beside others.
     /// - Throws: `CollectiveError`, `ClassificationError`.
     func begin(
-        labels: UnsafeBufferPointer<Int>, records: UnsafeBufferPointer<Int>, over channel: any Communicator) throws
+        labels: UnsafeBufferPointer<Int>, records: UnsafeBufferPointer<Int>, step: Int, over channel: any Communicator)
+        throws
 
     /// Computes the loss and adds its gradient to `pass.embeddingGradient`, all times `weight`; the gradients of the
     /// objective's own parameters are kept until `update`.
@@ -80,4 +76,8 @@ package protocol Objective: AnyObject {
     /// Sum of squares of this rank's share of the own parameters' gradients, in any consistent unit, or NaN when one is
     /// not finite: the trainer's guard against bad updates.
     func gradientSquares() -> Double
+}
+
+extension Objective {
+    package var needsEveryClass: Bool { false }
 }

@@ -73,7 +73,7 @@ final class RunRecorder {
     private func line(_ report: StepReport, _ state: RunState, seconds: Double, rate: Double) throws {
         let steps = Double(window.steps)
         let outcome = window.outcome.mean(of: window.steps)
-        let shown = outcome.metrics.map { "\($0.name) \(fixed($0.value, 4))" }
+        let shown = outcome.metrics.named.map { "\($0.name) \(fixed($0.value, 4))" }
         progress.line(
             (["step \(state.step)", "loss \(fixed(outcome.loss, 4))"] + shown + [
                 "grad \(fixed(report.gradientNorm, 2))", "lr \(fixed(report.learningRate, 5))",
@@ -82,7 +82,7 @@ final class RunRecorder {
             ]).joined(separator: "  "))
         try event(
             "step", step: state.step,
-            [("loss", .number(outcome.loss))] + outcome.metrics.map { ($0.name, .number($0.value)) }
+            [("loss", .number(outcome.loss))] + outcome.metrics.named.map { ($0.name, .number($0.value)) }
                 + [
                     ("gradient_norm", .number(report.gradientNorm)), ("learning_rate", .number(report.learningRate)),
                     ("images_per_second", .number(rate)), ("step_seconds", .number(seconds / steps)),

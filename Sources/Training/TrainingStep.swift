@@ -49,6 +49,12 @@ package struct StepFlags: Sendable, Equatable {
     package init() {}
 }
 
+/// What the thread that gathers labels is told.
+private struct LabelGathering: Sendable {
+    let input: StepInput
+    let step: Int
+}
+
 /// One update of everything that learns: forward, objective, backward with overlapped reduction, one small reduction of
 /// flags and norms, clipping, SGD. It knows no method: that is the objective's. Once the first updates have been made,
 /// another one allocates no memory.
@@ -63,7 +69,7 @@ package final class TrainingStep {
     package let optimizer: OptimizerSection
     package let schedule: LearningRateSchedule
     /// Gathers labels beside the backbone's forward.
-    private let labels: BackgroundCollective<StepInput>
+    private let labels: BackgroundCollective<LabelGathering>
     /// What the ranks sum at the end of an update.
     private var control = [Double](repeating: 0, count: 5)
     private let headRateFactor: Float
@@ -92,12 +98,13 @@ package final class TrainingStep {
             network.graph, batch: batch, purpose: .training, precision: RunSetup.precision(recipe.compute), pool: pool)
         reducer = try GradientReducer(
             communicator: communicator, elementCount: max(arena.count, 1), bucketRanges: arena.buckets,
-            deterministic: recipe.compute.deterministic)
+            messages: recipe.compute.messages == .bf16 ? .bf16 : .fp32)
         nonisolated(unsafe) let objective = objective
-        labels = try BackgroundCollective(over: communicator, channel: "labels") { input, channel in
+        labels = try BackgroundCollective(over: communicator, channel: "labels") { gathering, channel in
+            let input = gathering.input
             try input.labels.withUnsafeBufferPointer { labels in
                 try input.records.withUnsafeBufferPointer { records in
-                    try objective.begin(labels: labels, records: records, over: channel)
+                    try objective.begin(labels: labels, records: records, step: gathering.step, over: channel)
                 }
             }
         }
@@ -149,7 +156,7 @@ package final class TrainingStep {
         let batch = input.labels.count
         let weight = 1 / Float(count)
         // The labels travel while the backbone computes.
-        labels.start(input)
+        labels.start(LabelGathering(input: input, step: step))
         let embeddings = execution.forward(
             input.images.pointer, count: batch, mode: .training,
             key: .init(

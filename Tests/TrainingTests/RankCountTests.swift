@@ -75,7 +75,6 @@ import Training
                 pool: pool, seed: 2, initializer: .unitUniform)
             var recipe = Recipe()
             recipe.optimizer.learningRate = 0.001
-            recipe.compute.deterministic = true
             let step = try TrainingStep(
                 network: network, objective: MarginClassification(classifier, pool: pool), communicator: communicator,
                 pool: pool, batch: batch, recipe: recipe,

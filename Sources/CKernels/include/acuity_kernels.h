@@ -226,6 +226,11 @@ double ak_sum_squares(ak_pool *pool, const float *x, size_t count);
 /// SGD in PyTorch's meaning: g = scale*grad + decay*p; v = momentum*v + g (dampening 0); p -= lr*v.
 void ak_sgd(
     ak_pool *pool, float *p, float *v, const float *grad, size_t count, float scale, float lr, float momentum, float decay);
+/// ak_sgd on rows of (? x columns) matrices: for i in 0..<rows, row targets[i] of p and v with row sources[i] of grad.
+/// targets NULL: row i. sources NULL: row i; a negative source stands for a zero gradient. No target comes twice.
+void ak_sgd_rows(
+    ak_pool *pool, float *p, float *v, const float *grad, const int32_t *targets, const int32_t *sources, size_t rows,
+    size_t columns, float scale, float lr, float momentum, float decay);
 /// y += x
 void ak_accumulate(ak_pool *pool, const float *x, float *y, size_t count);
 /// x *= factor
@@ -242,6 +247,24 @@ void ak_row_max(ak_pool *pool, const float *x, int n, int c, long ld, float *max
 void ak_row_exp_sum(ak_pool *pool, float *x, int n, int c, long ld, const float *m, float *sum);
 /// inverse[i] = 1 / max(|row i|, 1e-12) of an n x d matrix.
 void ak_row_inverse_norm(ak_pool *pool, const float *x, int n, int d, long ld, float *inverse);
+
+// -------------------------------------------------------------------------------------------------------------- draws
+//
+// On the calling thread. One random word per index, four to a block of Philox 4x32-10: word i % 4 of the block with the
+// counter (0, step, low word of i / 4, high word of i / 4).
+
+/// words[i] = the word of index first + i, for i in 0..<count.
+void ak_indexed_words(const uint32_t key[2], uint32_t step, uint64_t first, size_t count, uint32_t *words);
+/// chosen = every i in 0..<count, rising, for which the word of index first + i is below the threshold; returns how many.
+/// chosen has room for count.
+size_t ak_indices_below(
+    const uint32_t key[2], uint32_t step, uint64_t first, size_t count, uint32_t threshold, int32_t *chosen);
+
+/// values[i] = (float)(deviation * sqrt(-2 log u) * cos(2 pi v)) with u = 1 - a/2^53 and v = b/2^53, where a and b are the
+/// upper 53 bits of words 0, 1 and 2, 3 of the block with the counter (i, step, low word of index, high word of index).
+/// The same bits with every instruction set, those of log, sqrt and cos in double.
+void ak_keyed_normals(
+    const uint32_t key[2], uint32_t step, uint64_t index, size_t count, double deviation, float *values);
 
 // --------------------------------------------------------------------------------------------------------------- peak
 
