@@ -45,6 +45,12 @@ struct HeadWorkspace<Scalar: HeadScalar> {
         radials.initialize(repeating: RadialTerm(), count: rows)
     }
 
+    /// Bytes of what grows with the embeddings and the classes; the vectors of one value per row are left out.
+    static func byteCount(rows: Int, dimension: Int, classes: Int, columns: Int, withSlopes: Bool) -> Int {
+        let slopes = withSlopes ? rows * min(columns, slopeColumns) : 0
+        return (2 * rows * dimension + rows * columns + slopes + rows + classes) * MemoryLayout<Scalar>.stride
+    }
+
     // Per-row vectors in double. The first two are reduced by MAX together, the next three by SUM.
     private static var vectors: Int { 12 }
     private func vector(_ index: Int, count: Int = 1) -> UnsafeMutableBufferPointer<Double> {

@@ -104,6 +104,17 @@ package final class ShardedClassifier<Scalar: HeadScalar> {
         initialize(initializer, seed: seed)
     }
 
+    /// Bytes of a shard of `classes` classes; see `init`.
+    package static func byteCounts(
+        classes: Int, dimension: Int, batch: Int, ranks: Int, margin: any MarginFunction, frozen: Bool = false
+    ) -> (centres: Int, gradient: Int, momentum: Int, workspace: Int) {
+        let centres = classes * dimension * MemoryLayout<Scalar>.stride
+        let workspace = HeadWorkspace<Scalar>.byteCount(
+            rows: batch * ranks, dimension: dimension, classes: classes, columns: max(1, classes),
+            withSlopes: margin.modifiesNegatives)
+        return (centres, frozen ? 0 : centres, frozen ? 0 : centres, workspace)
+    }
+
     /// N, rows of the global batch.
     package var globalBatch: Int { batch * communicator.size }
     /// Rows of the global batch that are this rank's own.
