@@ -4,6 +4,8 @@ import Training
 /// The time of what a step sends: gradients by the reducer's route, and plain collectives.
 package struct CollectiveBenchmark: Sendable {
     package var repetitions = 10
+    /// Of gradients that travel as messages.
+    package var precision = GradientReducer.MessagePrecision.fp32
 
     package init() {}
 
@@ -22,7 +24,7 @@ package struct CollectiveBenchmark: Sendable {
             let bucket = 1 << 20
             let buckets = stride(from: 0, to: count, by: bucket).map { $0..<min($0 + bucket, count) }
             let reducer = try GradientReducer(
-                communicator: communicator, elementCount: count, bucketRanges: buckets, deterministic: false)
+                communicator: communicator, elementCount: count, bucketRanges: buckets, messages: precision)
             let gradients = try median(communicator) {
                 reducer.begin()
                 for index in buckets.indices { reducer.bucketReady(index) }

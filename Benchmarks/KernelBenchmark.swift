@@ -75,8 +75,8 @@ package struct KernelBenchmark {
         let workspace = memory(ak_conv_workspace_bytes(&conv, dtype, n, Int32(pool.threads)))
         let moments = memory(ak_moments_bytes(conv.k, Int32(pool.threads)))
         defer { withExtendedLifetime((x, dx, y, weights, dw, packed, workspace, moments)) {} }
-        fill(x, count: Int(n * conv.c * conv.h * conv.w), map: ak_map_make(x.base, dtype, n, conv.c, conv.h, conv.w))
-        fill(y, count: Int(n * conv.k * oh * ow), map: ak_map_make(y.base, dtype, n, conv.k, oh, ow))
+        fill(ak_map_make(x.base, dtype, n, conv.c, conv.h, conv.w))
+        fill(ak_map_make(y.base, dtype, n, conv.k, oh, ow))
         let floats = weights.base.assumingMemoryBound(to: Float.self)
         for i in 0..<weightCount { floats[i] = Float(i % 13 - 6) * 0.01 }
 
@@ -88,7 +88,7 @@ package struct KernelBenchmark {
             ak_conv_forward(
                 pool.handle, &conv, source, packed.base, output, OpaquePointer(moments.base), workspace.base)
         }
-        fill(y, count: Int(n * conv.k * oh * ow), map: output)
+        fill(output)
         ak_conv_pack(pool.handle, &conv, dtype, AK_BACKWARD, floats, packed.base)
         var gradients = ak_conv_gradients()
         gradients.dx = ak_map_make(dx.base, dtype, n, conv.c, conv.h, conv.w)
@@ -103,7 +103,8 @@ package struct KernelBenchmark {
             shape: shape.name, forward: (forward, flops / forward), backward: (backward, 2 * flops / backward))
     }
 
-    private func fill(_ buffer: AlignedBuffer, count: Int, map: ak_map) {
+    private func fill(_ map: ak_map) {
+        let count = Int(map.n) * Int(map.c) * Int(map.h) * Int(map.w)
         let plain = Tensor([count], (0..<count).map { Float($0 % 17 - 8) * 0.1 })
         ak_map_from_nchw(pool.handle, plain.pointer, map)
         withExtendedLifetime(plain) {}

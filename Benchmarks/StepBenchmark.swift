@@ -92,13 +92,14 @@ package struct StepBenchmark: Sendable {
     ) throws -> Result {
         var recipe = Recipe()
         recipe.network.name = network.specification.name
-        recipe.head.margin = .arcface
+        recipe.head = HeadSection(.arcface(ArcFaceSection()))
         recipe.batch.global = globalBatch
         recipe.compute.precision = precision == .bf16 ? .bf16 : .fp32
         let head = MarginClassification(
             ShardedClassifier<Float>(
                 classes: classes, dimension: network.specification.embeddingSize, batch: batch,
-                margin: RunSetup.margin(recipe.head), communicator: communicator, pool: pool, seed: 1), pool: pool)
+                margin: RunSetup.margin(recipe.head, seed: 1, ranks: communicator.size), communicator: communicator,
+                pool: pool, seed: 1), pool: pool)
         let schedule = LearningRateSchedule(
             recipe.schedule, recipe.optimizer, globalBatch: globalBatch, stepsPerEpoch: 1000)
         let step = try TrainingStep(
@@ -107,8 +108,8 @@ package struct StepBenchmark: Sendable {
         let profile = profilesLayers ? LayerProfile(network.graph) : nil
         step.execution.profile = profile
         var random = RandomStream(seed: 8, purpose: .augmentation, index: UInt64(communicator.rank), step: 0)
-        let labels = (0..<batch).map { _ in Int64(random.uniform(0, Double(classes))) }
-        let input = StepInput(images: images, labels: labels, records: (0..<batch).map { Int64($0) })
+        let labels = (0..<batch).map { _ in Int(random.uniform(0, Double(classes))) }
+        let input = StepInput(images: images, labels: labels, records: Array(0..<batch))
         var losses: [Double] = []
         let seconds = try times(communicator, profile) { index in
             let report = try step.update(step: index, count: 1, flags: { StepFlags() }, input: { _ in input })

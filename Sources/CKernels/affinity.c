@@ -1,20 +1,41 @@
-// The processors this process may use.
+// The processors this process may use, and the names of its threads.
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
 #endif
 #include "acuity_kernels.h"
 
+#include <errno.h>
+#include <stdbool.h>
 #include <unistd.h>
 
 #if defined(__linux__)
 #include <sched.h>
+#include <sys/prctl.h>
 #endif
 
 int ak_available_processors(void) {
 #if defined(__linux__)
-    cpu_set_t set;
-    if (sched_getaffinity(0, sizeof set, &set) == 0 && CPU_COUNT(&set) > 0) return CPU_COUNT(&set);
+    // The call fails where the kernel knows more processors than the set has room for, which nothing tells beforehand.
+    for (int room = 1024; room <= 1 << 20; room *= 4) {
+        cpu_set_t *set = CPU_ALLOC(room);
+        if (!set) break;
+        const size_t size = CPU_ALLOC_SIZE(room);
+        const bool fits = sched_getaffinity(0, size, set) == 0;
+        const int count = fits ? CPU_COUNT_S(size, set) : 0;
+        const bool isTooSmall = !fits && errno == EINVAL;
+        CPU_FREE(set);
+        if (count > 0) return count;
+        if (!isTooSmall) break;
+    }
 #endif
     long online = sysconf(_SC_NPROCESSORS_ONLN);
     return online > 0 ? (int)online : 1;
+}
+
+void ak_name_thread(const char *name) {
+#if defined(__linux__)
+    prctl(PR_SET_NAME, name);
+#else
+    (void)name;
+#endif
 }

@@ -52,6 +52,7 @@ FAMILY(pointwise, true)
 FAMILY(winograd, false)
 FAMILY(polyphase, false)
 FAMILY(winograd_bf16, false)
+FAMILY(polyphase_bf16, false)
 FAMILY(depthwise, true)
 
 static const family *family_of(const ak_conv *conv, ak_dtype dtype) {
@@ -67,6 +68,7 @@ static const family *family_of(const ak_conv *conv, ak_dtype dtype) {
     if (ak_depthwise_takes(conv)) return &depthwise;
     if (ak_pointwise_takes(conv)) return &pointwise;
     if (dtype == AK_BF16 && ak_winograd_bf16_takes(conv)) return &winograd_bf16;
+    if (dtype == AK_BF16 && ak_polyphase_bf16_takes(conv)) return &polyphase_bf16;
     if (ak_winograd_takes(conv)) return &winograd;
     return ak_polyphase_takes(conv) ? &polyphase : &gemm;
 }
@@ -94,7 +96,14 @@ size_t ak_conv_packed_bytes(const ak_conv *conv, ak_dtype dtype, ak_direction di
 
 size_t ak_conv_workspace_bytes(const ak_conv *conv, ak_dtype dtype, int n, int threads) {
     AK_REQUIRE(threads >= 1, "workspace for %d threads", threads);
-    return family_of(conv, dtype)->workspace_bytes(conv, dtype, n, threads);
+    const family *f = family_of(conv, dtype);
+    // Fewer images may be split otherwise, and then need more.
+    size_t most = 0;
+    for (int images = 1; images <= n; images++) {
+        const size_t bytes = f->workspace_bytes(conv, dtype, images, threads);
+        if (bytes > most) most = bytes;
+    }
+    return most;
 }
 
 bool ak_conv_chains(const ak_conv *conv, ak_dtype dtype) { return family_of(conv, dtype)->chains; }
@@ -121,6 +130,7 @@ void ak_conv_backward(
         "a convolution's reduction without its gradient or of another shape");
     AK_REQUIRE(!dy.chain.x.data || f->chains, "a chain given to a convolution that does not apply it");
     AK_REQUIRE(
-        !dy.chain.x.data || ak_same_shape(&dy.chain.x, &dy.map), "a chain over a map of another shape");
+        !dy.chain.x.data || (ak_same_shape(&dy.chain.x, &dy.map) && dy.chain.x.dtype == dy.map.dtype),
+        "a chain over a map of another shape or type");
     f->backward(pool, conv, &x, &dy, packed, to, workspace);
 }

@@ -61,8 +61,6 @@ void ak_depthwise_backward(
     ak_pool *pool, const ak_conv *conv, const ak_source *x, const ak_gradient *dy, const void *packed,
     const ak_conv_gradients *to, void *workspace) {
     AK_REQUIRE(
-        !dy->chain.x.data || dy->chain.x.dtype == dy->map.dtype, "a depthwise convolution's chain of another type");
-    AK_REQUIRE(
         !to->reduction.sums || to->reduction.x.dtype == dy->map.dtype,
         "a depthwise convolution's reduction over a map of another type");
     if (!to->dx.data && !to->dw) return;

@@ -50,6 +50,8 @@ AK_CONV_FAMILY(winograd)
 AK_CONV_FAMILY(polyphase)
 /// bf16 products: 3x3, padding 1, one group, stride 1: F(2x2, 3x3).
 AK_CONV_FAMILY(winograd_bf16)
+/// bf16 products: 3x3, padding 1, one group, stride 2: F(3x3, 2x2) on the four phases.
+AK_CONV_FAMILY(polyphase_bf16)
 /// One channel to a group: applies chains.
 AK_CONV_FAMILY(depthwise)
 
@@ -58,6 +60,7 @@ bool ak_winograd_takes(const ak_conv *conv);
 bool ak_polyphase_takes(const ak_conv *conv);
 /// For bf16 maps, with the instruction set in use.
 bool ak_winograd_bf16_takes(const ak_conv *conv);
+bool ak_polyphase_bf16_takes(const ak_conv *conv);
 bool ak_depthwise_takes(const ak_conv *conv);
 
 #endif

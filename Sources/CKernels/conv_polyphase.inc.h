@@ -8,63 +8,11 @@
 
 #include "fusion.inc.h"
 
+#include "conv_polyphase_panels.inc.h"
 #include "conv_polyphase_transforms.inc.h"
 
 #include "conv_products.inc.h"
-#include "transpose.inc.h"
-
-// ------------------------------------------------------------------------------------------------------- reading ahead
-
-/// What is to be in the caches when the products at hand are done: blocks b0..<b1 of a map where a panel's tiles lie,
-/// `scale` values per output and some before and after. A processor does not foresee windows of few rows, each
-/// elsewhere in memory, and the transforms are too short to hide the wait, while the products leave the memory idle.
-typedef struct {
-    const ak_map *map;
-    const ak_polyphase_panel *panel;
-    int b0, b1, scale, before, after;
-    int row, tile, block; // where it stands
-} AK_FN(ahead);
-
-AK_INLINE AK_FN(ahead) AK_FN(ahead_of)(
-    const ak_map *m, const ak_polyphase_panel *panel, int b0, int b1, int scale, int before, int after) {
-    return (AK_FN(ahead)){m, panel, b0, b1, scale, before, after, 0, 0, b0};
-}
-
-/// The panel's windows of x, or of dy for dx.
-AK_INLINE AK_FN(ahead) AK_FN(ahead_of_window)(
-    const ak_map *m, const ak_polyphase_panel *panel, int b0, int b1, ak_polyphase_window window) {
-    return AK_FN(ahead_of)(
-        m, panel, b0, b1, window == AK_POLYPHASE_X ? 2 : 1, window == AK_POLYPHASE_X, window == AK_POLYPHASE_DY);
-}
-
-/// Rows of windows per step, for all to be done in so many steps.
-AK_INLINE int AK_FN(ahead_rows)(const AK_FN(ahead) * a, int steps) {
-    return ((a->b1 - a->b0) * a->panel->count * (4 * a->scale + a->before + a->after) + steps - 1) / steps;
-}
-
-/// Whether what was read ahead for a whole panel has likely left the second-level cache again, so that it pays to call
-/// for each tile's part once more shortly before its turn.
-AK_INLINE bool AK_FN(ahead_fails)(const ak_polyphase_panel *panel, int blocks) { return panel->count * blocks >= 128; }
-
-AK_NOINLINE void AK_FN(ahead_step)(AK_FN(ahead) * a, int rows) {
-    const ak_map *m = a->map;
-    const int bytes = m->dtype == AK_BF16 ? 2 : 4;
-    for (; rows > 0 && a->block < a->b1; rows--) {
-        const ak_polyphase_tile *tile = &a->panel->tile[a->tile];
-        const int y = a->scale * tile->y - a->before + a->row;
-        if (y >= 0 && y < m->h) {
-            const int x0 = ak_max(0, a->scale * tile->x - a->before);
-            const int x1 = ak_min(m->w, a->scale * (tile->x + tile->cols) + a->after);
-            const char *from = (const char *)m->data + (ak_plane(m, tile->n, a->block) + y * m->row + x0 * 16) * bytes;
-            for (int i = 0; i < (x1 - x0) * 16 * bytes; i += 64) __builtin_prefetch(from + i, 0, 2);
-        }
-        if (++a->row < a->scale * tile->rows + a->before + a->after) continue;
-        a->row = 0;
-        if (++a->tile < a->panel->count) continue;
-        a->tile = 0;
-        a->block++;
-    }
-}
+#include "conv_taps.inc.h"
 
 // ------------------------------------------------------------------------------------------------------------- panels
 
@@ -191,31 +139,6 @@ AK_NOINLINE void AK_FN(polyphase_outputs_dx)(
     AK_FN(polyphase_outputs)(job, panel, m, k, NULL, sums, AK_BACKWARD);
 }
 
-/// A thread's part of a plan: tiles t0..<t1 in `rounds` panels (one at least, be it empty), output blocks k0..<k1.
-typedef struct {
-    long t0, t1;
-    int k0, k1, rounds;
-} AK_FN(polyphase_share);
-
-AK_INLINE AK_FN(polyphase_share) AK_FN(polyphase_share_of)(const ak_polyphase_plan *plan, int out_blocks, int part) {
-    const ak_split split = plan->split;
-    const int a = part % split.positions, b = part / split.positions, pairs = (out_blocks + 1) / 2;
-    AK_FN(polyphase_share) s;
-    s.t0 = ak_polyphase_begin(&plan->tiling, a, split.positions);
-    s.t1 = ak_polyphase_begin(&plan->tiling, a + 1, split.positions);
-    s.k0 = 2 * (int)ak_begin(pairs, b, split.blocks);
-    s.k1 = ak_min(out_blocks, 2 * (int)ak_begin(pairs, b + 1, split.blocks));
-    s.rounds = ak_max(1, (int)((s.t1 - s.t0 + plan->tiles - 1) / plan->tiles));
-    return s;
-}
-
-AK_INLINE void AK_FN(polyphase_panel_of)(
-    const ak_polyphase_plan *plan, const AK_FN(polyphase_share) * s, int round, ak_polyphase_panel *panel) {
-    const long first = s->t0 + ak_begin(s->t1 - s->t0, round, s->rounds);
-    const long end = s->t0 + ak_begin(s->t1 - s->t0, round + 1, s->rounds);
-    ak_polyphase_panel_make(panel, &plan->tiling, first, (int)(end - first));
-}
-
 /// m = v*weights for output blocks k0..<k1 of a panel; meanwhile reads ahead.
 AK_NOINLINE void AK_FN(polyphase_products)(
     const ak_polyphase_job *job, const ak_polyphase_panel *panel, const float *v, int k0, int k1, float *m,
@@ -302,8 +225,7 @@ void AK_FN(ak_polyphase_gradient_part)(void *context, int part, int parts) {
             &job->x.map, &job->x.activation, 0, in_blocks, panel, plan->positions, v, AK_POLYPHASE_X);
         AK_FN(polyphase_transform)(
             &job->dy, NULL, share.k0, share.k1, panel, plan->positions, g, AK_POLYPHASE_TILE);
-        next->count = 0;
-        if (round + 1 < share.rounds) AK_FN(polyphase_panel_of)(plan, &share, round + 1, next);
+        AK_FN(polyphase_panel_of)(plan, &share, round + 1, next);
         AK_FN(ahead) ahead_x = AK_FN(ahead_of_window)(&job->x.map, next, 0, in_blocks, AK_POLYPHASE_X);
         AK_FN(ahead) ahead_dy = AK_FN(ahead_of_window)(&job->dy, next, share.k0, share.k1, AK_POLYPHASE_TILE);
         const int units = AK_POLYPHASE_MATRICES * ((share.k1 - share.k0 + 1) / 2);
@@ -325,39 +247,11 @@ void AK_FN(ak_polyphase_gradient_part)(void *context, int part, int parts) {
 void AK_FN(ak_polyphase_gradient_sum_part)(void *context, int part, int parts);
 void AK_FN(ak_polyphase_gradient_sum_part)(void *context, int part, int parts) {
     const ak_polyphase_gradient_job *job = context;
-    const int c_count = job->x.map.c, k_count = job->dy.c, in_blocks = ak_blocks(c_count);
-    const int sums = job->plan.split.positions;
-    const long matrix = ak_polyphase_matrix_stride(c_count, k_count), units = (long)in_blocks * ak_blocks(k_count);
-    ak_vec taps[16 * 9];
-    for (long unit = ak_begin(units, part, parts); unit < ak_begin(units, part + 1, parts); unit++) {
-        const float *from = job->partial + unit * 256;
-        const int k0 = (int)(unit / in_blocks) * 16, c0 = (int)(unit % in_blocks) * 16;
-        for (int c = 0; c < 16; c++) {
-            ak_vec t[3][AK_POLYPHASE_WEIGHTS];
-            for (int j = 0; j < AK_POLYPHASE_WEIGHTS; j++) {
-                ak_vec d[AK_POLYPHASE_WEIGHTS], o[3];
-                AK_UNROLL for (int i = 0; i < AK_POLYPHASE_WEIGHTS; i++) {
-                    const float *q = from + (i * AK_POLYPHASE_WEIGHTS + j) * matrix + c * 16;
-                    d[i] = ak_load(q);
-                    __builtin_prefetch(q + 256, 0, 2);
-                    for (int s = 1; s < sums; s++) d[i] += ak_load(q + s * AK_POLYPHASE_MATRICES * matrix);
-                }
-                AK_FN(polyphase_gt)(d, o);
-                AK_UNROLL for (int i = 0; i < 3; i++) t[i][j] = o[i];
-            }
-            AK_UNROLL for (int i = 0; i < 3; i++) AK_FN(polyphase_gt)(t[i], &taps[c * 9 + i * 3]);
-        }
-        for (int r = 0; r < 9; r++) {
-            AK_FN(transpose16)(taps + r * 16);
-            const int valid = ak_max(0, ak_min(16, (c_count - c0) * 9 - r * 16));
-            for (int k = 0; k < ak_min(16, k_count - k0); k++) {
-                float *to = job->dw + ((long)(k0 + k) * c_count + c0) * 9 + r * 16;
-                ak_vec value = taps[r * 16 + k];
-                if (job->accumulate) value += AK_FN(load_some)(to, valid, 0);
-                AK_FN(store_some)(to, value, valid);
-            }
-        }
-    }
+    const AK_FN(partial_gradients) from = {
+        job->partial, ak_polyphase_matrix_stride(job->x.map.c, job->dy.c), job->plan.split.positions};
+    AK_FN(put_gradient)(
+        &from, job->dw, job->x.map.c, job->dy.c, job->accumulate, part, parts, AK_POLYPHASE_WEIGHTS,
+        AK_FN(polyphase_gt));
 }
 
 // ------------------------------------------------------------------------------------------------------------ packing
@@ -365,31 +259,9 @@ void AK_FN(ak_polyphase_gradient_sum_part)(void *context, int part, int parts) {
 void AK_FN(ak_polyphase_pack_part)(void *context, int part, int parts);
 void AK_FN(ak_polyphase_pack_part)(void *context, int part, int parts) {
     const ak_polyphase_pack_job *job = context;
-    const int c_count = job->conv->c, k_count = job->conv->k;
-    const int in_blocks = ak_blocks(c_count), out_blocks = ak_blocks(k_count);
-    const long matrix = ak_polyphase_matrix_stride(c_count, k_count), units = (long)in_blocks * out_blocks;
-    const bool forward = job->direction == AK_FORWARD;
-    ak_vec taps[16 * 9], turned[9 * 16];
-    for (long unit = ak_begin(units, part, parts); unit < ak_begin(units, part + 1, parts); unit++) {
-        const int kb = (int)(unit / in_blocks), cb = (int)(unit % in_blocks);
-        for (int r = 0; r < 9; r++) {
-            const int valid = ak_max(0, ak_min(16, (c_count - cb * 16) * 9 - r * 16));
-            for (int i = 0; i < 16; i++) {
-                const float *from = job->weights + ((long)(kb * 16 + i) * c_count + cb * 16) * 9 + r * 16;
-                taps[r * 16 + i] = kb * 16 + i < k_count ? AK_FN(load_some)(from, valid, 0) : ak_zero();
-            }
-            AK_FN(transpose16)(taps + r * 16);
-        }
-        // taps: [channel][tap] of 16 output channels. For backward: [flipped tap][output channel] of 16 channels.
-        for (int tap = 0; tap < 9 && !forward; tap++) {
-            ak_vec *to = turned + (8 - tap) * 16;
-            for (int c = 0; c < 16; c++) to[c] = taps[c * 9 + tap];
-            AK_FN(transpose16)(to);
-        }
-        float *to = job->packed + (forward ? unit : (long)cb * out_blocks + kb) * 256;
-        for (int i = 0; i < 16; i++, to += 16)
-            AK_FN(polyphase_weights)(forward ? taps + i * 9 : turned + i, forward ? 1 : 16, to, matrix);
-    }
+    AK_FN(pack_matrices)(
+        job->conv, job->direction, job->weights, job->packed,
+        ak_polyphase_matrix_stride(job->conv->c, job->conv->k), part, parts, AK_POLYPHASE_WEIGHTS, AK_FN(polyphase_g));
 }
 
 #include "conv_products_end.inc.h"

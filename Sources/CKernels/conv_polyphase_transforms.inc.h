@@ -96,12 +96,12 @@ AK_INLINE void AK_FN(polyphase_points)(
         AK_FN(polyphase_expand)(d, t[i], window);
     }
     for (int j = 0; j < AK_POLYPHASE_POINTS; j++, at++) {
-        if (!ak_polyphase_needs(cols, j)) continue;
+        if (!ak_polyphase_needs(AK_POLYPHASE_SIDE, cols, j)) continue;
         ak_vec d[AK_POLYPHASE_POINTS], o[AK_POLYPHASE_POINTS];
         AK_UNROLL for (int i = 0; i < size; i++) d[i] = t[i][j];
         AK_FN(polyphase_expand)(d, o, window);
         AK_UNROLL for (int i = 0; i < AK_POLYPHASE_POINTS; i++)
-            if (ak_polyphase_needs(rows, i)) ak_store(v + at[i * AK_POLYPHASE_POINTS], o[i]);
+            if (ak_polyphase_needs(AK_POLYPHASE_SIDE, rows, i)) ak_store(v + at[i * AK_POLYPHASE_POINTS], o[i]);
     }
 }
 
@@ -122,29 +122,14 @@ AK_INLINE void AK_FN(polyphase_columns)(
     const ak_direction direction) {
     for (int j = 0; j < AK_POLYPHASE_POINTS; j++, at++) {
         ak_vec d[AK_POLYPHASE_POINTS], o[8];
-        const bool needed = ak_polyphase_needs(tile->cols, j);
+        const bool needed = ak_polyphase_needs(AK_POLYPHASE_SIDE, tile->cols, j);
         AK_UNROLL for (int i = 0; i < AK_POLYPHASE_POINTS; i++) {
-            d[i] = needed && ak_polyphase_needs(tile->rows, i) ? ak_load(m + at[i * AK_POLYPHASE_POINTS]) : ak_zero();
-            __builtin_prefetch(m + at[i * AK_POLYPHASE_POINTS] + 16, 0, 3); // the next tile's
+            const float *from = m + at[i * AK_POLYPHASE_POINTS];
+            d[i] = needed && ak_polyphase_needs(AK_POLYPHASE_SIDE, tile->rows, i) ? ak_load(from) : ak_zero();
+            __builtin_prefetch(from + 16, 0, 3); // the next tile's
         }
         AK_FN(polyphase_collapse)(d, o, direction);
         AK_UNROLL for (int i = 0; i < (direction == AK_FORWARD ? 4 : 8); i++) t[i][j] = o[i];
-    }
-}
-
-/// 3x3 taps (tap t at g[t * step]) of one channel pair block row to the matrices.
-AK_INLINE void AK_FN(polyphase_weights)(const ak_vec *g, int step, float *u, long matrix) {
-    ak_vec t[AK_POLYPHASE_WEIGHTS][3];
-    AK_UNROLL for (int j = 0; j < 3; j++) {
-        ak_vec d[3] = {g[j * step], g[(3 + j) * step], g[(6 + j) * step]}, o[AK_POLYPHASE_WEIGHTS];
-        AK_FN(polyphase_g)(d, o);
-        AK_UNROLL for (int i = 0; i < AK_POLYPHASE_WEIGHTS; i++) t[i][j] = o[i];
-    }
-    AK_UNROLL for (int i = 0; i < AK_POLYPHASE_WEIGHTS; i++) {
-        ak_vec o[AK_POLYPHASE_WEIGHTS];
-        AK_FN(polyphase_g)(t[i], o);
-        AK_UNROLL for (int j = 0; j < AK_POLYPHASE_WEIGHTS; j++)
-            ak_store(u + (i * AK_POLYPHASE_WEIGHTS + j) * matrix, o[j]);
     }
 }
 

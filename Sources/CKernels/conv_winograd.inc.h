@@ -5,9 +5,9 @@
 // Included once per instruction set.
 #include "lanes.inc.h"
 #include "fusion.inc.h"
-#include "transpose.inc.h"
 
 #include "conv_products.inc.h"
+#include "conv_taps.inc.h"
 #include "conv_winograd_transforms.inc.h"
 
 // ------------------------------------------------------------------------------------------------------------- tiles
@@ -147,95 +147,20 @@ void AK_FN(ak_winograd_gradient_part)(void *context, int part, int parts) {
 void AK_FN(ak_winograd_gradient_sum_part)(void *context, int part, int parts);
 void AK_FN(ak_winograd_gradient_sum_part)(void *context, int part, int parts) {
     const ak_winograd_gradient_job *job = context;
-    int c_count = job->x.map.c, k_count = job->dy.map.c, in_blocks = ak_blocks(c_count), sums = job->split.positions;
-    long weights = ak_winograd_weight_stride(c_count, k_count), units = (long)in_blocks * ak_blocks(k_count);
-    ak_vec taps[16 * 9];
-    for (long unit = ak_begin(units, part, parts); unit < ak_begin(units, part + 1, parts); unit++) {
-        const float *from = job->partial + unit * 256;
-        int k0 = (int)(unit / in_blocks) * 16, c0 = (int)(unit % in_blocks) * 16;
-        for (int c = 0; c < 16; c++) {
-            ak_vec t[3][6];
-            for (int j = 0; j < 6; j++) {
-                ak_vec d[6], o[3];
-                AK_UNROLL for (int i = 0; i < 6; i++) {
-                    const float *q = from + (i * 6 + j) * weights + c * 16;
-                    d[i] = ak_load(q);
-                    for (int s = 1; s < sums; s++) d[i] += ak_load(q + s * AK_WINOGRAD_POINTS * weights);
-                }
-                AK_FN(winograd_gt)(d, o);
-                AK_UNROLL for (int i = 0; i < 3; i++) t[i][j] = o[i];
-            }
-            AK_UNROLL for (int i = 0; i < 3; i++) AK_FN(winograd_gt)(t[i], &taps[c * 9 + i * 3]);
-        }
-        for (int r = 0; r < 9; r++) {
-            AK_FN(transpose16)(taps + r * 16);
-            int valid = ak_min(16, (c_count - c0) * 9 - r * 16);
-            for (int k = 0; k < ak_min(16, k_count - k0); k++) {
-                float *to = job->dw + ((long)(k0 + k) * c_count + c0) * 9 + r * 16;
-                if (valid == 16) {
-                    ak_vec value = taps[r * 16 + k];
-                    ak_store_unaligned(to, job->accumulate ? ak_load_unaligned(to) + value : value);
-                } else {
-                    const float *values = (const float *)&taps[r * 16 + k];
-                    for (int i = 0; i < valid; i++) to[i] = job->accumulate ? to[i] + values[i] : values[i];
-                }
-            }
-        }
-    }
+    const AK_FN(partial_gradients) from = {
+        job->partial, ak_winograd_weight_stride(job->x.map.c, job->dy.map.c), job->split.positions};
+    AK_FN(put_gradient)(
+        &from, job->dw, job->x.map.c, job->dy.map.c, job->accumulate, part, parts, 6, AK_FN(winograd_gt));
 }
 
 // ------------------------------------------------------------------------------------------------------------ packing
 
-/// 3x3 taps (tap t at g[t * step]) of one channel pair block row to 36 points.
-AK_INLINE void AK_FN(winograd_weights)(const ak_vec *g, int step, float *u, long stride) {
-    ak_vec t[6][3];
-    AK_UNROLL for (int j = 0; j < 3; j++) {
-        ak_vec d[3] = {g[j * step], g[(3 + j) * step], g[(6 + j) * step]}, o[6];
-        AK_FN(winograd_g)(d, o);
-        AK_UNROLL for (int i = 0; i < 6; i++) t[i][j] = o[i];
-    }
-    AK_UNROLL for (int i = 0; i < 6; i++) {
-        ak_vec o[6];
-        AK_FN(winograd_g)(t[i], o);
-        AK_UNROLL for (int j = 0; j < 6; j++) ak_store(u + (i * 6 + j) * stride, o[j]);
-    }
-}
-
 void AK_FN(ak_winograd_pack_part)(void *context, int part, int parts);
 void AK_FN(ak_winograd_pack_part)(void *context, int part, int parts) {
     const ak_winograd_pack_job *job = context;
-    int c_count = job->conv->c, k_count = job->conv->k, in_blocks = ak_blocks(c_count), out_blocks = ak_blocks(k_count);
-    long stride = ak_winograd_weight_stride(c_count, k_count), units = (long)in_blocks * out_blocks;
-    ak_vec taps[16 * 9];
-    for (long unit = ak_begin(units, part, parts); unit < ak_begin(units, part + 1, parts); unit++) {
-        int kb = (int)(unit / in_blocks), cb = (int)(unit % in_blocks);
-        for (int r = 0; r < 9; r++) {
-            int valid = ak_max(0, ak_min(16, (c_count - cb * 16) * 9 - r * 16));
-            for (int i = 0; i < 16; i++) {
-                taps[r * 16 + i] = ak_zero();
-                if (kb * 16 + i >= k_count) continue;
-                const float *from = job->weights + ((long)(kb * 16 + i) * c_count + cb * 16) * 9 + r * 16;
-                if (valid == 16) taps[r * 16 + i] = ak_load_unaligned(from);
-                else memcpy(&taps[r * 16 + i], from, (size_t)valid * sizeof(float));
-            }
-            AK_FN(transpose16)(taps + r * 16);
-        }
-        // taps: [input channel][tap] of 16 output channels.
-        if (job->direction == AK_FORWARD) {
-            for (int i = 0; i < 16; i++)
-                AK_FN(winograd_weights)(taps + i * 9, 1, job->packed + unit * 256 + i * 16, stride);
-            continue;
-        }
-        // The other way round: [tap, turned by 180 degrees][output channel] of 16 input channels.
-        ak_vec turned[9 * 16];
-        for (int tap = 0; tap < 9; tap++) {
-            ak_vec *to = turned + (8 - tap) * 16;
-            for (int c = 0; c < 16; c++) to[c] = taps[c * 9 + tap];
-            AK_FN(transpose16)(to);
-        }
-        float *packed = job->packed + ((long)cb * out_blocks + kb) * 256;
-        for (int i = 0; i < 16; i++) AK_FN(winograd_weights)(turned + i, 16, packed + i * 16, stride);
-    }
+    AK_FN(pack_matrices)(
+        job->conv, job->direction, job->weights, job->packed,
+        ak_winograd_weight_stride(job->conv->c, job->conv->k), part, parts, 6, AK_FN(winograd_g));
 }
 
 #include "conv_products_end.inc.h"

@@ -82,7 +82,7 @@ size_t ak_winograd_bf16_workspace_bytes(const ak_conv *conv, ak_dtype dtype, int
 void ak_winograd_bf16_pack(
     ak_pool *pool, const ak_conv *conv, ak_dtype dtype, ak_direction direction, const float *weights, void *packed) {
     (void)dtype;
-    ak_winograd_bf16_pack_job job = {conv, direction, weights, packed};
+    ak_bf16_pack_job job = {conv, direction, weights, packed};
     ak_pool_run(pool, KERNEL(ak_winograd_bf16_pack_part), &job);
 }
 

@@ -2,7 +2,7 @@
 #ifndef ACUITY_CONV_WINOGRAD_BF16_H
 #define ACUITY_CONV_WINOGRAD_BF16_H
 
-#include "conv_internal.h"
+#include "conv_products_bf16.h"
 #include "fusion.h"
 
 /// Transformed tiles and weights lie point by point (16 points of a 4 x 4 tile).
@@ -32,13 +32,6 @@ typedef struct {
     char *workspace; // per thread: transformed inputs, then products
     size_t thread_bytes;
 } ak_winograd_bf16_job;
-
-typedef struct {
-    const ak_conv *conv;
-    ak_direction direction;
-    const float *weights;
-    uint16_t *packed;
-} ak_winograd_bf16_pack_job;
 
 typedef struct {
     ak_source x, dy;

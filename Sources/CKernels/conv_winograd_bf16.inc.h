@@ -8,14 +8,13 @@
 #if AK_LEVEL == 3
 
 #include "fusion.inc.h"
-#include "transpose.inc.h"
+
+#include "conv_products_bf16.inc.h"
 
 #define POINTS AK_WINOGRAD_BF16_POINTS
 /// Elements between blocks of transformed tiles.
 #define BLOCK (AK_WINOGRAD_BF16_ROOM * 16L)
 #define PRODUCTS AK_WINOGRAD_BF16_PRODUCTS
-/// A register tile: TILE tiles by two output blocks.
-#define TILE 14
 
 /// Neighbouring tiles of one row of tiles: the image and the output position where they begin.
 typedef struct {
@@ -137,63 +136,6 @@ INPUTS(inputs_stored, AK_AS_STORED)
 INPUTS(inputs_affine, AK_AFFINE)
 INPUTS(inputs_prelu, AK_PRELU)
 #undef INPUTS
-
-// ----------------------------------------------------------------------------------------------------------- products
-
-/// `width` tiles x `pair` output blocks at one point over all input channels: m = sum of v*u.
-AK_INLINE void AK_FN(bf16_products_tile)(
-    const uint16_t *v, int in_blocks, const uint16_t *u, float *m, const int width, const int pair) {
-    __m512 sums[2][TILE];
-    AK_UNROLL for (int p = 0; p < width; p++) sums[0][p] = sums[1][p] = _mm512_setzero_ps();
-    for (int b = 0; b < in_blocks; b++, v += BLOCK) {
-        _Pragma("clang loop unroll_count(4)") for (int i = 0; i < 16; i += 2, u += pair * 32) {
-            const __m512bh first = (__m512bh)_mm512_load_si512(u);
-            const __m512bh second = pair == 2 ? (__m512bh)_mm512_load_si512(u + 32) : first;
-            AK_UNROLL for (int p = 0; p < width; p++) {
-                int32_t channels;
-                memcpy(&channels, v + p * 16 + i, sizeof channels);
-                const __m512bh x = (__m512bh)_mm512_set1_epi32(channels);
-                sums[0][p] = _mm512_dpbf16_ps(sums[0][p], first, x);
-                if (pair == 2) sums[1][p] = _mm512_dpbf16_ps(sums[1][p], second, x);
-            }
-        }
-    }
-    AK_UNROLL for (int p = 0; p < width; p++) {
-        ak_store(m + p * 16, (ak_vec)sums[0][p]);
-        if (pair == 2) ak_store(m + BLOCK + p * 16, (ak_vec)sums[1][p]);
-    }
-}
-
-// One function per width, so that each keeps its sums in registers.
-#define WIDTHS(X) X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8) X(9) X(10) X(11) X(12) X(13) X(14)
-#define KERNELS(width) \
-    AK_NOINLINE void AK_FN(bf16_products_1_##width)(const uint16_t *v, int in_blocks, const uint16_t *u, float *m) { \
-        AK_FN(bf16_products_tile)(v, in_blocks, u, m, width, 1); \
-    } \
-    AK_NOINLINE void AK_FN(bf16_products_2_##width)(const uint16_t *v, int in_blocks, const uint16_t *u, float *m) { \
-        AK_FN(bf16_products_tile)(v, in_blocks, u, m, width, 2); \
-    }
-WIDTHS(KERNELS)
-#undef KERNELS
-
-/// m = v*u at all points for one or two output blocks, for `count` tiles in groups of nearly equal width.
-AK_INLINE void AK_FN(bf16_products)(
-    const uint16_t *v, long stride, int in_blocks, const uint16_t *u, int pair, float *m, int count) {
-    static void (*const kernels[2][TILE])(const uint16_t *, int, const uint16_t *, float *) = {
-#define NAME(width) AK_FN(bf16_products_1_##width),
-        {WIDTHS(NAME)},
-#undef NAME
-#define NAME(width) AK_FN(bf16_products_2_##width),
-        {WIDTHS(NAME)},
-#undef NAME
-    };
-    int groups = (count + TILE - 1) / TILE;
-    for (int point = 0; point < POINTS; point++, v += stride, u += in_blocks * 256L * pair, m += PRODUCTS)
-        for (int i = 0; i < groups; i++) {
-            long first = ak_begin(count, i, groups), width = ak_begin(count, i + 1, groups) - first;
-            kernels[pair - 1][width - 1](v + first * 16, in_blocks, u, m + first * 16);
-        }
-}
 
 // ------------------------------------------------------------------------------------------------------------ outputs
 
@@ -319,7 +261,10 @@ void AK_FN(ak_winograd_bf16_part)(void *context, int part, int parts) {
             AK_FN(prefetch)(out, panel, 0, k, k + pair);
             if (sums) AK_FN(prefetch)(&job->reduction.x, panel, 0, k, k + pair);
             const uint16_t *u = job->weights + k * (POINTS * 256L) * in_blocks;
-            AK_FN(bf16_products)(v, job->stride, in_blocks, u, pair, m, panel->tiles);
+            for (int point = 0; point < POINTS; point++)
+                AK_FN(bf16_products)(
+                    v + point * job->stride, BLOCK, in_blocks, u + point * in_blocks * 256L * pair, pair,
+                    m + point * PRODUCTS, panel->tiles);
             for (int q = 0; q < pair; q++) {
                 const float *from = m + q * BLOCK;
                 if (moments) AK_FN(outputs_moments)(job, panel, k + q, from, moments + k + q);
@@ -334,69 +279,17 @@ void AK_FN(ak_winograd_bf16_part)(void *context, int part, int parts) {
 // ------------------------------------------------------------------------------------------------------------ packing
 
 /// G: three taps to four points.
-AK_INLINE void AK_FN(weight_points)(ak_vec g0, ak_vec g1, ak_vec g2, ak_vec *o) {
-    const ak_vec half = ak_splat(0.5f), even = (g0 + g2) * half;
-    o[0] = g0;
-    o[1] = ak_fma(g1, half, even);
-    o[2] = ak_fma(g1, -half, even);
-    o[3] = g2;
-}
-
-/// 3x3 taps (tap t at g[t * step]) to 16 points.
-AK_INLINE void AK_FN(weight_tile)(const ak_vec *g, int step, ak_vec *o) {
-    ak_vec t[3][4];
-    AK_UNROLL for (int j = 0; j < 3; j++)
-        AK_FN(weight_points)(g[j * step], g[(3 + j) * step], g[(6 + j) * step], t[j]);
-    AK_UNROLL for (int i = 0; i < 4; i++) AK_FN(weight_points)(t[0][i], t[1][i], t[2][i], o + i * 4);
-}
-
-/// The taps of a block of 16 output and 16 input channels of PyTorch's weights, [input channel][tap] of 16 output
-/// channels, zero beyond the last channel of either.
-AK_INLINE void AK_FN(block_taps)(const ak_conv *conv, const float *weights, int out, int in, ak_vec *taps) {
-    for (int r = 0; r < 9; r++) {
-        const int valid = ak_max(0, ak_min(16, (conv->c - in * 16) * 9 - r * 16));
-        for (int i = 0; i < 16; i++) {
-            const float *from = weights + ((long)(out * 16 + i) * conv->c + in * 16) * 9 + r * 16;
-            if (out * 16 + i >= conv->k) taps[r * 16 + i] = ak_zero();
-            else taps[r * 16 + i] = valid == 16 ? ak_load_unaligned(from) : AK_FN(load_some)(from, valid, 0);
-        }
-        AK_FN(transpose16)(taps + r * 16);
-    }
-}
-
-/// For AK_BACKWARD: [tap][output channel] of 16 input channels, the taps turned round.
-AK_INLINE void AK_FN(turn_taps)(const ak_vec *taps, ak_vec *turned) {
-    for (int tap = 0; tap < 9; tap++) {
-        ak_vec *to = turned + (8 - tap) * 16;
-        for (int c = 0; c < 16; c++) to[c] = taps[c * 9 + tap];
-        AK_FN(transpose16)(to);
-    }
+AK_INLINE void AK_FN(weight_points)(const ak_vec *g, ak_vec *o) {
+    const ak_vec half = ak_splat(0.5f), even = (g[0] + g[2]) * half;
+    o[0] = g[0];
+    o[1] = ak_fma(g[1], half, even);
+    o[2] = ak_fma(g[1], -half, even);
+    o[3] = g[2];
 }
 
 void AK_FN(ak_winograd_bf16_pack_part)(void *context, int part, int parts);
 void AK_FN(ak_winograd_bf16_pack_part)(void *context, int part, int parts) {
-    const ak_winograd_bf16_pack_job *job = context;
-    const bool backward = job->direction == AK_BACKWARD;
-    const int c_blocks = ak_blocks(job->conv->c), k_blocks = ak_blocks(job->conv->k);
-    const int in_blocks = backward ? k_blocks : c_blocks, out_blocks = backward ? c_blocks : k_blocks;
-    const long units = (long)in_blocks * out_blocks;
-    ak_vec taps[16 * 9], turned[9 * 16], points[2][POINTS];
-    for (long unit = ak_begin(units, part, parts); unit < ak_begin(units, part + 1, parts); unit++) {
-        const int out = (int)(unit / in_blocks), in = (int)(unit % in_blocks);
-        const int pair = ak_min(2, out_blocks - (out & ~1));
-        AK_FN(block_taps)(job->conv, job->weights, backward ? in : out, backward ? out : in, taps);
-        if (backward) AK_FN(turn_taps)(taps, turned);
-        uint16_t *to = job->packed + (out & ~1) * (POINTS * 256L) * in_blocks + (out & 1) * 32 + in * 256L * pair;
-        for (int i = 0; i < 16; i += 2, to += pair * 32) {
-            for (int c = 0; c < 2; c++)
-                AK_FN(weight_tile)(backward ? turned + i + c : taps + (i + c) * 9, backward ? 16 : 1, points[c]);
-            for (int point = 0; point < POINTS; point++) {
-                const ak_uvec low = __builtin_convertvector(AK_FN(to_bf16)(points[0][point]), ak_uvec);
-                const ak_uvec high = __builtin_convertvector(AK_FN(to_bf16)(points[1][point]), ak_uvec);
-                *(ak_uvec *)(to + point * 256L * in_blocks * pair) = low | high << 16;
-            }
-        }
-    }
+    AK_FN(bf16_pack)(context, part, parts, 4, AK_FN(weight_points));
 }
 
 #include "conv_winograd_bf16_gradient.inc.h"
@@ -404,6 +297,4 @@ void AK_FN(ak_winograd_bf16_pack_part)(void *context, int part, int parts) {
 #undef POINTS
 #undef BLOCK
 #undef PRODUCTS
-#undef TILE
-#undef WIDTHS
 #endif

@@ -32,15 +32,6 @@ AK_INLINE void AK_FN(gradient_row)(ak_vec (*column)[4], int i, ak_vec *o, const 
     o[3] = column[1][i];
 }
 
-/// Two tiles' values at one point, rounded and interleaved.
-AK_INLINE void AK_FN(put_pair)(uint16_t *v, ak_vec first, ak_vec second) {
-    typedef uint16_t halves __attribute__((vector_size(64)));
-    const halves both = (halves)_mm512_cvtne2ps_pbh((__m512)second, (__m512)first);
-    *(halves *)v = __builtin_shufflevector(
-        both, both, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13,
-        29, 14, 30, 15, 31);
-}
-
 /// Transforms a strip of one block, whose first tile is number `tile` of its panel, to v. The first tile of a pair
 /// waits in `held` for the second, which may lie in the next strip. `stride`: elements between points.
 AK_INLINE void AK_FN(gradient_strip)(
@@ -103,32 +94,6 @@ OPERAND(gradient_prelu, AK_PRELU, false)
 OPERAND(gradient_dy, AK_AS_STORED, true)
 #undef OPERAND
 
-// ----------------------------------------------------------------------------------------------------------- products
-
-/// A block of input channels x a block of output channels at one point, summed over pairs of tiles: d = v*g, or d +=
-/// unless first.
-AK_INLINE void AK_FN(gradient_sums_block)(const uint16_t *v, const uint16_t *g, int pairs, float *d, bool first) {
-    __m512 sums[16];
-    AK_UNROLL for (int c = 0; c < 16; c++) sums[c] = first ? _mm512_setzero_ps() : (__m512)ak_load(d + c * 16);
-    _Pragma("clang loop unroll_count(2)") for (int t = 0; t < pairs; t++, v += 32, g += 32) {
-        const __m512bh a = (__m512bh)_mm512_load_si512(g);
-        AK_UNROLL for (int c = 0; c < 16; c++) {
-            int32_t tiles;
-            memcpy(&tiles, v + c * 2, sizeof tiles);
-            sums[c] = _mm512_dpbf16_ps(sums[c], a, (__m512bh)_mm512_set1_epi32(tiles));
-        }
-    }
-    AK_UNROLL for (int c = 0; c < 16; c++) ak_store(d + c * 16, (ak_vec)sums[c]);
-}
-
-/// All input channels x `out_blocks` output blocks at one point: d: [out block][in channel][16].
-AK_NOINLINE void AK_FN(gradient_sums)(
-    const uint16_t *v, int in_blocks, const uint16_t *g, int out_blocks, int pairs, float *d, bool first) {
-    for (int k = 0; k < out_blocks; k++, g += pairs * 32L)
-        for (int c = 0; c < in_blocks; c++, d += 256)
-            AK_FN(gradient_sums_block)(v + c * pairs * 32L, g, pairs, d, first);
-}
-
 // --------------------------------------------------------------------------------------------------------- the passes
 
 /// A thread's part of the sums of all points.
@@ -162,8 +127,9 @@ void AK_FN(ak_winograd_bf16_gradient_part)(void *context, int part, int parts) {
             const int c0 = (int)ak_begin(k1 - k0, point, POINTS), c1 = (int)ak_begin(k1 - k0, point + 1, POINTS);
             AK_FN(prefetch)(&job->x.map, next, 1, b0, b1);
             AK_FN(prefetch)(dy, next, 0, k0 + c0, k0 + c1);
+            const int pairs = (panel->tiles + 1) / 2;
             AK_FN(gradient_sums)(
-                v + point * job->in_stride, in_blocks, g + point * job->out_stride, k1 - k0, (panel->tiles + 1) / 2,
+                v + point * job->in_stride, in_blocks, g + point * job->out_stride, k1 - k0, pairs * 32L, pairs,
                 partial + point * job->weights, round == 0);
         }
     }
@@ -177,43 +143,11 @@ AK_INLINE void AK_FN(tap_gradients)(const ak_vec *m, ak_vec *o) {
     o[2] = even - m[3];
 }
 
-/// The sums of one input channel and 16 output channels, those of all positions in their order, to 3x3 taps.
-AK_INLINE void AK_FN(gradient_taps)(const ak_winograd_bf16_gradient_job *job, const float *from, ak_vec *taps) {
-    ak_vec t[3][4];
-    AK_UNROLL for (int j = 0; j < 4; j++) {
-        ak_vec d[4], o[3];
-        AK_UNROLL for (int i = 0; i < 4; i++) {
-            const float *q = from + (i * 4 + j) * job->weights;
-            d[i] = ak_load(q);
-            for (int s = 1; s < job->split.positions; s++) d[i] += ak_load(q + s * POINTS * job->weights);
-        }
-        AK_FN(tap_gradients)(d, o);
-        AK_UNROLL for (int i = 0; i < 3; i++) t[i][j] = o[i];
-    }
-    AK_UNROLL for (int i = 0; i < 3; i++) AK_FN(tap_gradients)(t[i], taps + i * 3);
-}
-
 /// Sums the partial gradients, transforms them back, writes PyTorch's layout.
 void AK_FN(ak_winograd_bf16_gradient_sum_part)(void *context, int part, int parts);
 void AK_FN(ak_winograd_bf16_gradient_sum_part)(void *context, int part, int parts) {
     const ak_winograd_bf16_gradient_job *job = context;
-    const int c_count = job->x.map.c, k_count = job->dy.map.c, in_blocks = ak_blocks(c_count);
-    const long units = (long)in_blocks * ak_blocks(k_count);
-    ak_vec taps[16 * 9];
-    for (long unit = ak_begin(units, part, parts); unit < ak_begin(units, part + 1, parts); unit++) {
-        const int k0 = (int)(unit / in_blocks) * 16, c0 = (int)(unit % in_blocks) * 16;
-        for (int c = 0; c < 16; c++)
-            AK_FN(gradient_taps)(job, job->partial + unit * 256 + c * 16, taps + c * 9);
-        for (int r = 0; r < 9; r++) {
-            AK_FN(transpose16)(taps + r * 16);
-            const int valid = ak_max(0, ak_min(16, (c_count - c0) * 9 - r * 16));
-            const __mmask16 mask = (__mmask16)((1u << valid) - 1);
-            for (int k = 0; k < ak_min(16, k_count - k0); k++) {
-                float *to = job->dw + ((long)(k0 + k) * c_count + c0) * 9 + r * 16;
-                __m512 value = (__m512)taps[r * 16 + k];
-                if (job->accumulate) value += _mm512_maskz_loadu_ps(mask, to);
-                _mm512_mask_storeu_ps(to, mask, value);
-            }
-        }
-    }
+    const AK_FN(partial_gradients) from = {job->partial, job->weights, job->split.positions};
+    AK_FN(put_gradient)(
+        &from, job->dw, job->x.map.c, job->dy.map.c, job->accumulate, part, parts, 4, AK_FN(tap_gradients));
 }

@@ -11,6 +11,15 @@ typedef struct {
     double *partial; // [parts]
 } flat_task;
 
+/// The optimizer's step on rows of a matrix; see ak_sgd_rows.
+typedef struct {
+    flat_task constants; // scale, rate, momentum, decay
+    float *p, *v;
+    const float *grad;
+    const int32_t *targets, *sources;
+    size_t rows, columns;
+} row_sgd_task;
+
 /// Rows of an n x c matrix, each cut into `pieces` of `width` columns (the last may be shorter).
 typedef struct {
     float *x;
@@ -48,6 +57,15 @@ void ak_sgd(
     flat_task task = {
         .x = grad, .y = p, .v = v, .count = count, .scale = scale, .rate = lr, .momentum = momentum, .decay = decay};
     ak_pool_run(pool, AK_DISPATCH(sgd), &task);
+}
+
+void ak_sgd_rows(
+    ak_pool *pool, float *p, float *v, const float *grad, const int32_t *targets, const int32_t *sources, size_t rows,
+    size_t columns, float scale, float lr, float momentum, float decay) {
+    row_sgd_task task = {
+        .constants = {.scale = scale, .rate = lr, .momentum = momentum, .decay = decay},
+        .p = p, .v = v, .grad = grad, .targets = targets, .sources = sources, .rows = rows, .columns = columns};
+    ak_pool_run(pool, AK_DISPATCH(sgd_rows), &task);
 }
 
 void ak_accumulate(ak_pool *pool, const float *x, float *y, size_t count) {

@@ -40,22 +40,40 @@ AK_INLINE void AK_FN(sgd_step)(const flat_task *t, ak_vec g, ak_vec *p, ak_vec *
     *p = ak_fma(*v, ak_splat(-t->rate), *p);
 }
 
-static void AK_FN(sgd)(void *task, int part, int parts) {
-    const flat_task t = *(const flat_task *)task;
-    size_t i, last;
-    AK_FN(flat_range)(t.count, part, parts, &i, &last);
+/// Elements first to last of p and v; g NULL: the gradient is zero.
+AK_INLINE void AK_FN(sgd_range)(
+    const flat_task *t, float *p, float *v, const float *g, size_t first, size_t last) {
+    size_t i = first;
     for (; i + 16 <= last; i += 16) {
-        ak_vec p = ak_load_unaligned(t.y + i), v = ak_load_unaligned(t.v + i);
-        AK_FN(sgd_step)(&t, ak_load_unaligned(t.x + i), &p, &v);
-        ak_store_unaligned(t.y + i, p);
-        ak_store_unaligned(t.v + i, v);
+        ak_vec pi = ak_load_unaligned(p + i), vi = ak_load_unaligned(v + i);
+        AK_FN(sgd_step)(t, g ? ak_load_unaligned(g + i) : ak_zero(), &pi, &vi);
+        ak_store_unaligned(p + i, pi);
+        ak_store_unaligned(v + i, vi);
     }
     const int rest = (int)(last - i);
     if (rest == 0) return;
-    ak_vec p = AK_FN(load_some)(t.y + i, rest, 0), v = AK_FN(load_some)(t.v + i, rest, 0);
-    AK_FN(sgd_step)(&t, AK_FN(load_some)(t.x + i, rest, 0), &p, &v);
-    AK_FN(store_some)(t.y + i, p, rest);
-    AK_FN(store_some)(t.v + i, v, rest);
+    ak_vec pi = AK_FN(load_some)(p + i, rest, 0), vi = AK_FN(load_some)(v + i, rest, 0);
+    AK_FN(sgd_step)(t, g ? AK_FN(load_some)(g + i, rest, 0) : ak_zero(), &pi, &vi);
+    AK_FN(store_some)(p + i, pi, rest);
+    AK_FN(store_some)(v + i, vi, rest);
+}
+
+static void AK_FN(sgd)(void *task, int part, int parts) {
+    const flat_task t = *(const flat_task *)task;
+    size_t first, last;
+    AK_FN(flat_range)(t.count, part, parts, &first, &last);
+    AK_FN(sgd_range)(&t, t.y, t.v, t.x, first, last);
+}
+
+static void AK_FN(sgd_rows)(void *task, int part, int parts) {
+    const row_sgd_task t = *(const row_sgd_task *)task;
+    const size_t last = (size_t)ak_begin((long)t.rows, part + 1, parts);
+    for (size_t i = (size_t)ak_begin((long)t.rows, part, parts); i < last; i++) {
+        const size_t row = (t.targets ? (size_t)t.targets[i] : i) * t.columns;
+        const long source = t.sources ? t.sources[i] : (long)i;
+        const float *g = source < 0 ? NULL : t.grad + (size_t)source * t.columns;
+        AK_FN(sgd_range)(&t.constants, t.p + row, t.v + row, g, 0, t.columns);
+    }
 }
 
 static void AK_FN(accumulate)(void *task, int part, int parts) {

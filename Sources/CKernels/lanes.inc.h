@@ -33,13 +33,26 @@ AK_INLINE void AK_FN(put_lanes)(void *data, long at, ak_vec v, const bool bf16) 
 
 /// The first `count` lanes at p, the others `fill`.
 AK_INLINE ak_vec AK_FN(load_some)(const float *p, int count, float fill) {
+#if AK_LEVEL >= 2
+    return (ak_vec)_mm512_mask_loadu_ps((__m512)ak_splat(fill), (__mmask16)((1u << count) - 1), p);
+#else
+    if (count == 16) return ak_load_unaligned(p);
     float some[16];
     for (int i = 0; i < 16; i++) some[i] = i < count ? p[i] : fill;
     return ak_load_unaligned(some);
+#endif
 }
 
 AK_INLINE void AK_FN(store_some)(float *p, ak_vec v, int count) {
+#if AK_LEVEL >= 2
+    _mm512_mask_storeu_ps(p, (__mmask16)((1u << count) - 1), (__m512)v);
+#else
+    if (count == 16) {
+        ak_store_unaligned(p, v);
+        return;
+    }
     float some[16];
     ak_store_unaligned(some, v);
     for (int i = 0; i < count; i++) p[i] = some[i];
+#endif
 }

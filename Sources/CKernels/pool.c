@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "internal.h"
+#include "pool_swift.h"
 
 typedef void (*pool_body)(void *context, int part, int parts);
 
@@ -177,4 +178,20 @@ void ak_pool_run(ak_pool *pool, pool_body body, void *context) {
     }
     running = outer;
     pthread_mutex_unlock(&pool->callers);
+}
+
+typedef struct {
+    swift_pool_body body;
+    void *context;
+} swift_closure;
+
+static void call_swift(void *context, int part, int parts) {
+    const swift_closure *closure = context;
+    closure->body(part, parts, closure->context);
+}
+
+__attribute__((swiftcall)) void ak_pool_run_swift(ak_pool *pool, swift_pool_body body, void *context) {
+    // Lives until all parts have ended, as the closure's captures do.
+    swift_closure closure = {body, context};
+    ak_pool_run(pool, call_swift, &closure);
 }

@@ -14,6 +14,11 @@ struct WindowSlices {
     let segments: [UnsafeMutablePointer<Float>]
     let localRank: Int
     let ring: CollectiveRing
+    /// Room for `chunk` sums. One thread at a time reduces.
+    private let scratch = AlignedBuffer(byteCount: chunk * MemoryLayout<Float>.stride)
+
+    /// Small enough for the sums to stay in the first-level cache until they are stored.
+    private static let chunk = 2_048
 
     init(_ window: any SharedWindow, localRank: Int, ring: CollectiveRing) {
         self.window = window
@@ -40,30 +45,17 @@ struct WindowSlices {
             body)
     }
 
-    /// Sums `range` over the segments in rank order and stores the sum in `targets`.
-    func sum(_ range: Range<Int>, into targets: [UnsafeMutablePointer<Float>]) {
-        // Small enough for the sum to stay in the first-level cache until it is stored.
-        let chunk = 2_048
-        withUnsafeTemporaryAllocation(byteCount: chunk * MemoryLayout<Float>.stride, alignment: 64) { scratch in
-            let sum = scratch.baseAddress!.assumingMemoryBound(to: Float.self)
-            var start = range.lowerBound
-            while start < range.upperBound {
-                let count = min(chunk, range.upperBound - start)
-                sum.update(from: segments[0] + start, count: count)
-                for other in segments.dropFirst() { accumulate(UnsafePointer(other + start), into: sum, count) }
-                for target in targets { (target + start).update(from: sum, count: count) }
-                start += count
-            }
+    /// Sums `range` over the segments in rank order and stores the sum in the segments of the local ranks `targets`.
+    func sum(_ range: Range<Int>, into targets: Range<Int>) {
+        let sum = scratch.base.assumingMemoryBound(to: Float.self)
+        var start = range.lowerBound
+        while start < range.upperBound {
+            let count = min(Self.chunk, range.upperBound - start)
+            sum.update(from: segments[0] + start, count: count)
+            for other in segments.dropFirst() { accumulate(UnsafePointer(other + start), into: sum, count) }
+            for target in targets { (segments[target] + start).update(from: sum, count: count) }
+            start += count
         }
-    }
-}
-
-/// target += values. A plain loop becomes vector code; Swift's wide SIMD types go through memory element by element.
-private func accumulate(_ values: UnsafePointer<Float>, into target: UnsafeMutablePointer<Float>, _ count: Int) {
-    var index = 0
-    while index < count {
-        target[index] += values[index]
-        index &+= 1
     }
 }
 
@@ -77,7 +69,7 @@ struct WindowReduction: BucketReduction {
         try slices.record(label, range) {
             // All ranks have written this bucket. The next bucket's arrival also says that this one is done.
             try slices.window.synchronise()
-            slices.sum(slices.slice(of: range), into: slices.segments)
+            slices.sum(slices.slice(of: range), into: slices.segments.indices)
         }
     }
 
@@ -100,7 +92,7 @@ struct SlicedHostReduction: BucketReduction {
         let slice = slices.slice(of: range)
         try slices.record(label, range) {
             try slices.window.synchronise()
-            slices.sum(slice, into: [slices.own])
+            slices.sum(slice, into: slices.localRank..<slices.localRank + 1)
         }
         try across.reduce(slice, label)
         for (rank, segment) in slices.segments.enumerated() where rank != slices.localRank {
@@ -126,7 +118,7 @@ struct LeaderReduction: BucketReduction {
     func reduce(_ range: Range<Int>, _ label: String) throws {
         try slices.record(label, range) {
             try slices.window.synchronise()
-            slices.sum(slices.slice(of: range), into: [slices.segments[0]])
+            slices.sum(slices.slice(of: range), into: 0..<1)
             try slices.window.synchronise()
         }
         try leader?.reduce(range, label)
@@ -141,43 +133,11 @@ struct LeaderReduction: BucketReduction {
     }
 }
 
-/// Messages: one all-reduce, or, in rank order, an exchange of blocks, a sum, and a gathering of the sums.
-struct BucketMessages: BucketReduction {
-    private let communicator: any Communicator
-    private let gradients: UnsafeMutableBufferPointer<Float>
-    private let staging: (sent: AlignedBuffer, received: AlignedBuffer)?
-
-    /// - Parameter staging: the largest bucket where sums run in rank order; nil leaves the order to the communicator.
-    init(_ communicator: any Communicator, _ gradients: UnsafeMutableBufferPointer<Float>, staging: Int?) {
-        self.communicator = communicator
-        self.gradients = gradients
-        self.staging = staging.map {
-            let bytes = ($0 + communicator.size) * MemoryLayout<Float>.stride
-            return (AlignedBuffer(byteCount: bytes), AlignedBuffer(byteCount: bytes))
-        }
+/// target += values. A plain loop becomes vector code; Swift's wide SIMD types go through memory element by element.
+func accumulate(_ values: UnsafePointer<Float>, into target: UnsafeMutablePointer<Float>, _ count: Int) {
+    var index = 0
+    while index < count {
+        target[index] += values[index]
+        index &+= 1
     }
-
-    func reduce(_ range: Range<Int>, _ label: String) throws {
-        let values = UnsafeMutableBufferPointer(rebasing: gradients[range])
-        guard let staging, communicator.size > 1 else { return try communicator.allReduce(values, .sum, label) }
-        let ranks = communicator.size
-        let block = (values.count + ranks - 1) / ranks
-        let sent = staging.sent.base.assumingMemoryBound(to: Float.self)
-        let received = staging.received.base.assumingMemoryBound(to: Float.self)
-        if let start = values.baseAddress { sent.update(from: start, count: values.count) }
-        (sent + values.count).update(repeating: 0, count: block * ranks - values.count)
-        let bytes = block * ranks * MemoryLayout<Float>.stride
-        try communicator.allToAll(
-            UnsafeRawBufferPointer(start: sent, count: bytes),
-            into: UnsafeMutableRawBufferPointer(start: received, count: bytes), label)
-        let own = sent + communicator.rank * block
-        own.update(from: received, count: block)
-        for rank in 1..<ranks { accumulate(received + rank * block, into: own, block) }
-        try communicator.allGather(
-            UnsafeRawBufferPointer(start: own, count: bytes / ranks),
-            into: UnsafeMutableRawBufferPointer(start: sent, count: bytes), label)
-        if let start = values.baseAddress { start.update(from: sent, count: values.count) }
-    }
-
-    func finish(_ label: String) {}
 }

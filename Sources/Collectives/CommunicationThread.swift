@@ -1,44 +1,51 @@
-/// A thread that runs what is submitted to it, one after the other.
+/// What a `CommunicationThread` runs. An object, so that what is run in every step is made once.
+protocol CommunicationJob: AnyObject, Sendable {
+    /// Called on the thread, once for each time that the job was submitted.
+    func run()
+}
+
+/// A thread that runs what is submitted to it and sleeps between jobs.
 ///
-/// It sleeps between jobs. When the last reference goes, it finishes what was submitted and ends.
+/// One job is under way at a time, and one may wait. When the last reference goes, the thread finishes what was submitted
+/// and ends.
 final class CommunicationThread: Sendable {
-    private final class Queue: @unchecked Sendable {
+    private final class Inbox: @unchecked Sendable {
         let monitor = Monitor()
-        var jobs: [@Sendable () -> Void] = []
+        var job: (any CommunicationJob)?
         var stopping = false
 
         func run() {
-            while true {
-                let batch: [@Sendable () -> Void]? = monitor.withLock {
-                    while jobs.isEmpty && !stopping { monitor.wait() }
-                    if jobs.isEmpty { return nil }
-                    defer { jobs.removeAll(keepingCapacity: true) }
-                    return jobs
-                }
-                guard let batch else { return }
-                for job in batch { job() }
+            while let job = next() { job.run() }
+        }
+
+        private func next() -> (any CommunicationJob)? {
+            monitor.withLock {
+                while job == nil && !stopping { monitor.wait() }
+                defer { job = nil }
+                return job
             }
         }
     }
 
-    private let queue = Queue()
+    private let inbox = Inbox()
 
     init(name: String) {
-        let queue = queue
-        SystemThread(name: name) { queue.run() }.detach()
+        let inbox = inbox
+        SystemThread(name: name) { inbox.run() }.detach()
     }
 
     deinit {
-        queue.monitor.withLock {
-            queue.stopping = true
-            queue.monitor.wakeAll()
+        inbox.monitor.withLock {
+            inbox.stopping = true
+            inbox.monitor.wakeAll()
         }
     }
 
-    func submit(_ job: @escaping @Sendable () -> Void) {
-        queue.monitor.withLock {
-            queue.jobs.append(job)
-            queue.monitor.wakeAll()
+    func submit(_ job: any CommunicationJob) {
+        inbox.monitor.withLock {
+            precondition(inbox.job == nil, "a job waits already")
+            inbox.job = job
+            inbox.monitor.wakeAll()
         }
     }
 }

@@ -7,17 +7,24 @@ internal import Tensors
 /// bits. A rank may write its gradients again as soon as `finish` has returned: no neighbour reads them any more.
 ///
 /// Where ranks share a host, the gradients live in a window of shared memory and are summed in place, in rank order;
-/// several hosts exchange the hosts' sums by messages. Without a window each bucket is one all-reduce.
+/// several hosts exchange the hosts' sums by messages. Without a window all of it goes by messages. Sums run in rank order on every route.
 ///
 /// One step is `begin`, `bucketReady` for each bucket, `finish`, called by the same ranks in the same order. Buckets are
 /// reduced in the order of `bucketRanges` on every rank.
-package final class GradientReducer: @unchecked Sendable {
+package final class GradientReducer: CommunicationJob, @unchecked Sendable {
     /// What a step's communication has cost.
     package struct Timing: Sendable, Equatable {
         /// Seconds that `finish` blocked: what was not hidden behind backward.
         package var waited = 0.0
         /// Seconds that the reducer's thread spent on buckets, waiting for the other ranks included.
         package var communication = 0.0
+    }
+
+    /// The type in which gradients travel between hosts. Sums are fp32 in either.
+    package enum MessagePrecision: Sendable {
+        case fp32
+        /// Half the bytes, for slow networks; values and sums are rounded to 8 bits of mantissa.
+        case bf16
     }
 
     /// How the ranks exchange gradients.
@@ -30,7 +37,7 @@ package final class GradientReducer: @unchecked Sendable {
         case windowAndSlices
         /// In shared memory on each host, then one leader per host: the hosts have unequal numbers of ranks.
         case windowAndLeaders
-        /// One all-reduce per bucket.
+        /// Each bucket by messages.
         case messages
     }
 
@@ -56,12 +63,11 @@ package final class GradientReducer: @unchecked Sendable {
     ///   - elementCount: gradients of one rank, the same on all ranks.
     ///   - bucketRanges: disjoint ranges of 0..<elementCount, in the order in which backward completes them, the same
     ///     on all ranks. Between hosts, 1 to 16 MiB each work best.
-    ///   - deterministic: sums between hosts in rank order as well, so that a run with the same ranks on the same hosts
-    ///     repeats its bits whatever MPI does; costs more messages.
+    ///   - messages: what gradients are rounded to where they travel as messages.
     ///   - sharesMemory: false never uses a window.
     package init(
-        communicator: any Communicator, elementCount: Int, bucketRanges: [Range<Int>], deterministic: Bool = false,
-        sharesMemory: Bool = true
+        communicator: any Communicator, elementCount: Int, bucketRanges: [Range<Int>],
+        messages precision: MessagePrecision = .fp32, sharesMemory: Bool = true
     ) throws {
         precondition(elementCount > 0, "no gradients to reduce")
         let sorted = bucketRanges.sorted { $0.lowerBound < $1.lowerBound }
@@ -76,7 +82,7 @@ package final class GradientReducer: @unchecked Sendable {
             start: buffer.base.assumingMemoryBound(to: Float.self), count: elementCount)
         let largest = bucketRanges.map(\.count).max() ?? 0
         (route, reduction) = try Self.makeReduction(
-            own, window: window, gradients: gradients, largestBucket: largest, deterministic: deterministic)
+            own, window: window, gradients: gradients, largestBucket: largest, precision: precision)
         self.bucketRanges = bucketRanges
         labels = bucketRanges.indices.map { "gradients, bucket \($0)" }
         ready = Array(repeating: false, count: bucketRanges.count)
@@ -92,7 +98,7 @@ package final class GradientReducer: @unchecked Sendable {
             communicationSeconds = 0
             for index in ready.indices { ready[index] = false }
         }
-        thread?.submit { self.reduceStep() }
+        thread?.submit(self)
     }
 
     /// Gives the step up, when backward cannot complete it: this rank's steps throw `error` from now on. The other ranks
@@ -136,7 +142,7 @@ package final class GradientReducer: @unchecked Sendable {
     }
 
     /// On the reducer's thread: all buckets of one step.
-    private func reduceStep() {
+    func run() {
         var seconds = 0.0
         var failure = monitor.withLock { self.failure }
         for index in bucketRanges.indices {
@@ -173,10 +179,10 @@ package final class GradientReducer: @unchecked Sendable {
 
     private static func makeReduction(
         _ communicator: any Communicator, window: (any SharedWindow)?, gradients: UnsafeMutableBufferPointer<Float>,
-        largestBucket: Int, deterministic: Bool
+        largestBucket: Int, precision: MessagePrecision
     ) throws -> (Route, any BucketReduction) {
         func messages(_ communicator: any Communicator, largest: Int) -> BucketMessages {
-            BucketMessages(communicator, gradients, staging: deterministic ? largest : nil)
+            BucketMessages(communicator, gradients, largest: largest, precision: precision)
         }
         if communicator.size == 1 { return (.none, messages(communicator, largest: 0)) }
         guard let window else { return (.messages, messages(communicator, largest: largestBucket)) }

@@ -1,3 +1,5 @@
+internal import Tensors
+
 #if canImport(Glibc)
     import Glibc
 #else
@@ -72,12 +74,16 @@ package final class SystemThread: @unchecked Sendable {
         init(_ body: @escaping @Sendable () -> Void) { self.body = body }
     }
 
-    /// Starts the thread; `name` is for the message when the system refuses.
+    /// Starts the thread under a name.
     package init(name: String, _ body: @escaping @Sendable () -> Void) {
         var attributes = pthread_attr_t()
         pthread_attr_init(&attributes)
         pthread_attr_setstacksize(&attributes, Self.stackBytes)
-        let start = Unmanaged.passRetained(Start(body))
+        let start = Unmanaged.passRetained(
+            Start {
+                nameThread(name)
+                body()
+            })
         let status = pthread_create(
             &handle, &attributes,
             { argument in

@@ -29,6 +29,9 @@ package final class Execution {
     /// By step: the norms whose outputs are computed once more before the step's backward.
     private var recomputed: [[(norm: Normalization, operands: Operands)]] = []
     private var count = 0
+    /// The last activation and its gradient, for `count` images.
+    private var output: Tensor
+    private var gradient: Tensor?
 
     /// - Parameter neighbour: an execution whose memory this one works in, where it suffices. Passes of the two must not
     ///   interleave: each overwrites what the other holds.
@@ -55,6 +58,7 @@ package final class Execution {
         context = PassContext(
             pool: pool, mode: .evaluation, workspace: scratch.base, packed: scratch.base + needs.workspace,
             images: nil, seed: 0, step: 0, firstImage: 0, accumulate: false)
+        output = Tensor([0], buffer: arena, byteOffset: 0)
         prepare(count: batch)
     }
 
@@ -130,11 +134,14 @@ package final class Execution {
             graph.steps[index].layer.forward(operands[index], context)
             if let start { profile?.forward(index, since: start) }
         }
-        return matrix(layout.activations[graph.steps.count], count: count)
+        return output
     }
 
-    /// Where the gradient of the embeddings goes before `backward`: (count, embedding).
-    package func outputGradient(count: Int) -> Tensor { matrix(layout.gradients[graph.steps.count], count: count) }
+    /// Where the gradient of the last forward's embeddings goes before `backward`: (count, embedding).
+    package var outputGradient: Tensor {
+        guard let gradient else { preconditionFailure("an inference execution has no output gradient") }
+        return gradient
+    }
 
     /// Propagates `outputGradient` back through the last forward.
     ///
@@ -192,7 +199,7 @@ package final class Execution {
         return ak_source(map: map, activation: norm(step).activation(saved(step)))
     }
 
-    /// Lays the operands of all steps out for `count` images.
+    /// Lays the operands of all steps, and the output, out for `count` images.
     private func prepare(count: Int) {
         self.count = count
         operands = graph.steps.indices.map { index in
@@ -221,6 +228,8 @@ package final class Execution {
                 return (norm(index), operands)
             }
         }
+        output = matrix(layout.activations[graph.steps.count], count: count)
+        gradient = purpose == .training ? matrix(layout.gradients[graph.steps.count], count: count) : nil
     }
 
     private func prepareBackward(_ result: inout Operands, _ index: Int) {
@@ -248,7 +257,7 @@ package final class Execution {
         let shape = graph.steps[graph.steps.count - 1].shape
         precondition(
             shape.height == 1 && shape.width == 1 && shape.channels % 16 == 0, "the output \(shape) is not a vector")
-        guard let buffer else { preconditionFailure("an inference execution has no output gradient") }
+        guard let buffer else { preconditionFailure("the output is in no memory") }
         return Tensor([count, shape.channels], buffer: arena, byteOffset: layout.plan.offsets[buffer])
     }
 }

@@ -240,7 +240,8 @@ struct ExecutionLayout {
         guard let writer, writer.input == 0 else { return }
         let step = graph.steps[writer.step]
         let readsOnce = step.inputs.filter { $0 == norm + 1 }.count == 1
-        guard readsOnce, step.layer.fusion(types[writer.step + 1]).reduces else { return }
+        let isOfOneType = types[norm + 1] == types[stored(graph.steps[norm].inputs[0])]
+        guard readsOnce, isOfOneType, step.layer.fusion(types[writer.step + 1]).reduces else { return }
         reducedNorm[writer.step] = norm
         let moment = 2 * graph.steps.count - writer.step
         touch(sums[norm], at: moment)
@@ -274,13 +275,16 @@ struct ExecutionLayout {
     }
 
     /// Can the step right below this norm apply the norm's backward to the gradient that it reads? Being the next in
-    /// backward, it finds that gradient as the norm has left it.
+    /// backward, it finds that gradient as the norm has left it. Where it reads the norm's residual, the same memory would
+    /// be what it adds its own gradient to.
     private func appliesBelow(norm index: Int) -> Bool {
         let step = graph.steps[index]
         guard step.layer is Normalization, index > 0, step.inputs[0] == index else { return false }
         let readers = graph.steps.reduce(0) { $0 + $1.inputs.filter { $0 == index }.count }
         let isTapped = graph.taps.values.contains { $0.index == index }
-        return readers == 1 && !isTapped && graph.steps[index - 1].layer.fusion(types[index]).chains
+        let below = graph.steps[index - 1]
+        let readsResidual = step.layer.passThroughInput.map { below.inputs.contains(step.inputs[$0]) } ?? false
+        return readers == 1 && !isTapped && !readsResidual && below.layer.fusion(types[index]).chains
             && types[index] == types[index + 1]
     }
 }

@@ -1,5 +1,3 @@
-import Tensors
-
 #if canImport(Glibc)
     import Glibc
 #else

@@ -1,9 +1,8 @@
 internal import COpenMPI
 package import Collectives
+internal import Tensors
 
 extension MPICommunicator {
-    private typealias Request = UnsafeMutablePointer<MPI_Request?>
-
     /// OpenMPI's non-blocking all-reduce takes temporary memory of the message's size, fresh from the system and zeroed
     /// page by page when it is larger than malloc keeps: one of 96 MiB is several times slower than six of 16 MiB.
     private static let largestReduction = 16 << 20
@@ -21,8 +20,8 @@ extension MPICommunicator {
         }
     }
 
-    private func perform(_ label: String, _ start: @escaping (Request) -> Int32) throws {
-        try engine.perform(label, deadline: options.deadline, start)
+    private func perform(_ call: MPICall, _ label: String) throws {
+        try engine.perform(call, label, deadline: options.deadline, on: operation)
     }
 
     /// Throws `CollectiveError.mismatch` when the ranks are about to call different operations.
@@ -44,27 +43,33 @@ extension MPICommunicator {
     }
 
     /// Ranges of at most `limit` elements that cover 0..<count.
-    private func pieces(_ count: Int, limit: Int) -> [Range<Int>] {
-        let limit = max(1, limit)
-        return stride(from: 0, to: count, by: limit).map { $0..<min($0 + limit, count) }
+    private struct Pieces: Sequence, IteratorProtocol {
+        private let count: Int
+        private let limit: Int
+        private var start = 0
+
+        init(_ count: Int, limit: Int) {
+            self.count = count
+            self.limit = Swift.max(1, limit)
+        }
+
+        mutating func next() -> Range<Int>? {
+            guard start < count else { return nil }
+            defer { start += limit }
+            return start..<Swift.min(start + limit, count)
+        }
     }
 
     package func barrier(_ label: String) throws {
-        try collective("barrier", label, bytes: 0, "") {
-            let handle = handle
-            try perform(label) { MPI_Ibarrier(handle, $0) }
-        }
+        try collective("barrier", label, bytes: 0, "") { try perform(.barrier(handle), label) }
     }
 
     package func broadcast(_ bytes: UnsafeMutableRawBufferPointer, root: Int, _ label: String) throws {
         precondition((0..<size).contains(root), "rank \(root) of \(size)")
         try collective("broadcast", label, bytes: bytes.count, "\(bytes.count) bytes from \(root)") {
-            let handle = handle
-            for piece in pieces(bytes.count, limit: options.pieceBytes) {
+            for piece in Pieces(bytes.count, limit: options.pieceBytes) {
                 let start = bytes.baseAddress! + piece.lowerBound
-                try perform(label) {
-                    MPI_Ibcast(start, Int32(piece.count), acuity_mpi_byte(), Int32(root), handle, $0)
-                }
+                try perform(.broadcast(start, bytes: Int32(piece.count), root: Int32(root), handle), label)
             }
         }
     }
@@ -100,12 +105,9 @@ extension MPICommunicator {
         let bytes = values.count * stride
         try collective("allReduce", label, bytes: bytes, "\(reduction) of \(values.count) \(Value.self)") {
             if size == 1 { return }
-            let handle = handle
-            for piece in pieces(values.count, limit: min(options.pieceBytes, Self.largestReduction) / stride) {
+            for piece in Pieces(values.count, limit: min(options.pieceBytes, Self.largestReduction) / stride) {
                 let start = values.baseAddress! + piece.lowerBound
-                try perform(label) {
-                    MPI_Iallreduce(acuity_mpi_in_place(), start, Int32(piece.count), type, operation, handle, $0)
-                }
+                try perform(.allReduce(start, count: Int32(piece.count), type, operation, handle), label)
             }
         }
     }
@@ -123,21 +125,16 @@ extension MPICommunicator {
         _ block: UnsafeRawBufferPointer, into all: UnsafeMutableRawBufferPointer, _ label: String
     ) throws {
         guard let source = block.baseAddress, let target = all.baseAddress else { return }
-        let handle = handle
         let inPlace = source == UnsafeRawPointer(target + rank * block.count)
-        for piece in pieces(block.count, limit: options.pieceBytes / size) {
+        for piece in Pieces(block.count, limit: options.pieceBytes / size) {
             let sent = inPlace ? acuity_mpi_in_place()! : source + piece.lowerBound
             let received = target + piece.lowerBound
-            let count = Int32(piece.count)
+            let bytes = Int32(piece.count)
             if piece.count == block.count {
-                try perform(label) {
-                    MPI_Iallgather(sent, count, acuity_mpi_byte(), received, count, acuity_mpi_byte(), handle, $0)
-                }
+                try perform(.allGather(sent, bytes: bytes, received, count: bytes, acuity_mpi_byte(), handle), label)
             } else {
-                try withStridedType(pieceBytes: count, strideBytes: block.count, label) { type in
-                    try perform(label) {
-                        MPI_Iallgather(sent, count, acuity_mpi_byte(), received, 1, type, handle, $0)
-                    }
+                try withStridedType(pieceBytes: bytes, strideBytes: block.count, label) { type in
+                    try perform(.allGather(sent, bytes: bytes, received, count: 1, type, handle), label)
                 }
             }
         }
@@ -149,17 +146,19 @@ extension MPICommunicator {
     ) throws {
         final class Made: @unchecked Sendable { var contiguous, strided: MPI_Datatype? }
         let made = Made()
-        try perform(label) { _ in
+        let make = MPICall.other { _ in
             var code = MPI_Type_contiguous(pieceBytes, acuity_mpi_byte(), &made.contiguous)
             if code == MPI_SUCCESS { code = MPI_Type_create_resized(made.contiguous, 0, strideBytes, &made.strided) }
             if code == MPI_SUCCESS { code = MPI_Type_commit(&made.strided) }
             return code
         }
-        try body(made.strided!)
-        try perform(label) { _ in
+        let free = MPICall.other { _ in
             let code = MPI_Type_free(&made.strided)
             return code == MPI_SUCCESS ? MPI_Type_free(&made.contiguous) : code
         }
+        try perform(make, label)
+        try body(made.strided!)
+        try perform(free, label)
     }
 
     package func reduceScatter(
@@ -168,28 +167,23 @@ extension MPICommunicator {
         precondition(values.count == block.count * size, "reduceScatter of \(values.count) into \(block.count) values")
         try collective("reduceScatter", label, bytes: values.count * 4, "\(values.count) values") {
             guard let source = values.baseAddress, let target = block.baseAddress else { return }
-            let handle = handle
-            let limit = options.pieceBytes / 4 / size
-            if block.count <= limit {
-                let count = Int32(block.count)
-                return try perform(label) {
-                    MPI_Ireduce_scatter_block(source, target, count, acuity_mpi_float(), acuity_mpi_sum(), handle, $0)
-                }
-            }
-            let staging = UnsafeMutablePointer<Float>.allocate(capacity: max(1, limit) * size)
-            defer { staging.deallocate() }
-            for piece in pieces(block.count, limit: limit) {
-                for rank in 0..<size {
-                    (staging + rank * piece.count).update(
-                        from: source + rank * block.count + piece.lowerBound, count: piece.count)
-                }
-                let count = Int32(piece.count)
-                try perform(label) {
-                    MPI_Ireduce_scatter_block(
-                        staging, target + piece.lowerBound, count, acuity_mpi_float(), acuity_mpi_sum(), handle, $0)
-                }
+            // Every value travels once and is summed in rank order; OpenMPI's non-blocking call sends all to one rank.
+            let bytes = block.count * MemoryLayout<Float>.stride
+            let received = received(byteCount: bytes * size)
+            try swapBlocks(UnsafeRawPointer(source), received, byteCount: bytes, label)
+            let blocks = received.assumingMemoryBound(to: Float.self)
+            target.update(from: blocks, count: block.count)
+            for rank in 1..<max(size, 1) {
+                let values = blocks + rank * block.count
+                for i in 0..<block.count { target[i] += values[i] }
             }
         }
+    }
+
+    /// Memory for the blocks of all ranks, kept for the next call.
+    private func received(byteCount: Int) -> UnsafeMutableRawPointer {
+        if receivedBlocks.byteCount < byteCount { receivedBlocks = AlignedBuffer(byteCount: byteCount) }
+        return receivedBlocks.base
     }
 
     package func allToAll(
@@ -201,18 +195,22 @@ extension MPICommunicator {
         let block = blocks.count / size
         try collective("allToAll", label, bytes: blocks.count, "\(block) bytes") {
             guard let source = blocks.baseAddress, let target = received.baseAddress else { return }
-            let handle = handle
-            for piece in pieces(block, limit: options.pieceBytes / size) {
-                let count = Int32(piece.count)
-                let (sent, got) = (source + piece.lowerBound, target + piece.lowerBound)
-                if piece.count == block {
-                    try perform(label) {
-                        MPI_Ialltoall(sent, count, acuity_mpi_byte(), got, count, acuity_mpi_byte(), handle, $0)
-                    }
-                } else {
-                    try withStridedType(pieceBytes: count, strideBytes: block, label) { type in
-                        try perform(label) { MPI_Ialltoall(sent, 1, type, got, 1, type, handle, $0) }
-                    }
+            try swapBlocks(source, target, byteCount: block, label)
+        }
+    }
+
+    /// Sends block r to rank r and receives a block from each.
+    private func swapBlocks(
+        _ source: UnsafeRawPointer, _ target: UnsafeMutableRawPointer, byteCount block: Int, _ label: String
+    ) throws {
+        for piece in Pieces(block, limit: options.pieceBytes / size) {
+            let bytes = Int32(piece.count)
+            let (sent, got) = (source + piece.lowerBound, target + piece.lowerBound)
+            if piece.count == block {
+                try perform(.allToAll(sent, got, count: bytes, acuity_mpi_byte(), handle), label)
+            } else {
+                try withStridedType(pieceBytes: bytes, strideBytes: block, label) { type in
+                    try perform(.allToAll(sent, got, count: 1, type, handle), label)
                 }
             }
         }
@@ -228,7 +226,7 @@ extension MPICommunicator {
             }
             var gathered = rank == root ? sizes.map { [UInt8](repeating: 0, count: Int($0)) } : nil
             let most = sizes.map(Int.init).max() ?? 0
-            for piece in pieces(most, limit: options.pieceBytes / size) {
+            for piece in Pieces(most, limit: options.pieceBytes / size) {
                 try gatherPiece(piece, of: bytes, sizes: sizes.map(Int.init), root: root, into: &gathered, label)
             }
             return gathered
@@ -257,11 +255,12 @@ extension MPICommunicator {
             try counts.withUnsafeBufferPointer { counts in
                 try offsets.withUnsafeBufferPointer { offsets in
                     let start = bytes.baseAddress.map { $0 + own.lowerBound }
-                    try perform(label) {
+                    let call = MPICall.other {
                         MPI_Igatherv(
                             start, Int32(own.count), acuity_mpi_byte(), received.baseAddress, counts.baseAddress,
                             offsets.baseAddress, acuity_mpi_byte(), Int32(root), handle, $0)
                     }
+                    try perform(call, label)
                 }
             }
         }

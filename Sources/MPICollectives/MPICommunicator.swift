@@ -1,5 +1,6 @@
 internal import COpenMPI
 package import Collectives
+internal import Tensors
 
 #if canImport(Glibc)
     import Glibc
@@ -41,6 +42,9 @@ package final class MPICommunicator: Communicator, @unchecked Sendable {
     let engine: MPIEngine
     package let options: Options
     let channel: String
+    let operation = MPIOperation()
+    /// Grows to what `reduceScatter` needs.
+    var receivedBlocks = AlignedBuffer(byteCount: 0)
     /// The host of each rank, as the world numbers hosts.
     private let hosts: [Int]
 
@@ -70,7 +74,7 @@ package final class MPICommunicator: Communicator, @unchecked Sendable {
     ) throws -> MPICommunicator {
         let engine = MPIEngine()
         let start = Start()
-        try engine.perform("start of MPI", deadline: options.startDeadline) { _ in start.initialize() }
+        try engine.perform(.other { _ in start.initialize() }, "start of MPI", deadline: options.startDeadline)
         guard start.threading >= MPI_THREAD_SERIALIZED else {
             try? engine.finalize(deadline: options.startDeadline)
             throw CollectiveError.unavailable(
@@ -128,9 +132,7 @@ package final class MPICommunicator: Communicator, @unchecked Sendable {
 
     /// Ends all ranks of the job with exit code `code`, from any thread and in any state.
     package func abort(_ code: Int32) -> Never {
-        _ = try? engine.perform("abort", deadline: 2) { _ in
-            MPI_Abort(acuity_mpi_comm_world(), code)
-        }
+        _ = try? engine.perform(.other { _ in MPI_Abort(acuity_mpi_comm_world(), code) }, "abort", deadline: 2)
         // MPI no longer answers: a launcher ends all ranks when one leaves with an error.
         _exit(code)
     }
@@ -154,7 +156,7 @@ package final class MPICommunicator: Communicator, @unchecked Sendable {
         let parent = handle
         let key = Int32(key)
         let color = Int32(color)
-        try engine.perform(label, deadline: self.options.deadline) { _ in
+        let call = MPICall.other { _ in
             var code = MPI_Comm_split(parent, color, key, &made.handle)
             if code == MPI_SUCCESS { code = MPI_Comm_rank(made.handle, &made.rank) }
             if code == MPI_SUCCESS { code = MPI_Comm_size(made.handle, &made.size) }
@@ -166,6 +168,7 @@ package final class MPICommunicator: Communicator, @unchecked Sendable {
             }
             return code
         }
+        try engine.perform(call, label, deadline: self.options.deadline)
         return MPICommunicator(
             handle: made.handle!, rank: Int(made.rank), hosts: made.hosts.map(Int.init),
             hostName: topology.hostName, channel: channel, ring: ring, engine: engine, options: options)

@@ -11,23 +11,10 @@ internal import Collectives
 ///
 /// A thread blocked inside MPI spins on a core that computes, and nothing can interrupt it. So collectives are started
 /// without blocking and tested: while they move, at once; while they wait, after short sleeps. Several may be under way
-/// when they belong to different communicators.
+/// when they belong to different communicators. Handing one over allocates nothing.
 final class MPIEngine: @unchecked Sendable {
-    /// An operation handed to the thread.
-    final class Operation: @unchecked Sendable {
-        fileprivate let label: String
-        fileprivate let start: (UnsafeMutablePointer<MPI_Request?>) -> Int32
-        fileprivate var request: MPI_Request? = acuity_mpi_request_null()
-        fileprivate var outcome: Result<Void, CollectiveError>?
-
-        init(_ label: String, _ start: @escaping (UnsafeMutablePointer<MPI_Request?>) -> Int32) {
-            self.label = label
-            self.start = start
-        }
-    }
-
     private let monitor = Monitor()
-    private var queue: [Operation] = []
+    private var queue: [MPIOperation] = []
     private var stopping = false
     private var ended = false
     /// Why no operation can succeed any more.
@@ -40,23 +27,29 @@ final class MPIEngine: @unchecked Sendable {
     private static let movedNanoseconds: UInt64 = 10_000
     /// How long a caller whose deadline has passed waits for the thread to let go of its memory.
     private static let releaseSeconds = 1.0
+    /// Operations that fit without another allocation: more than there are communicators.
+    private static let roomFor = 64
 
     init() {
+        queue.reserveCapacity(Self.roomFor)
         SystemThread(name: "MPI") { self.run() }.detach()
     }
 
-    /// Starts `start` on the MPI thread and waits until its request is complete. A call that blocks leaves its request
-    /// null.
+    /// Starts `call` on the MPI thread and waits until its request is complete.
     ///
     /// After `CollectiveError.timedOut` the memory may still belong to MPI: the job has to end. Every later call throws.
+    ///
+    /// - Parameter operation: carries the call; one that no other thread uses meanwhile.
     func perform(
-        _ label: String, deadline: Double, _ start: @escaping (UnsafeMutablePointer<MPI_Request?>) -> Int32
+        _ call: MPICall, _ label: String, deadline: Double, on operation: MPIOperation = MPIOperation()
     ) throws {
-        let operation = Operation(label, start)
         let limit = MonotonicClock.seconds + deadline
         try monitor.withLock {
             if let broken { throw Self.consequence(of: broken, label) }
             if stopping { throw CollectiveError.unavailable("'\(label)' after MPI was finalised") }
+            operation.label = label
+            operation.call = call
+            operation.outcome = nil
             queue.append(operation)
             monitor.wakeAll()
             while operation.outcome == nil {
@@ -93,22 +86,28 @@ final class MPIEngine: @unchecked Sendable {
     }
 
     private func run() {
-        var active: [Operation] = []
+        var active: [MPIOperation] = []
+        active.reserveCapacity(Self.roomFor)
+        // Trades places with the queue, so that both keep their memory.
+        var started: [MPIOperation] = []
+        started.reserveCapacity(Self.roomFor)
         var lastProgress = MonotonicClock.nanoseconds
         var wasLong = false
         while true {
             let idle = wasLong ? 0 : MonotonicClock.nanoseconds &- lastProgress
-            let (started, failure, end) = take(waiting: active.isEmpty ? nil : idle)
+            let (failure, end) = take(&started, waiting: active.isEmpty ? nil : idle)
             if end { break }
             if let failure {
-                complete(active + started, .failure(failure))
+                for operation in active + started { complete(operation, .failure(failure)) }
                 active.removeAll()
+                started.removeAll()
                 continue
             }
             for operation in started {
                 begin(operation, &active)
                 lastProgress = MonotonicClock.nanoseconds
             }
+            started.removeAll(keepingCapacity: true)
             let (ended, isLong) = test(&active)
             if ended || (isLong && wasLong) { lastProgress = MonotonicClock.nanoseconds }
             wasLong = isLong && !ended
@@ -121,9 +120,9 @@ final class MPIEngine: @unchecked Sendable {
         }
     }
 
-    /// New operations; sleeps when there is nothing to do, or when what is under way has not moved for `waiting`
-    /// nanoseconds.
-    private func take(waiting: UInt64?) -> (started: [Operation], failure: CollectiveError?, end: Bool) {
+    /// Exchanges the empty `started` for new operations; sleeps when there is nothing to do, or when what is under way has
+    /// not moved for `waiting` nanoseconds.
+    private func take(_ started: inout [MPIOperation], waiting: UInt64?) -> (failure: CollectiveError?, end: Bool) {
         monitor.withLock {
             if let waiting {
                 if queue.isEmpty, broken == nil, waiting > Self.spinNanoseconds {
@@ -133,24 +132,25 @@ final class MPIEngine: @unchecked Sendable {
             } else {
                 while queue.isEmpty && !stopping { monitor.wait() }
             }
-            defer { queue.removeAll(keepingCapacity: true) }
-            return (queue, broken, stopping && queue.isEmpty && waiting == nil)
+            swap(&queue, &started)
+            return (broken, stopping && started.isEmpty && waiting == nil)
         }
     }
 
-    private func begin(_ operation: Operation, _ active: inout [Operation]) {
-        let code = operation.start(&operation.request)
+    private func begin(_ operation: MPIOperation, _ active: inout [MPIOperation]) {
+        guard let call = operation.call else { preconditionFailure("an operation without a call") }
+        let code = call.start(&operation.request)
         if code != MPI_SUCCESS {
             fail(operation, code)
         } else if operation.request == acuity_mpi_request_null() {
-            complete([operation], .success(()))
+            complete(operation, .success(()))
         } else {
             active.append(operation)
         }
     }
 
     /// Tests all operations under way: whether one has ended, and whether that took long.
-    private func test(_ active: inout [Operation]) -> (ended: Bool, isLong: Bool) {
+    private func test(_ active: inout [MPIOperation]) -> (ended: Bool, isLong: Bool) {
         if active.isEmpty { return (false, false) }
         let start = MonotonicClock.nanoseconds
         var ended = false
@@ -160,7 +160,7 @@ final class MPIEngine: @unchecked Sendable {
             if code != MPI_SUCCESS {
                 fail(operation, code)
             } else if done != 0 {
-                complete([operation], .success(()))
+                complete(operation, .success(()))
             } else {
                 return false
             }
@@ -170,15 +170,16 @@ final class MPIEngine: @unchecked Sendable {
         return (ended, MonotonicClock.nanoseconds - start > Self.movedNanoseconds)
     }
 
-    private func fail(_ operation: Operation, _ code: Int32) {
+    private func fail(_ operation: MPIOperation, _ code: Int32) {
         let error = CollectiveError.peerLost(label: operation.label, detail: Self.message(code))
         monitor.withLock { broken = broken ?? error }
-        complete([operation], .failure(error))
+        complete(operation, .failure(error))
     }
 
-    private func complete(_ operations: [Operation], _ outcome: Result<Void, CollectiveError>) {
+    private func complete(_ operation: MPIOperation, _ outcome: Result<Void, CollectiveError>) {
         monitor.withLock {
-            for operation in operations { operation.outcome = outcome }
+            operation.call = nil
+            operation.outcome = outcome
             monitor.wakeAll()
         }
     }

@@ -5,19 +5,23 @@ package import Tensors
 package final class MarginClassification: Objective {
     package let classifier: ShardedClassifier<Float>
     private let pool: ThreadPool
-    /// Sums the micro-batches' gradients of the centres; nil until there is a second micro-batch.
-    private var accumulated: Tensor?
-    private var usesAccumulated = false
+    /// Sums the gradients of the centres over the passes of an update; nil where an update is one pass.
+    private var accumulated: GradientSum<Float>?
 
-    package init(_ classifier: ShardedClassifier<Float>, pool: ThreadPool) {
+    private let decaysBias: Bool
+
+    /// - Parameter decaysBias: whether weight decay holds for biases too.
+    package init(_ classifier: ShardedClassifier<Float>, pool: ThreadPool, decaysBias: Bool = true) {
         self.classifier = classifier
         self.pool = pool
+        self.decaysBias = decaysBias
     }
 
     package func begin(
-        labels: UnsafeBufferPointer<Int64>, records: UnsafeBufferPointer<Int64>, over channel: any Communicator
+        labels: UnsafeBufferPointer<Int>, records: UnsafeBufferPointer<Int>, step: Int,
+        over channel: any Communicator
     ) throws {
-        try classifier.begin(labels: labels, samples: records, over: channel)
+        try classifier.begin(labels: labels, samples: records, step: step, over: channel)
     }
 
     package func step(_ pass: ObjectivePass, weight: Float, accumulate: Bool) throws -> ObjectiveOutcome {
@@ -26,37 +30,36 @@ package final class MarginClassification: Objective {
         let target = pass.embeddingGradient.floats
         for i in target.indices { target[i] += weight * source[i] }
         if weight != 1, !classifier.isFrozen { collect(weight: weight, accumulate: accumulate) }
-        return ObjectiveOutcome(
-            loss: result.loss, metrics: ["accuracy": result.accuracy, "target_cosine": result.targetCosine])
+        return ObjectiveOutcome(loss: result.loss, metrics: metrics(result))
+    }
+
+    private func metrics(_ result: ClassificationResult) -> Metrics {
+        var metrics = Metrics()
+        // An accuracy over a sample of the classes must not pass for one over all.
+        metrics.add(classifier.comparesEveryClass ? "accuracy" : "sampled_accuracy", result.accuracy)
+        metrics.add(classifier.margin.normalisation == .unit ? "target_cosine" : "target_logit", result.targetCosine)
+        if result.penalty != 0 { metrics.add("penalty", result.penalty) }
+        metrics.add(result.metrics)
+        return metrics
     }
 
     private func collect(weight: Float, accumulate: Bool) {
-        usesAccumulated = true
-        let gradient = classifier.gradient
-        guard gradient.count > 0 else { return }
-        let sum = accumulated ?? Tensor(gradient.shape)
+        let sum = accumulated ?? GradientSum(
+            classes: classifier.classRange.count, dimension: classifier.dimension, hasBias: classifier.bias != nil,
+            // Each of the other passes may bring as many classes as it has rows.
+            capacity: classifier.rowCapacity + (Int((1 / weight).rounded()) - 1) * classifier.globalBatch)
         accumulated = sum
-        Vectors.scale(pool, gradient.floats, by: weight)
-        if accumulate {
-            Vectors.accumulate(pool, gradient.floats, into: sum.floats)
-        } else {
-            sum.bytes.copyMemory(from: UnsafeRawBufferPointer(gradient.bytes))
-        }
+        if !accumulate { sum.reset() }
+        sum.add(classifier, weight: weight)
     }
 
-    private var effectiveGradient: Tensor { usesAccumulated ? accumulated ?? classifier.gradient : classifier.gradient }
-
     package func update(rate: Float, momentum: Float, decay: Float) {
-        guard !classifier.isFrozen, classifier.centres.count > 0 else { return }
-        let gradient = effectiveGradient
-        Vectors.sgd(
-            pool, parameters: classifier.centres.floats, velocity: classifier.momentum.floats,
-            gradient: gradient.floats, rate: rate, momentum: momentum, decay: decay)
+        classifier.update(
+            rate: rate, momentum: momentum, decay: decay, biasDecay: decaysBias ? decay : 0, with: accumulated)
     }
 
     package func gradientSquares() -> Double {
-        guard !classifier.isFrozen, classifier.centres.count > 0 else { return 0 }
-        let gradient = effectiveGradient
-        return Vectors.sumSquares(pool, gradient.floats)
+        Vectors.sumSquares(pool, classifier.gradientElements(of: accumulated))
+            + Vectors.sumSquares(pool, classifier.biasGradientElements(of: accumulated))
     }
 }

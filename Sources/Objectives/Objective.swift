@@ -17,16 +17,28 @@ package struct ObjectivePass {
     }
 }
 
-/// A loss with what it measures on the way; the same on every rank.
+/// A loss with what it measures on the way, means over the global batch; the same on every rank.
 package struct ObjectiveOutcome: Sendable, Equatable {
-    /// Mean over the global batch.
-    package var loss: Double
-    /// By name, e.g. `accuracy`, `target_cosine`.
-    package var metrics: [String: Double]
+    package var loss = 0.0
+    /// Such as `accuracy`, `target_cosine`.
+    package var metrics = Metrics()
 
-    package init(loss: Double, metrics: [String: Double]) {
+    package init(loss: Double = 0, metrics: Metrics = Metrics()) {
         self.loss = loss
         self.metrics = metrics
+    }
+
+    /// Adds 1/count of another outcome: for means over micro-batches and over steps.
+    package mutating func add(_ other: Self, of count: Int = 1) {
+        loss += other.loss / Double(count)
+        metrics.add(other.metrics, of: count)
+    }
+
+    /// 1/count of it.
+    package func mean(of count: Int) -> Self {
+        var mean = Self()
+        mean.add(self, of: count)
+        return mean
     }
 }
 
@@ -34,15 +46,21 @@ package struct ObjectiveOutcome: Sendable, Equatable {
 ///
 /// Every loss is divided by its global count; the trainer sums gradients over ranks and knows no method.
 package protocol Objective: AnyObject {
+    /// Whether the loss, or what it is compared with, needs the cosines to every class: such an objective cannot be
+    /// combined with a sample of the classes.
+    var needsEveryClass: Bool { get }
+
     /// Collectives that need no embeddings; runs before or beside the backbone's forward.
     ///
     /// - Parameters:
     ///   - labels: this rank's B labels.
     ///   - records: the global record indices of the same images.
+    ///   - step: updates completed before this one.
     ///   - channel: the communicator for these collectives, its own so that they may run beside others.
     /// - Throws: `CollectiveError`, `ClassificationError`.
     func begin(
-        labels: UnsafeBufferPointer<Int64>, records: UnsafeBufferPointer<Int64>, over channel: any Communicator) throws
+        labels: UnsafeBufferPointer<Int>, records: UnsafeBufferPointer<Int>, step: Int, over channel: any Communicator)
+        throws
 
     /// Computes the loss and adds its gradient to `pass.embeddingGradient`, all times `weight`; the gradients of the
     /// objective's own parameters are kept until `update`.
@@ -58,4 +76,8 @@ package protocol Objective: AnyObject {
     /// Sum of squares of this rank's share of the own parameters' gradients, in any consistent unit, or NaN when one is
     /// not finite: the trainer's guard against bad updates.
     func gradientSquares() -> Double
+}
+
+extension Objective {
+    package var needsEveryClass: Bool { false }
 }

@@ -1,11 +1,18 @@
 /// What the run starts from (`init:`).
 package struct StartSection: Sendable, Equatable, Codable {
     package enum Match: String, Sendable, Codable, CaseIterable { case strict, partial }
+    package enum NewClasses: String, Sendable, Codable, CaseIterable {
+        case random
+        /// From some images of the identity, by the backbone that the run starts from.
+        case meanEmbedding = "mean_embedding"
+    }
 
     /// Backbone weights (safetensors); nil for random ones.
     package var weights: String?
-    /// Class centres of an earlier run's checkpoint.
+    /// Class centres of an earlier run's checkpoint: those of the identities that have the same names.
     package var head: String?
+    /// How the centres of the others start.
+    package var newClasses = NewClasses.random
     package var match = Match.strict
     /// Prefixes of parameter names that do not train; `head` freezes the class centres.
     package var freeze: [String] = []
@@ -17,6 +24,10 @@ package struct StartSection: Sendable, Equatable, Codable {
         var reader = section
         weights = try reader.string("weights")
         head = try reader.string("head")
+        newClasses = try reader.choice("new_classes", default: newClasses)
+        if newClasses == .meanEmbedding, weights == nil {
+            throw reader.error("new_classes", expected: "init.weights, the backbone that computes the embeddings")
+        }
         match = try reader.choice("match", default: match)
         freeze = try reader.strings("freeze", default: [])
         learningRateFactors = try reader.numbers("learning_rate_factors")
@@ -25,6 +36,7 @@ package struct StartSection: Sendable, Equatable, Codable {
 
     private enum CodingKeys: String, CodingKey {
         case weights, head, match, freeze
+        case newClasses = "new_classes"
         case learningRateFactors = "learning_rate_factors"
     }
 
@@ -41,6 +53,7 @@ package struct StartSection: Sendable, Equatable, Codable {
         var container = encoder.container(keyedBy: CodingKeys.self)
         try container.encodeIfPresent(weights, forKey: .weights)
         try container.encodeIfPresent(head, forKey: .head)
+        try container.encode(newClasses, forKey: .newClasses)
         try container.encode(match, forKey: .match)
         try container.encode(freeze, forKey: .freeze)
         var factors = container.nestedContainer(keyedBy: Prefix.self, forKey: .learningRateFactors)
@@ -155,8 +168,8 @@ package struct LogSection: Sendable, Equatable, Codable {
 package struct ComputeSection: Sendable, Equatable, Codable {
     /// Threads per rank; nil for the affinity mask's processors divided by the ranks that share them.
     package var threads: Int?
-    /// Sums gradients in rank order everywhere, so that the same world size gives the same bits.
-    package var deterministic = false
+    /// Of gradients that travel between hosts: bf16 halves their bytes and rounds them.
+    package var messages = Precision.fp32
     /// Largest gradient bucket, in MiB.
     package var bucketMiB = 4.0
     /// Of activations and convolutions; weights, sums, statistics, embedding layer and head are fp32 in either.
@@ -169,13 +182,13 @@ package struct ComputeSection: Sendable, Equatable, Codable {
         var reader = section
         precision = try reader.choice("precision", default: precision)
         threads = try reader.integer("threads", in: 1...4096)
-        deterministic = try reader.bool("deterministic", default: false)
+        messages = try reader.choice("messages", default: messages)
         bucketMiB = try reader.number("bucket_mib", default: bucketMiB, in: 0.01...1024)
         try reader.finish()
     }
 
     private enum CodingKeys: String, CodingKey {
-        case precision, threads, deterministic
+        case precision, threads, messages
         case bucketMiB = "bucket_mib"
     }
 }

@@ -1,7 +1,7 @@
 /// A training run, typed: what `acuity train` reads from YAML files and overrides.
 ///
 /// Derived values (class count, steps per epoch) are not part of it: they are counted and shown.
-package struct Recipe: Sendable, Equatable, Codable {
+package struct Recipe: Sendable, Equatable, Encodable {
     package var run = RunSection()
     package var data = DataSection()
     package var network = NetworkSection()
@@ -150,52 +150,6 @@ package struct NetworkSection: Sendable, Equatable, Codable {
         width = try reader.number("width", default: 1, in: 0.125...8)
         dropout = try reader.number("dropout", in: 0...0.95)
         try reader.finish()
-    }
-}
-
-/// The margin head over the class centres.
-package struct HeadSection: Sendable, Equatable, Codable {
-    package enum Margin: String, Sendable, Codable, CaseIterable { case normface, cosface, arcface, combined }
-    package enum Fallback: String, Sendable, Codable, CaseIterable { case hard, plain, easy, clipped }
-    package enum Gradient: String, Sendable, Codable, CaseIterable {
-        case exact
-        case straightThrough = "straight_through"
-    }
-    package enum Centres: String, Sendable, Codable, CaseIterable {
-        case normal
-        case unitUniform = "unit_uniform"
-    }
-
-    package var margin = Margin.cosface
-    /// s, the logit scale.
-    package var scale = 64.0
-    /// m; by default 0.35 for CosFace, 0.5 for ArcFace.
-    package var m: Double?
-    /// m1, m2, m3 of the combined margin.
-    package var m1 = 1.0
-    package var m2 = 0.3
-    package var m3 = 0.2
-    /// What happens where θ + m > π.
-    package var fallback = Fallback.hard
-    package var gradient = Gradient.exact
-    package var centres = Centres.normal
-
-    package init() {}
-    init(_ section: SectionReader) throws {
-        var reader = section
-        margin = try reader.choice("margin", default: margin)
-        scale = try reader.number("scale", default: scale, in: 1...1000)
-        m = try reader.number("m", in: 0...2)
-        m1 = try reader.number("m1", default: m1, in: 0.1...4)
-        m2 = try reader.number("m2", default: m2, in: 0...2)
-        m3 = try reader.number("m3", default: m3, in: 0...2)
-        fallback = try reader.choice("fallback", default: fallback)
-        gradient = try reader.choice("gradient", default: gradient)
-        centres = try reader.choice("centres", default: centres)
-        if reader.has("m"), margin == .combined || margin == .normface {
-            throw reader.error("m", expected: "no 'm' for \(margin.rawValue)")
-        }
-        try reader.finish(derived: ["num_classes", "classes"])
     }
 }
 

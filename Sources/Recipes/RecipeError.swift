@@ -18,6 +18,8 @@ package enum RecipeError: Error, Equatable, CustomStringConvertible {
     case unreadable(file: String, reason: String)
     case syntax(file: String, line: Int, reason: String)
     case unknownKey(key: String, origin: Origin, suggestion: String?)
+    /// A key that does not go with another one's value, `owner`; with that the keys are `keys`.
+    case foreignKey(key: String, origin: Origin, owner: String, keys: [String])
     case derivedKey(key: String, origin: Origin)
     case duplicateKey(key: String, origin: Origin)
     case wrongValue(key: String, value: String, expected: String, origin: Origin)
@@ -30,6 +32,8 @@ package enum RecipeError: Error, Equatable, CustomStringConvertible {
         case .syntax(let file, let line, let reason): "\(file):\(line): \(reason)"
         case .unknownKey(let key, let origin, let suggestion):
             "\(origin): unknown key '\(key)'" + (suggestion.map { "; did you mean '\($0)'?" } ?? "")
+        case .foreignKey(let key, let origin, let owner, let keys):
+            "\(origin): unknown key '\(key)'; with '\(owner)' the keys are \(keys.joined(separator: ", "))"
         case .derivedKey(let key, let origin):
             "\(origin): '\(key)' is counted from the data and cannot be set; remove it"
         case .duplicateKey(let key, let origin): "\(origin): key '\(key)' appears twice"

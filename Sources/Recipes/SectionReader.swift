@@ -111,12 +111,13 @@ struct SectionReader {
         return text == "true"
     }
 
-    mutating func choice<T: RawRepresentable & CaseIterable>(_ key: String, default value: T) throws -> T
-    where T.RawValue == String {
+    mutating func choice<T: RawRepresentable & CaseIterable>(
+        _ key: String, default value: T, among choices: [T] = Array(T.allCases)
+    ) throws -> T where T.RawValue == String {
         try refuseNull(key)
-        let expected = "one of " + T.allCases.map(\.rawValue).joined(separator: ", ")
+        let expected = "one of " + choices.map(\.rawValue).joined(separator: ", ")
         guard let (text, _) = try scalar(key, expected) else { return value }
-        guard let choice = T(rawValue: text) else { throw error(key, expected: expected) }
+        guard let choice = choices.first(where: { $0.rawValue == text }) else { throw error(key, expected: expected) }
         return choice
     }
 
@@ -148,6 +149,21 @@ struct SectionReader {
         }
     }
 
+    /// Two numbers, the larger one last.
+    mutating func interval(
+        _ key: String, default value: ClosedRange<Double>, in range: ClosedRange<Double>
+    ) throws -> ClosedRange<Double> {
+        try refuseNull(key)
+        let texts = try strings(key, default: [])
+        guard has(key) else { return value }
+        let bounds = texts.compactMap(Double.init)
+        guard bounds.count == 2, texts.count == 2, bounds.allSatisfy(range.contains), bounds[0] <= bounds[1] else {
+            throw error(
+                key, expected: "two numbers from \(range.lowerBound) to \(range.upperBound), the smaller one first")
+        }
+        return bounds[0]...bounds[1]
+    }
+
     mutating func numbers(_ key: String) throws -> [String: Double] {
         known.append(key)
         guard has(key) else { return [:] }
@@ -174,10 +190,15 @@ struct SectionReader {
 
     // MARK: - Leftovers
 
-    /// - Throws: `unknownKey` for the first key that was never read, with the nearest known one.
-    func finish(derived: [String] = []) throws {
+    /// - Parameter owner: what the section's keys depend on, where they do.
+    /// - Throws: `unknownKey` for the first key that was never read, with the nearest known one; `foreignKey` with all
+    ///   known ones in a section with an owner.
+    func finish(derived: [String] = [], owner: String? = nil) throws {
         for key in values.keys.sorted() where !known.contains(key) {
             if derived.contains(key) { throw RecipeError.derivedKey(key: full(key), origin: origin(key)) }
+            if let owner {
+                throw RecipeError.foreignKey(key: full(key), origin: origin(key), owner: owner, keys: known)
+            }
             let nearest = known.map { ($0, Self.distance(key, $0)) }.min { $0.1 < $1.1 }
             let suggestion = nearest.flatMap { $0.1 <= max(2, key.count / 3) ? full($0.0) : nil }
             throw RecipeError.unknownKey(key: full(key), origin: origin(key), suggestion: suggestion)

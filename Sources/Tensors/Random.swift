@@ -1,3 +1,5 @@
+internal import CKernels
+
 #if canImport(Glibc)
     import Glibc
 #else
@@ -38,11 +40,15 @@ package struct RandomStream: RandomNumberGenerator, Sendable {
     private var used = 4
 
     package init(seed: UInt64, purpose: RandomPurpose, index: UInt64, step: UInt64 = 0) {
-        // The purpose and the high word of the step are mixed into the key by SplitMix64's finaliser.
-        let mixed = Self.mix(seed ^ Self.mix(UInt64(purpose.rawValue) << 32 | step >> 32))
-        key = (UInt32(truncatingIfNeeded: mixed), UInt32(truncatingIfNeeded: mixed >> 32))
+        key = Self.key(seed: seed, purpose: purpose, step: step)
         self.index = index
         self.step = UInt32(truncatingIfNeeded: step)
+    }
+
+    /// The purpose and the high word of the step are mixed into the key by SplitMix64's finaliser.
+    static func key(seed: UInt64, purpose: RandomPurpose, step: UInt64) -> (UInt32, UInt32) {
+        let mixed = mix(seed ^ mix(UInt64(purpose.rawValue) << 32 | step >> 32))
+        return (UInt32(truncatingIfNeeded: mixed), UInt32(truncatingIfNeeded: mixed >> 32))
     }
 
     private static func mix(_ value: UInt64) -> UInt64 {
@@ -112,5 +118,17 @@ package struct RandomStream: RandomNumberGenerator, Sendable {
         let u = 1 - Double(next() >> 11) * 0x1p-53
         let v = Double(next() >> 11) * 0x1p-53
         return (-2 * log(u)).squareRoot() * cos(2 * Double.pi * v)
+    }
+
+    /// Fills `values` with deviation · `normal()`, rounded, as that many calls on this stream would give; nothing may
+    /// have been drawn from it before.
+    package func normals(times deviation: Double, into values: UnsafeMutableBufferPointer<Float>) {
+        precondition(block == 0 && used == 4, "numbers were drawn from the stream before")
+        guard let base = values.baseAddress else { return }
+        withUnsafeTemporaryAllocation(of: UInt32.self, capacity: 2) { pair in
+            pair[0] = key.0
+            pair[1] = key.1
+            ak_keyed_normals(pair.baseAddress!, step, index, values.count, deviation, base)
+        }
     }
 }

@@ -19,20 +19,8 @@ package final class ThreadPool: @unchecked Sendable {
     /// The processors that this process may run on (its affinity mask, as mpirun, Slurm or taskset left it).
     package static var availableProcessors: Int { Int(ak_available_processors()) }
 
-    /// Runs `body(part, parts)` once for each part on all threads and returns when all have ended.
-    package func run(_ body: (_ part: Int, _ parts: Int) -> Void) {
-        withoutActuallyEscaping(body) { body in
-            var box = body
-            withUnsafeMutablePointer(to: &box) { pointer in
-                ak_pool_run(
-                    handle,
-                    { context, part, parts in
-                        let body = context!.assumingMemoryBound(to: ((Int, Int) -> Void).self)
-                        body.pointee(Int(part), Int(parts))
-                    }, pointer)
-            }
-        }
-    }
+    /// Runs `body(part, parts)` once for each part on all threads and returns when all have ended. Allocates nothing.
+    package func run(_ body: (_ part: Int, _ parts: Int) -> Void) { runSwift(handle, body) }
 
     /// Splits 0..<count into one contiguous range per thread.
     package func forEachRange(_ count: Int, _ body: (Range<Int>) -> Void) {
@@ -42,3 +30,12 @@ package final class ThreadPool: @unchecked Sendable {
         }
     }
 }
+
+/// `ak_pool_run_swift` of the kernels, which has Swift's calling convention.
+///
+/// A C function pointer with a context would need a closure in memory: `withoutActuallyEscaping` and the box around it
+/// are two allocations for every parallel loop. Here the closure arrives as the two words that it is
+/// (`Sources/CKernels/pool_swift.h`). The importer of C declarations knows no such functions, so this is declared by
+/// name; the two declarations must agree.
+@_silgen_name("ak_pool_run_swift")
+private func runSwift(_ pool: OpaquePointer, _ body: (Int, Int) -> Void)

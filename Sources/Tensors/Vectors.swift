@@ -22,6 +22,22 @@ package enum Vectors {
         ak_sgd(pool.handle, p, v, g, parameters.count, scale, rate, momentum, decay)
     }
 
+    /// `sgd` on rows of `columns` elements: for i in 0..<rows, row targets[i] of parameters and velocity with row
+    /// sources[i] of the gradient.
+    ///
+    /// - Parameters:
+    ///   - targets: rows that all differ; row i where nil.
+    ///   - sources: row i where nil; a negative one stands for a zero gradient.
+    package static func sgdRows(
+        _ pool: ThreadPool, parameters: UnsafeMutablePointer<Float>, velocity: UnsafeMutablePointer<Float>,
+        gradient: UnsafePointer<Float>, targets: UnsafePointer<Int32>? = nil, sources: UnsafePointer<Int32>? = nil,
+        rows: Int, columns: Int, rate: Float, momentum: Float, decay: Float
+    ) {
+        precondition(rows >= 0 && columns >= 0, "\(rows) rows of \(columns) columns")
+        ak_sgd_rows(
+            pool.handle, parameters, velocity, gradient, targets, sources, rows, columns, 1, rate, momentum, decay)
+    }
+
     /// y += x.
     package static func accumulate(
         _ pool: ThreadPool, _ x: UnsafeMutableBufferPointer<Float>, into y: UnsafeMutableBufferPointer<Float>

@@ -20,6 +20,8 @@ package struct RunState: Codable, Sendable, Equatable {
     package var damagedRecords: [Int]?
     /// Best accuracy so far of the first evaluation set.
     package var bestAccuracy: Double?
+    /// What the head keeps over steps (moving averages), by name.
+    package var headStatistics: [String: Double]?
 }
 
 /// What a checkpoint holds and how it is put back, whatever the number of ranks.
@@ -28,12 +30,14 @@ package enum CheckpointContents {
     static let optimizerFile = "optimizer.safetensors"
     static let centres = "head/centres"
     static let momentum = "head/momentum"
+    static let biases = "head/bias"
+    static let biasMomentum = "head/bias_momentum"
 
     /// Adds this rank's files: rank 0 the model (statistics averaged over ranks), the backbone's momentum and the
     /// scalars; every rank its head rows and its own running statistics.
     static func write(
         _ files: CheckpointFiles, state: RunState, step: TrainingStep, head: MarginClassification,
-        averaged: RunningStatistics, card: ModelFile.Card
+        averaged: RunningStatistics, card: ModelFile.Card, source: any FaceSource
     ) throws {
         let network = step.network
         if files.rank == 0 {
@@ -47,12 +51,20 @@ package enum CheckpointContents {
                 step.arena.parameters.indices.map {
                     CheckpointTensor(step.arena.parameters[$0].parameter.name, step.arena.momentum(of: $0))
                 })
+            var state = state
+            let statistics = head.classifier.margin.statistics
+            state.headStatistics = statistics.isEmpty ? nil : statistics
             try files.addState(state)
+            try ClassNames.write(files, of: source)
         }
         let classifier = head.classifier
         let rows = ShardRows(classifier.classRange, of: classifier.shards.classes)
         var shard = [CheckpointTensor(centres, classifier.centres, rows: rows)]
         if !classifier.isFrozen { shard.append(CheckpointTensor(momentum, classifier.momentum, rows: rows)) }
+        if let bias = classifier.bias {
+            shard.append(CheckpointTensor(biases, bias.values, rows: rows))
+            if !classifier.isFrozen { shard.append(CheckpointTensor(biasMomentum, bias.momentum, rows: rows)) }
+        }
         try files.addShard("head", shard)
         let statistics = RunningStatistics(network.buffers).values
         try files.addShard(
@@ -61,7 +73,10 @@ package enum CheckpointContents {
     }
 
     /// Puts a checkpoint back: exactly on the same number of ranks, with averaged running statistics on another.
-    static func read(_ checkpoint: Checkpoint, into step: TrainingStep, head: MarginClassification) throws {
+    static func read(
+        _ checkpoint: Checkpoint, state: RunState, into step: TrainingStep, head: MarginClassification
+    ) throws {
+        try readStatistics(state.headStatistics ?? [:], of: checkpoint, into: head)
         let network = step.network
         try ModelFile.load(WeightsFile(checkpoint.folder + "/" + modelFile), into: network)
         let optimizer = try checkpoint.tensors(optimizerFile)
@@ -74,7 +89,7 @@ package enum CheckpointContents {
             }
             target.bytes.copyMemory(from: UnsafeRawBufferPointer(stored.bytes))
         }
-        try readHead(checkpoint, into: head, withMomentum: true)
+        try readHead(checkpoint, into: head.classifier)
         let communicator = step.communicator
         if checkpoint.manifest.worldSize == communicator.size {
             let name = CheckpointFiles.shardName("statistics", rank: communicator.rank, worldSize: communicator.size)
@@ -83,28 +98,53 @@ package enum CheckpointContents {
         }
     }
 
-    /// This rank's rows of the class centres.
-    ///
-    /// - Parameter withMomentum: going on with that run; otherwise a new one starts from its centres, at rest.
-    static func readHead(_ checkpoint: Checkpoint, into head: MarginClassification, withMomentum: Bool) throws {
-        let classifier = head.classifier
-        guard let total = checkpoint.shardedTensors[centres]?.shape.first, total == classifier.shards.classes else {
+    private static func readStatistics(
+        _ statistics: [String: Double], of checkpoint: Checkpoint, into head: MarginClassification
+    ) throws {
+        func list(_ names: some Collection<String>) -> String {
+            names.isEmpty ? "no statistics" : names.sorted().joined(separator: ", ")
+        }
+        let wanted = head.classifier.margin.statistics.keys
+        guard wanted == statistics.keys else {
             throw ArtifactError.incompatible(
                 path: checkpoint.folder,
-                reason: "its head has \(checkpoint.shardedTensors[centres]?.shape.first ?? 0) classes, the data has "
-                    + "\(classifier.shards.classes)")
+                reason: "its head kept \(list(statistics.keys)), the recipe's keeps \(list(wanted)); resume with the "
+                    + "head.margin of the run, or start another run from it with init.head")
         }
+        if !statistics.isEmpty { head.classifier.margin.statistics = statistics }
+    }
+
+    /// This rank's rows of the class centres, of the biases, and of their momentum, read to where they stay.
+    private static func readHead(_ checkpoint: Checkpoint, into classifier: ShardedClassifier<Float>) throws {
+        let total = checkpoint.shardedTensors[centres]?.shape.first ?? 0
+        guard total == classifier.shards.classes else {
+            throw ArtifactError.incompatible(
+                path: checkpoint.folder, reason: "its head has \(total) classes, the data has \(classifier.shards.classes)")
+        }
+        try checkLength(checkpoint, of: classifier)
+        try checkpoint.readRows(centres, classifier.classRange, into: classifier.centres)
+        if !classifier.isFrozen {
+            try checkpoint.readRows(momentum, classifier.classRange, into: classifier.momentum)
+        }
+        let hasBiases = checkpoint.shardedTensors[biases] != nil
+        guard hasBiases == (classifier.bias != nil) else {
+            throw ArtifactError.incompatible(
+                path: checkpoint.folder,
+                reason: "its head has \(hasBiases ? "" : "no ")biases; resume with its head.bias")
+        }
+        guard let bias = classifier.bias else { return }
+        try checkpoint.readRows(biases, classifier.classRange, into: bias.values)
+        if !classifier.isFrozen { try checkpoint.readRows(biasMomentum, classifier.classRange, into: bias.momentum) }
+    }
+
+    static func checkLength(_ checkpoint: Checkpoint, of classifier: ShardedClassifier<Float>) throws {
         let length = checkpoint.shardedTensors[centres]?.shape.last ?? 0
-        guard length == classifier.centres.shape.last else {
+        guard length == classifier.dimension else {
             throw ArtifactError.incompatible(
                 path: checkpoint.folder,
                 reason: "its class centres have \(length) components, the recipe's network.embedding is "
-                    + "\(classifier.centres.shape.last ?? 0)")
+                    + "\(classifier.dimension)")
         }
-        let range = classifier.classRange
-        let rows = try checkpoint.readRows(centres, range)
-        let speed = withMomentum && !classifier.isFrozen ? try checkpoint.readRows(momentum, range) : nil
-        classifier.load(range, centres: rows, momentum: speed)
     }
 
     /// What the store needs from the ranks.

@@ -6,6 +6,7 @@ import Networks
 import Objectives
 import Recipes
 import Telemetry
+import Tensors
 
 /// The program's exit codes (after sysexits.h).
 package enum ExitCode {
@@ -41,6 +42,7 @@ package enum ExitCode {
             case .cannotRead: inputOutput
             case .damaged, .incompatible: badData
             }
+        case let error as MappedFileError: error.isRefusal ? cannotWrite : inputOutput
         case is CollectiveError: peerLost
         case is RunLogError: cannotWrite
         case let error as TrainingError:

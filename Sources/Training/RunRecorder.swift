@@ -5,6 +5,7 @@ import FaceData
 import Figures
 import Foundation
 import Logging
+import Objectives
 import Recipes
 import Telemetry
 import Tensors
@@ -24,8 +25,7 @@ final class RunRecorder {
     /// Sums since the last log line.
     private struct Window {
         var steps = 0
-        var loss = 0.0
-        var metrics: [String: Double] = [:]
+        var outcome = ObjectiveOutcome()
         var dataWait = 0.0
         var reduceWait = 0.0
         var start = monotonicSeconds()
@@ -59,8 +59,7 @@ final class RunRecorder {
     func record(_ report: StepReport, state: RunState, ranks: Int) throws {
         guard environment.isRoot else { return }
         window.steps += 1
-        window.loss += report.loss
-        for (name, value) in report.metrics { window.metrics[name, default: 0] += value }
+        window.outcome.add(report.outcome)
         window.dataWait += report.flags.dataWait / Double(ranks)
         window.reduceWait += report.reduceWait
         let seconds = max(1e-9, monotonicSeconds() - window.start)
@@ -73,17 +72,17 @@ final class RunRecorder {
 
     private func line(_ report: StepReport, _ state: RunState, seconds: Double, rate: Double) throws {
         let steps = Double(window.steps)
-        let metrics = window.metrics.mapValues { $0 / steps }
-        let shown = metrics.sorted { $0.key < $1.key }.map { "\($0.key) \(fixed($0.value, 4))" }
+        let outcome = window.outcome.mean(of: window.steps)
+        let shown = outcome.metrics.named.map { "\($0.name) \(fixed($0.value, 4))" }
         progress.line(
-            (["step \(state.step)", "loss \(fixed(window.loss / steps, 4))"] + shown + [
+            (["step \(state.step)", "loss \(fixed(outcome.loss, 4))"] + shown + [
                 "grad \(fixed(report.gradientNorm, 2))", "lr \(fixed(report.learningRate, 5))",
                 "\(fixed(rate, 1)) images/s", "data wait \(fixed(100 * window.dataWait / seconds, 1)) %",
                 progress.remaining(state.step),
             ]).joined(separator: "  "))
         try event(
             "step", step: state.step,
-            [("loss", .number(window.loss / steps))] + metrics.sorted { $0.key < $1.key }.map { ($0.key, .number($0.value)) }
+            [("loss", .number(outcome.loss))] + outcome.metrics.named.map { ($0.name, .number($0.value)) }
                 + [
                     ("gradient_norm", .number(report.gradientNorm)), ("learning_rate", .number(report.learningRate)),
                     ("images_per_second", .number(rate)), ("step_seconds", .number(seconds / steps)),

@@ -4,7 +4,6 @@ package import FaceData
 package import Layers
 package import Logging
 package import Networks
-package import Objectives
 package import Recipes
 package import Telemetry
 package import Tensors
@@ -85,25 +84,6 @@ package enum RunSetup {
                 imagesPerIdentity: synthetic.imagesPerIdentity)
         }
         return try FaceSources.open(data.train, folder: data.folder)
-    }
-
-    package static func margin(_ head: HeadSection) -> any MarginFunction {
-        let fallback: ArcFace.Fallback =
-            switch head.fallback {
-            case .hard: .hard
-            case .plain: .plain
-            case .easy: .easy
-            case .clipped: .clipped
-            }
-        let gradient: MarginGradient = head.gradient == .exact ? .exact : .straightThrough
-        return switch head.margin {
-        case .normface: NormFace(scale: head.scale)
-        case .cosface: CosFace(margin: head.m ?? 0.35, scale: head.scale)
-        case .arcface: ArcFace(margin: head.m ?? 0.5, scale: head.scale, fallback: fallback, gradient: gradient)
-        case .combined:
-            CombinedMargin(
-                multiplier: head.m1, angle: head.m2, offset: head.m3, scale: head.scale, gradient: gradient)
-        }
     }
 
     /// The smallest s at which `classes` can be told apart with probability 0.9 at the optimum: normalised logits cannot

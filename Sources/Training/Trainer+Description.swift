@@ -23,8 +23,9 @@ extension Trainer {
         for group in step.arena.groupDescriptions { info("group: \(group)") }
         let headDecay = recipe.optimizer.decayExempt.contains("head") ? 0 : recipe.optimizer.weightDecay
         info(
-            "head: \(recipe.head.margin.rawValue), s \(recipe.head.scale), \(source.classCount) centres, weight decay "
+            "head: \(recipe.head.summary), \(source.classCount) centres, weight decay "
                 + "\(headDecay)" + (head.classifier.isFrozen ? ", frozen" : ""))
+        describeSampling()
         describeSchedule()
         if let overfit { warning("--overfit: only \(min(overfit, source.count)) different images, again and again") }
         warn()
@@ -37,6 +38,39 @@ extension Trainer {
 
     private func info(_ text: String) { environment.logger.info("\(text)") }
     private func warning(_ text: String) { environment.logger.warning("\(text)") }
+
+    /// What the class centres of a new run come from.
+    func describe(_ start: HeadStart) {
+        guard environment.isRoot, let path = recipe.start.head else { return }
+        let new = source.classCount - start.keptCount
+        let how =
+            recipe.start.newClasses == .random
+            ? "random" : "means of up to \(HeadStart.imagesPerClass) embeddings of each"
+        info(
+            "centres from \(path): \(start.keptCount) identities kept, \(new) new (\(how)), \(start.dropped) dropped")
+        if source.namesAreNumbers, start.keptCount > 0 {
+            warning(
+                "\(source.location) knows its identities by number: those kept are the same people only if both data sets "
+                    + "number them alike")
+        }
+    }
+
+    private func describeSampling() {
+        let sampling = recipe.head.sampling
+        let classifier = head.classifier
+        if !classifier.comparesEveryClass {
+            info(
+                "each step compares with the classes of its batch and a share of \(sampling.rate) of the others "
+                    + "(\(sampling.mode.rawValue), \(sampling.momentum.rawValue)): room for \(classifier.rowCapacity) of "
+                    + "\(classifier.classRange.count) centres on this rank; the accuracy is over the sample")
+        }
+        if recipe.head.storage == .file {
+            let bytes = classifier.centres.byteCount + classifier.momentum.byteCount
+            info(
+                "centres and momentum lie in files of \(recipe.head.storageFolder ?? recipe.run.folder): "
+                    + "\(bytes >> 20) MiB on this rank")
+        }
+    }
 
     private func describeSchedule() {
         let schedule = step.schedule
@@ -53,10 +87,18 @@ extension Trainer {
 
     private func warn() {
         let bound = RunSetup.scaleBound(classes: source.classCount)
-        if recipe.head.scale < bound {
+        if let scale = recipe.head.margin.scale, scale < bound {
             warning(
-                "head.scale = \(recipe.head.scale) is too small for \(source.classCount) classes: even perfect embeddings "
+                "head.scale = \(scale) is too small for \(source.classCount) classes: even perfect embeddings "
                     + "cannot reach a probability of 0.9 below s = \((bound * 10).rounded() / 10)")
+        }
+        let margin = head.classifier.margin
+        if let magFace = ((margin as? InterclassFilter)?.base ?? margin) as? MagFace,
+            magFace.penaltyWeight < magFace.penaltyBound
+        {
+            warning(
+                "head.penalty = \(magFace.penaltyWeight) is less than \((magFace.penaltyBound * 10).rounded() / 10), "
+                    + "from which on longer embeddings are not always better (MagFace, s·K·u²l²/(u² − l²))")
         }
         var counts = [Int](repeating: 0, count: source.classCount)
         for index in 0..<source.count { counts[source.label(of: index)] += 1 }

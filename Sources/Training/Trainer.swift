@@ -91,13 +91,19 @@ package final class Trainer {
         let schedule = LearningRateSchedule(
             recipe.schedule, recipe.optimizer, globalBatch: recipe.batch.global,
             stepsPerEpoch: max(1, sampler.stepsPerEpoch / recipe.batch.accumulation))
+        let storage = try communicator.together("head storage") {
+            try RunSetup.storage(recipe, classes: source.classCount, rank: communicator.rank, ranks: ranks)
+        }
         head = MarginClassification(
             ShardedClassifier<Float>(
                 classes: source.classCount, dimension: recipe.network.embedding, batch: batch,
-                margin: RunSetup.margin(recipe.head), communicator: communicator, pool: environment.pool,
-                seed: recipe.run.seed,
-                initializer: recipe.head.centres == .normal ? .normal(standardDeviation: 0.01) : .unitUniform,
-                frozen: recipe.start.freeze.contains("head")), pool: environment.pool)
+                margin: RunSetup.margin(recipe.head, seed: recipe.run.seed, ranks: ranks), communicator: communicator,
+                pool: environment.pool, seed: recipe.run.seed, initializer: RunSetup.initializer(recipe.head),
+                frozen: recipe.start.freeze.contains("head"), sampling: RunSetup.sampling(recipe.head),
+                storage: storage), pool: environment.pool,
+            decaysBias: !recipe.optimizer.decayExempt.contains("bias"))
+        let needs = (name: "head.margin = \(recipe.head.margin.name.rawValue)", needsEveryClass: head.needsEveryClass)
+        try communicator.together("sampling") { try RunSetup.checkSampling(recipe.head, [needs]) }
         let step = try TrainingStep(
             network: network, objective: head, communicator: communicator, pool: environment.pool, batch: batch,
             recipe: recipe, schedule: schedule)
@@ -109,8 +115,9 @@ package final class Trainer {
                 recipe, network: network, preprocessing: RunSetup.preprocessing(recipe), within: step.execution,
                 environment)
         }
-        if resume { try restore() } else { try loadHead() }
+        if resume { try restore() }
         try shareParameters()
+        if !resume { try startHead() }
         if environment.isRoot { describe(overfit: overfit) }
     }
 
@@ -165,14 +172,24 @@ package final class Trainer {
         }
     }
 
-    private func loadHead() throws {
-        guard let path = recipe.start.head else { return }
+    /// What `init:` says about the class centres.
+    private func startHead() throws {
         let communicator = environment.communicator
-        try communicator.together("initial centres") {
-            let opened = try CheckpointStore(runFolder: path).open(with: CheckpointContents.coordination(communicator))
+        var start = HeadStart(head.classifier, source: source, communicator: communicator)
+        if let path = recipe.start.head {
+            let opened = try communicator.together("initial centres") {
+                try CheckpointStore(runFolder: path).open(with: CheckpointContents.coordination(communicator))
+            }
             warn(opened.warnings)
-            try CheckpointContents.readHead(opened.checkpoint, into: head, withMomentum: false)
+            try start.takeRows(of: opened.checkpoint)
         }
+        describe(start)
+        guard recipe.start.newClasses == .meanEmbedding, start.keptCount < source.classCount else { return }
+        let unread = try start.setMeanEmbeddings(
+            Embedder(
+                network, preprocessing: RunSetup.preprocessing(recipe), batch: recipe.evaluation.batch,
+                precision: RunSetup.precision(recipe.compute), pool: environment.pool))
+        if unread > 0 { warn(["\(unread) new identities have no image that can be read: their centres start at random"]) }
     }
 
     private func restore() throws {
@@ -183,12 +200,13 @@ package final class Trainer {
         warn(opened.warnings)
         state = try communicator.together("checkpoint") {
             let state = try opened.checkpoint.state(RunState.self)
+            if environment.isRoot { try ClassNames.check(opened.checkpoint, are: source) }
             guard state.classes == source.classCount, state.images == source.count else {
                 throw TrainingError.incompatible(
                     "\(recipe.run.folder) was trained on \(state.images) images of \(state.classes) identities, "
                         + "\(source.location) has \(source.count) of \(source.classCount); resume needs the same data")
             }
-            try CheckpointContents.read(opened.checkpoint, into: step, head: head)
+            try CheckpointContents.read(opened.checkpoint, state: state, into: step, head: head)
             return state
         }
         damaged = Set(state.damagedRecords ?? [])
@@ -224,7 +242,8 @@ package final class Trainer {
     package func run() throws -> Ending {
         defer { lock?.release() }
         let communicator = environment.communicator
-        recorder.start(every: recipe.log.everySteps, total: totalSteps, first: state.step, images: recipe.batch.global)
+        recorder.start(
+            every: recipe.log.everySteps, total: totalSteps, first: state.step, images: recipe.batch.global)
         if state.step == 0 {
             try communicator.together("recipe") {
                 if environment.isRoot { try recorder.saveRecipe(recipe) }
@@ -284,9 +303,7 @@ package final class Trainer {
                     flags.dataWait += batch.waitSeconds
                     try recorder.quarantine(new, step: state.step)
                     last = batch
-                    return StepInput(
-                        images: batch.images, labels: batch.labels.map(Int64.init),
-                        records: batch.records.map(Int64.init))
+                    return StepInput(images: batch.images, labels: batch.labels, records: batch.records)
                 })
         } catch let error as TrainingError {
             // Every rank has come to it from the same sums.
@@ -339,7 +356,7 @@ package final class Trainer {
                 with: CheckpointContents.coordination(environment.communicator, failedHere: { failedHere = true })
             ) { files in
                 try CheckpointContents.write(
-                    files, state: state, step: step, head: head, averaged: averaged, card: card)
+                    files, state: state, step: step, head: head, averaged: averaged, card: card, source: source)
             }
         }
         warn(committed.warnings)

@@ -10,10 +10,10 @@ package struct StepInput: Sendable {
     /// (B, 3, height, width), fp32, normalised; unchanged until the pass has ended.
     package let images: Tensor
     /// B global class indices and record indices.
-    package let labels: [Int64]
-    package let records: [Int64]
+    package let labels: [Int]
+    package let records: [Int]
 
-    package init(images: Tensor, labels: [Int64], records: [Int64]) {
+    package init(images: Tensor, labels: [Int], records: [Int]) {
         self.images = images
         self.labels = labels
         self.records = records
@@ -22,8 +22,7 @@ package struct StepInput: Sendable {
 
 /// What one update did; the same on every rank, but for the times.
 package struct StepReport: Sendable {
-    package var loss: Double
-    package var metrics: [String: Double]
+    package var outcome: ObjectiveOutcome
     /// Norm of the backbone's gradient before clipping.
     package var gradientNorm: Double
     package var learningRate: Double
@@ -32,6 +31,8 @@ package struct StepReport: Sendable {
     package var reduceWait: Double
     /// Sums over ranks of the flags that went in.
     package var flags: StepFlags
+
+    package var loss: Double { outcome.loss }
 }
 
 /// What a rank tells the others with every update: counts that are summed.
@@ -48,8 +49,15 @@ package struct StepFlags: Sendable, Equatable {
     package init() {}
 }
 
+/// What the thread that gathers labels is told.
+private struct LabelGathering: Sendable {
+    let input: StepInput
+    let step: Int
+}
+
 /// One update of everything that learns: forward, objective, backward with overlapped reduction, one small reduction of
-/// flags and norms, clipping, SGD. It knows no method: that is the objective's.
+/// flags and norms, clipping, SGD. It knows no method: that is the objective's. Once the first updates have been made,
+/// another one allocates no memory.
 package final class TrainingStep {
     package let network: Network
     package let execution: Execution
@@ -60,7 +68,10 @@ package final class TrainingStep {
     package let pool: ThreadPool
     package let optimizer: OptimizerSection
     package let schedule: LearningRateSchedule
-    private let collectives: AsyncCollectives
+    /// Gathers labels beside the backbone's forward.
+    private let labels: BackgroundCollective<LabelGathering>
+    /// What the ranks sum at the end of an update.
+    private var control = [Double](repeating: 0, count: 5)
     private let headRateFactor: Float
     private let headDecay: Float
     private let seed: UInt64
@@ -87,8 +98,16 @@ package final class TrainingStep {
             network.graph, batch: batch, purpose: .training, precision: RunSetup.precision(recipe.compute), pool: pool)
         reducer = try GradientReducer(
             communicator: communicator, elementCount: max(arena.count, 1), bucketRanges: arena.buckets,
-            deterministic: recipe.compute.deterministic)
-        collectives = try AsyncCollectives(over: communicator)
+            messages: recipe.compute.messages == .bf16 ? .bf16 : .fp32)
+        nonisolated(unsafe) let objective = objective
+        labels = try BackgroundCollective(over: communicator, channel: "labels") { gathering, channel in
+            let input = gathering.input
+            try input.labels.withUnsafeBufferPointer { labels in
+                try input.records.withUnsafeBufferPointer { records in
+                    try objective.begin(labels: labels, records: records, step: gathering.step, over: channel)
+                }
+            }
+        }
         if let gradients = reducer.gradients.baseAddress { arena.bind(gradients: gradients, owner: reducer) }
     }
 
@@ -102,44 +121,33 @@ package final class TrainingStep {
     package func update(
         step: Int, count: Int, flags: () -> StepFlags, input: (Int) throws -> StepInput
     ) throws -> StepReport {
+        StepMark.begin()
         let start = monotonicSeconds()
-        var loss = 0.0
-        var metrics: [String: Double] = [:]
+        var outcome = ObjectiveOutcome()
         reducer.begin()
         for micro in 0..<count {
-            let outcome: ObjectiveOutcome
             do {
-                outcome = try pass(input(micro), step: step, micro: micro, count: count)
+                outcome.add(try pass(input(micro), step: step, micro: micro, count: count), of: count)
             } catch {
                 reducer.cancel(error)
                 throw error
             }
-            loss += outcome.loss / Double(count)
-            for (name, value) in outcome.metrics { metrics[name, default: 0] += value / Double(count) }
         }
         let timing = try reducer.finish()
 
         let squares = Vectors.sumSquares(pool, reducer.gradients)
-        let own = flags()
-        var control = [
-            objective.gradientSquares(), Double(own.stop), Double(own.timeUp), Double(own.quarantined), own.dataWait,
-        ]
-        try control.withUnsafeMutableBufferPointer { try communicator.allReduce($0, .sum, "step control") }
-        var summed = StepFlags()
-        summed.stop = Int(control[1])
-        summed.timeUp = Int(control[2])
-        summed.quarantined = Int(control[3])
-        summed.dataWait = control[4]
-        guard loss.isFinite, squares.isFinite, control[0].isFinite else {
+        let (headSquares, summed) = try sum(objective.gradientSquares(), flags())
+        guard outcome.loss.isFinite, squares.isFinite, headSquares.isFinite else {
             let what =
-                !loss.isFinite ? "the loss" : !squares.isFinite ? "a gradient of the backbone" : "a gradient of the head"
+                !outcome.loss.isFinite
+                ? "the loss" : !squares.isFinite ? "a gradient of the backbone" : "a gradient of the head"
             throw TrainingError.nonFinite(step: step + 1, what: what)
         }
         let norm = squares.squareRoot()
         let rate = schedule.rate(step: step)
         apply(clip: clipFactor(norm), rate: Float(rate))
         return StepReport(
-            loss: loss, metrics: metrics, gradientNorm: norm, learningRate: rate,
+            outcome: outcome, gradientNorm: norm, learningRate: rate,
             seconds: monotonicSeconds() - start, reduceWait: timing.waited, flags: summed)
     }
 
@@ -148,21 +156,14 @@ package final class TrainingStep {
         let batch = input.labels.count
         let weight = 1 / Float(count)
         // The labels travel while the backbone computes.
-        nonisolated(unsafe) let objective = objective
-        let gathered = collectives.submit { channel in
-            try input.labels.withUnsafeBufferPointer { labels in
-                try input.records.withUnsafeBufferPointer { records in
-                    try objective.begin(labels: labels, records: records, over: channel)
-                }
-            }
-        }
+        labels.start(LabelGathering(input: input, step: step))
         let embeddings = execution.forward(
             input.images.pointer, count: batch, mode: .training,
             key: .init(
                 seed: seed, step: UInt64(step),
                 firstImage: UInt64((micro * communicator.size + communicator.rank) * batch)))
-        try gathered.wait()
-        let gradient = execution.outputGradient(count: batch)
+        try labels.wait()
+        let gradient = execution.outputGradient
         gradient.fill(0)
         let outcome = try objective.step(
             ObjectivePass(embeddings: embeddings, embeddingGradient: gradient, step: step), weight: weight,
@@ -172,6 +173,22 @@ package final class TrainingStep {
             if isLast, let bucket = arena.bucketAfterStep[index] { reducer.bucketReady(bucket) }
         }
         return outcome
+    }
+
+    /// The head's squares and the flags, summed over the ranks.
+    private func sum(_ headSquares: Double, _ flags: StepFlags) throws -> (headSquares: Double, flags: StepFlags) {
+        control[0] = headSquares
+        control[1] = Double(flags.stop)
+        control[2] = Double(flags.timeUp)
+        control[3] = Double(flags.quarantined)
+        control[4] = flags.dataWait
+        try control.withUnsafeMutableBufferPointer { try communicator.allReduce($0, .sum, "step control") }
+        var summed = StepFlags()
+        summed.stop = Int(control[1])
+        summed.timeUp = Int(control[2])
+        summed.quarantined = Int(control[3])
+        summed.dataWait = control[4]
+        return (control[0], summed)
     }
 
     /// min(1, c / (‖g‖ + 1e-6)).

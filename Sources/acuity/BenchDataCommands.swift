@@ -3,6 +3,7 @@ import Benchmarks
 import Collectives
 import FaceData
 import Foundation
+import Layers
 import Recipes
 import Training
 
@@ -86,6 +87,9 @@ extension Bench {
         @Option(help: "Sizes in MiB.")
         var sizes: [Double] = [1, 4, 16, 96]
 
+        @Option(help: "Of gradients that travel as messages: fp32, bf16.")
+        var messages = Precision.fp32
+
         @Option(help: "Repetitions of each.")
         var repetitions = 10
 
@@ -101,6 +105,7 @@ extension Bench {
             try Session.run(session) { environment in
                 var benchmark = CollectiveBenchmark()
                 benchmark.repetitions = repetitions
+                benchmark.precision = messages == .bf16 ? .bf16 : .fp32
                 let timings = try benchmark.run(environment.communicator, mebibytes: sizes)
                 guard environment.isRoot else { return Training.ExitCode.success }
                 print("\(environment.communicator.size) rank(s) on \(environment.communicator.topology.hosts) host(s)")

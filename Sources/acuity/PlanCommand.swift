@@ -141,6 +141,7 @@ struct PlanReport {
         print("\nmemory of a rank")
         for part in memory.parts { row(part.name, MemoryEstimate.text(part.byteCount)) }
         row("in all", MemoryEstimate.text(memory.perRank))
+        if memory.mapped > 0 { row("in mapped files", MemoryEstimate.text(memory.mapped)) }
         if memory.window > 0 { row("shared by a host's ranks", MemoryEstimate.text(memory.window)) }
         row(
             "of a host", "\(MemoryEstimate.text(memory.perHost)) of \(MemoryEstimate.text(host.limit)) (\(host.origin))")

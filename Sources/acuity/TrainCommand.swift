@@ -35,6 +35,10 @@ struct Train: ParsableCommand {
         discussion: """
             acuity train configs/quickstart.yaml
             mpirun -np 2 acuity train configs/real-faces.yaml data.train=faces/train.tsv run.folder=runs/first
+            acuity train configs/real-faces.yaml data.train=photos head.margin=adaface head.m=0.4
+
+            Heads (head.margin): \(HeadSection.Name.allCases.map(\.rawValue).joined(separator: ", ")). \
+            'acuity config show head.margin=NAME' prints the keys of one with their defaults.
 
             The run folder receives checkpoints, log.jsonl, the resolved recipe and the first batch as a picture.
 

@@ -61,6 +61,51 @@ import Testing
         }
     }
 
+    /// Many stretches through files that stay open, into memory that is there.
+    @Test func readsScatteredRowsIntoGivenMemory() throws {
+        let disk = SimulatedDisk()
+        let fixture = CheckpointFixture(6)
+        _ = try RankGroup.run(3) { try fixture.save(disk, ranks: $0) }.map { try $0.get() }
+        let rows = try openLatest(disk).checkpoint.rows(of: "head/centres")
+        #expect(rows.spec.shape == [11, 3])
+        let target = Tensor([11, 3])
+        for row in [7, 0, 10, 3, 4, 1] { try rows.read(row..<row + 1, into: target.rows(row..<row + 1)) }
+        try rows.read(5..<7, into: target.rows(5..<7))
+        let expected = fixture.centres(0..<11).values
+        for row in 0..<11 {
+            let wanted = [2, 8, 9].contains(row) ? [0, 0, 0] : Array(expected[row * 3..<(row + 1) * 3])
+            #expect(Array(target.values[row * 3..<(row + 1) * 3]) == wanted)
+        }
+        for wrong in [Tensor([2, 4]), Tensor([1, 3]), Tensor([2, 3], dtype: .float64)] {
+            let error = try #require(try artifactError { try rows.read(0..<2, into: wrong) })
+            guard case .incompatible = error else { throw error }
+        }
+    }
+
+    @Test func textsAreKept() throws {
+        let names = ["a \"quoted\"\n", "", "å", "synthetic-1", "a \"quoted\"\n"]
+        _ = try CheckpointStore(runFolder: "/run", fileSystem: disk).save(
+            step: 1, configHash: "", retention: RetentionPolicy(keepLast: 1)
+        ) { files in
+            try files.addTexts("names.json", count: names.count) { names[$0] }
+            try files.addTexts("none.json", count: 0) { _ in "" }
+            try files.addTexts("many.json", count: 200_000) { "name \($0)" }
+        }
+        let checkpoint = try CheckpointStore(runFolder: "/run", fileSystem: disk).open().checkpoint
+        var read: [String] = []
+        try checkpoint.texts("names.json") { index, text in
+            #expect(index == read.count)
+            read.append(text)
+        }
+        #expect(read == names)
+        try checkpoint.texts("none.json") { _, text in Issue.record("found \(text)") }
+        var count = 0
+        try checkpoint.texts("many.json") { index, text in count += text == "name \(index)" ? 1 : 0 }
+        #expect(count == 200_000)
+        let error = try #require(try artifactError { try checkpoint.texts("others.json") { _, _ in } })
+        guard case .missing = error else { throw error }
+    }
+
     @Test func saysWhenRowsOrTensorsAreNotThere() throws {
         try CheckpointFixture(1).save(disk)
         let checkpoint = try store.open().checkpoint

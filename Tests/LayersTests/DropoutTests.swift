@@ -82,7 +82,7 @@ import Testing
         ones.fill(1)
         defer { withExtendedLifetime(ones) {} }
         let outputs = Array(execution.forward(ones.pointer, count: 4, mode: .training, key: key).floats)
-        execution.outputGradient(count: 4).fill(1)
+        execution.outputGradient.fill(1)
         execution.backward()
         // On images of ones the gradient of a central weight is the sum of its channel's masked units: the output's.
         let area = Self.input.height * Self.input.width

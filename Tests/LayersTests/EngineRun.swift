@@ -39,7 +39,7 @@ struct EngineRun: Equatable {
         let count = images.count / execution.graph.inputShape.count
         images.withUnsafeBufferPointer { images in
             outputs = Array(execution.forward(images.baseAddress!, count: count, mode: mode, key: key).floats)
-            _ = execution.outputGradient(count: count).floats.update(fromContentsOf: upstream)
+            _ = execution.outputGradient.floats.update(fromContentsOf: upstream)
             execution.backward(accumulate: accumulate)
         }
         readState(execution.graph)

@@ -71,7 +71,7 @@ import Testing
         }
         // Both forwards have run: backward finds each view's own maps and batch statistics.
         for view in 0..<2 {
-            _ = executions[view].outputGradient(count: 3).floats.update(fromContentsOf: data[view].upstream)
+            _ = executions[view].outputGradient.floats.update(fromContentsOf: data[view].upstream)
             executions[view].backward(accumulate: false)
             for parameter in graph.parameters {
                 #expect(Array(parameter.gradient!.floats) == alone[view].gradients[parameter.name], "\(parameter.name)")
@@ -153,7 +153,7 @@ import Testing
         let images = Tensor([2, 45], [Float](repeating: 0.5, count: 90))
         defer { withExtendedLifetime(images) {} }
         execution.forward(images.pointer, count: 2, mode: .training)
-        execution.outputGradient(count: 2).fill(1)
+        execution.outputGradient.fill(1)
         var done: [Int] = []
         execution.backward { done.append($0) }
         #expect(probes[0].backwards == 0 && probes[1].backwards == 1)

@@ -191,7 +191,32 @@ extension GraphCase {
             let x = begin(&graph, 18)
             end(&graph, graph.add("dropout", Dropout(0.4, index: 2), x))
         },
+        // The convolution may not read the gradient above the norm while it adds to the same memory.
+        residualAround("1x1", kernel: (1, 1)),
+        residualAround("depthwise", kernel: (3, 3), padding: 1, groups: 16),
+        // With bf16 the norm reads bf16 and writes fp32: vectors and what leads to them without a norm are fp32.
+        GraphCase("vectors without a norm", MapShape(3, 5, 3)) { graph in
+            let x = begin(&graph, 32)
+            let y = graph.add(
+                "conv", Convolution("conv", 32, 32, kernel: (3, 3), padding: 1, groups: 32, initializer: he()), x)
+            let z = graph.add("flatten", Flatten(), y)
+            graph.add("fc", Linear("fc", graph.shape(z).count, 16, bias: false, initializer: he()), z)
+        },
     ]
+
+    /// A residual block of one convolution and its norm.
+    private static func residualAround(
+        _ name: String, kernel: (height: Int, width: Int), padding: Int = 0, groups: Int = 1
+    ) -> GraphCase {
+        GraphCase("residual around one convolution, \(name)", MapShape(3, 9, 7)) { graph in
+            let x = begin(&graph, 16)
+            let conv = Convolution(
+                "conv", 16, 16, kernel: kernel, padding: padding, groups: groups, initializer: he())
+            let y = graph.add("conv", conv, x)
+            let norm = Normalization("norm1", 16, slope: "slope1", residual: true)
+            end(&graph, graph.add("norm1", norm, y, x))
+        }
+    }
 
     static let all = convolutions + stems + norms + junctions
 

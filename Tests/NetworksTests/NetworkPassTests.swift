@@ -35,7 +35,7 @@ import Testing
         #expect(embeddings.shape == [count, specification.embeddingSize])
         #expect(embeddings.floats.allSatisfy { $0.isFinite } && embeddings.floats.contains { $0 != 0 })
 
-        let gradient = execution.outputGradient(count: count)
+        let gradient = execution.outputGradient
         for i in 0..<gradient.count { gradient.floats[i] = Float(i % 7) - 3 }
         execution.backward()
         for parameter in network.parameters where parameter.isTrained {

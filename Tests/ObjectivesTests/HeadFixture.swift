@@ -79,7 +79,7 @@ extension HeadProblem {
                 fromContentsOf: self.embeddings[own.lowerBound * d..<own.upperBound * d].map { Scalar($0) })
             var result: ClassificationResult?
             for step in steps {
-                try self.labels[own].map(Int64.init).withUnsafeBufferPointer { try head.begin(labels: $0) }
+                try self.labels[own].withUnsafeBufferPointer { try head.begin(labels: $0) }
                 result = try head.step(embeddings: embeddings, step: step)
             }
             return HeadOutcome(
@@ -97,12 +97,12 @@ extension HeadProblem {
     /// The classifier of one rank with this problem's centres.
     func classifier<Scalar: HeadScalar>(
         _ type: Scalar.Type, _ margin: any MarginFunction, _ communicator: any Communicator, threads: Int = 1,
-        blockColumns: Int? = nil, frozen: Bool = false
+        blockColumns: Int? = nil, frozen: Bool = false, sampling: ClassSampling? = nil, storage: HeadStorage? = nil
     ) -> ShardedClassifier<Scalar> {
         let head = ShardedClassifier<Scalar>(
             classes: classes, dimension: dimension, batch: rows / communicator.size, margin: margin,
             communicator: communicator, pool: ThreadPool(threads: threads), seed: 1, frozen: frozen,
-            blockColumns: blockColumns)
+            blockColumns: blockColumns, sampling: sampling, storage: storage)
         let all = Tensor([classes, dimension], dtype: Scalar.dtype)
         _ = Scalar.elements(all).update(fromContentsOf: centres.map { Scalar($0) })
         head.load(0..<classes, centres: all)

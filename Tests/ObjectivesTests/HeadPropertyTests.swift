@@ -90,6 +90,18 @@ import Testing
         }
     }
 
+    /// Heads that read ‖x‖ do not read ‖w‖.
+    @Test(arguments: HeadCase.all)
+    func lengthsOfCentresDoNotMatter(_ head: HeadCase) throws {
+        var longer = Self.problem
+        let d = longer.dimension
+        for i in longer.centres.indices { longer.centres[i] *= 0.7 + 0.5 * Double(i / d) }
+        let first = try Self.problem.run(Double.self, head.margin)
+        let second = try longer.run(Double.self, head.margin)
+        #expect(abs(first.loss - second.loss) < 1e-12 * first.loss)
+        #expect(relativeDifference(second.embeddingGradient, first.embeddingGradient) < 1e-11)
+    }
+
     @Test(arguments: HeadCase.all)
     func gradientsAreOrthogonalToDirections(_ head: HeadCase) throws {
         let problem = Self.problem

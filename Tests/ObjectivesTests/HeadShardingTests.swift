@@ -93,7 +93,7 @@ import Testing
             let head = wrong.classifier(Float.self, ArcFace(), communicator)
             let own = communicator.rank * 4..<(communicator.rank + 1) * 4
             do {
-                try wrong.labels[own].map(Int64.init).withUnsafeBufferPointer { try head.begin(labels: $0) }
+                try wrong.labels[own].withUnsafeBufferPointer { try head.begin(labels: $0) }
                 return nil
             } catch let error as ClassificationError { return error }
         }

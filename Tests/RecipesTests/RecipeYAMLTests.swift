@@ -26,7 +26,9 @@ import Testing
                 "data.channel_order=bgr", "data.synthetic={identities: 7, variation: 0.3, first_identity: 9}",
                 "network={name: ir50, embedding: 256, input: [112, 96], width: 1, dropout: 0.4}",
                 "head={margin: combined, scale: 30.5, m1: 0.9, m2: 0.4, m3: 0.15}",
-                "head={fallback: easy, gradient: straight_through, centres: unit_uniform}",
+                "head={gradient: straight_through, centres: unit_uniform, filter: 0.4}",
+                "head.sampling={rate: 0.25, mode: reference, momentum: dense}", "head.storage=file",
+                "head.storage_folder='/scratch: 1'",
                 "optimizer={learning_rate: 1e-7, scaling: sqrt, decay_exempt: [norm, head], clip_norm: null}",
                 "schedule={kind: steps, milestones: [3, 5], epochs: 0.1, warmup_steps: 3, max_steps: 9, max_time: 10m}",
                 "batch={global: 12, accumulation: 3}",
@@ -35,7 +37,7 @@ import Testing
                 "evaluation={every_steps: 5, at_start: true}",
                 "evaluation.sets=[{path: a.bin, degrade: '16', sides: one}, {path: b.bin}]",
                 "checkpoint={every_steps: 2, keep: 9}",
-                "compute={precision: bf16, threads: 3, deterministic: true, bucket_mib: 0.5}",
+                "compute={precision: bf16, threads: 3, messages: bf16, bucket_mib: 0.5}",
             ])
         #expect(recipe.data.train == "null" && recipe.start.weights == "true" && recipe.data.folder == "007")
         #expect(recipe.start.learningRateFactors == ["head": 0.1, "a.b": 2])

@@ -23,10 +23,9 @@ import Testing
         ("network.width", ["0.125", "8"], ["0.12", "8.1"]),
         ("network.dropout", ["0", "0.95", "null"], ["-0.1", "0.96"]),
         ("head.scale", ["1", "1000"], ["0.9", "1001"]),
-        ("head.m", ["0", "2", "null"], ["-0.1", "2.1"]),
-        ("head.m1", ["0.1", "4"], ["0", "4.1"]),
-        ("head.m2", ["0", "2"], ["-0.1", "2.1"]),
-        ("head.m3", ["0", "2"], ["-0.1", "2.1"]),
+        ("head.m", ["0", "2"], ["-0.1", "2.1", "null"]),
+        ("head.filter", ["0.01", "1", "null"], ["0", "1.1"]),
+        ("head.sampling.rate", ["0.000001", "0.1", "1"], ["0", "-0.1", "1.1", "nan"]),
         ("optimizer.learning_rate", ["0", "1000", "1e-3"], ["-1", "1001", "nan", "fast", "'0.1'"]),
         ("optimizer.reference_batch", ["1"], ["0"]),
         ("optimizer.momentum", ["0", "0.9999"], ["-0.1", "1"]),
@@ -77,7 +76,7 @@ import Testing
     }
 
     @Test(arguments: [
-        "data.flip", "schedule.reference", "evaluation.at_start", "compute.deterministic",
+        "data.flip", "schedule.reference", "evaluation.at_start",
     ])
     func flagsAreTrueOrFalse(_ key: String) throws {
         #expect(try recipe("\(key)=true") != recipe("\(key)=false"))
@@ -87,8 +86,8 @@ import Testing
     }
 
     @Test(arguments: [
-        "data.channel_order", "head.margin", "head.fallback", "head.gradient", "head.centres", "optimizer.scaling",
-        "schedule.kind", "init.match",
+        "data.channel_order", "head.margin", "head.centres", "optimizer.scaling", "schedule.kind", "init.match",
+        "head.sampling.mode", "head.sampling.momentum", "head.storage",
     ])
     func choicesNameWhatTheyTake(_ key: String) {
         let error = #expect(throws: RecipeError.self) { try recipe("\(key)=nonsense") }
@@ -107,8 +106,9 @@ import Testing
 
     @Test func whatBelongsTogetherIsChecked() throws {
         #expect(throws: RecipeError.self) { try recipe("schedule.kind=steps") }
-        #expect(throws: RecipeError.self) { try recipe("head.margin=combined", "head.m=0.5") }
         #expect(throws: RecipeError.self) { try recipe("evaluation.sets=[{name: a}]") }
+        #expect(throws: RecipeError.self) { try recipe("head.storage_folder=/scratch") }
+        #expect(try recipe("head.storage_folder=/scratch", "head.storage=file").head.storageFolder == "/scratch")
         #expect(throws: RecipeError.self) { try recipe("run=5") }
         #expect(throws: RecipeError.self) { try recipe("init.freeze=head") }
         #expect(try recipe("batch.global=6", "batch.accumulation=3").batch.accumulation == 3)

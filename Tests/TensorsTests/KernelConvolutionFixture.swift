@@ -82,11 +82,12 @@ extension ConvolutionCase {
             }
         }
         // Two channels to a group; the global convolution of an odd face crop; reductions of more than one panel;
-        // output blocks that outnumber the positions; a batch; planes longer than a run of sums.
+        // maps narrower than a tile; output blocks that outnumber the positions; a batch; planes longer than a run of sums.
         cases += [
             .init(128, 128, groups: 64, 7, 7, n: 2), .init(128, 128, stride: 2, groups: 64, 14, 14, n: 2),
             .init(64, 64, kernel: (7, 6), pad: 0, groups: 64, 7, 6, n: 3),
-            .init(160, 176, stride: 2, 15, 15, n: 2), .init(144, 160, 6, 9, n: 3),
+            .init(160, 176, stride: 2, 15, 15, n: 2), .init(272, 280, stride: 2, 7, 13, n: 2),
+            .init(16, 24, stride: 2, 13, 3, n: 3), .init(24, 16, stride: 2, 3, 13, n: 3), .init(144, 160, 6, 9, n: 3),
             .init(200, 256, kernel: (1, 1), pad: 0, 5, 5, n: 2), .init(48, 512, kernel: (1, 1), pad: 0, 1, 1, n: 3),
             .init(512, 64, kernel: (1, 1), pad: 0, 3, 3, n: 5),
         ]

@@ -207,6 +207,27 @@ struct KernelConvolutionTests {
         }
     }
 
+    /// An execution takes any number of images up to its batch.
+    @Test func workspacesSufficeForFewerImages() {
+        let cases = [
+            ConvolutionCase(16, 16, stride: 2, 9, 7), ConvolutionCase(18, 33, stride: 2, 13, 11),
+            ConvolutionCase(24, 40, 12, 10), ConvolutionCase(128, 128, 28, 28), ConvolutionCase(512, 512, 7, 7),
+            ConvolutionCase(64, 128, kernel: (1, 1), pad: 0, 7, 7), ConvolutionCase(32, 32, groups: 32, 7, 7),
+            ConvolutionCase(32, 32, groups: 16, 7, 7),
+        ]
+        onEachSet { pool, setting in
+            for test in cases {
+                for dtype in elementTypes {
+                    let sizes = withUnsafePointer(to: test.conv) { conv in
+                        (1...60).map { ak_conv_workspace_bytes(conv, dtype, $0, Int32(pool.threads)) }
+                    }
+                    let fewer = zip(sizes, sizes.dropFirst()).enumerated().first { $1.0 > $1.1 }
+                    #expect(fewer == nil, "\(test), \(name(dtype)), \(setting): \((fewer?.offset ?? 0) + 2) images")
+                }
+            }
+        }
+    }
+
     /// Whether one can tell a wrong kernel from a right one by these means.
     @Test func aWrongTapIsNoticed() {
         let test = ConvolutionCase(64, 64, 14, 14, n: 2)

@@ -82,4 +82,18 @@ struct RandomTests {
         // Blocks of four words, none repeated.
         #expect(Set(words()).count == 9)
     }
+
+    /// Bit for bit what one call after the other gives, with every instruction set.
+    @Test(arguments: [0.01, 1, 0.73, 3e-5]) func manyNormalsAreThoseOfTheStream(deviation: Double) {
+        for (index, count) in [(0, 1), (7, 16), (12, 517), (1 << 33 + 5, 300), (1_000_003, 60_001)] {
+            let fresh = RandomStream(seed: 9, purpose: .classCentres, index: UInt64(index), step: 4)
+            var stream = fresh
+            let expected = (0..<count).map { _ in Float(deviation * stream.normal()) }
+            onEachSet(threads: [1]) { _, setting in
+                var values = [Float](repeating: .nan, count: count)
+                values.withUnsafeMutableBufferPointer { fresh.normals(times: deviation, into: $0) }
+                #expect(values == expected, "\(setting)")
+            }
+        }
+    }
 }

@@ -21,6 +21,46 @@ struct ThreadPoolTests {
         #expect(hits == .init(repeating: 500, count: threads))
     }
 
+    /// The closure's captures arrive whole, whatever they are and however the closure was made.
+    @Test(arguments: [1, 2, 3, 4, 5])
+    func closuresKeepTheirCaptures(threads: Int) {
+        let pool = ThreadPool(threads: threads)
+        let expected = (0..<threads).map { 1_000 * $0 + threads }
+        // None.
+        pool.run { part, parts in precondition(part < parts) }
+        // Through two more closures, one of them generic, beside captures of several sizes.
+        #expect(Self.collected(pool, Int.self) { $0 } == expected)
+        #expect(Self.collected(pool, Double.self) { Double($0) } == expected.map { Double($0) })
+        #expect(Self.collected(pool, String.self) { "part \($0)" } == expected.map { "part \($0)" })
+        // An escaping closure, and a method.
+        let counter = Counter()
+        let stored: @Sendable (Int, Int) -> Void = { part, parts in counter.add(part, parts) }
+        pool.run(stored)
+        pool.run(counter.add)
+        #expect(counter.sum == 2 * expected.reduce(0, +))
+    }
+
+    private final class Counter: Sendable {
+        private let total = Atomic(0)
+        func add(_ part: Int, _ parts: Int) { total.add(1_000 * part + parts, ordering: .relaxed) }
+        var sum: Int { total.load(ordering: .relaxed) }
+    }
+
+    private static func collected<Value>(_ pool: ThreadPool, _ type: Value.Type, _ make: @escaping (Int) -> Value) -> [Value] {
+        let slots = UnsafeMutablePointer<Value?>.allocate(capacity: pool.threads)
+        slots.initialize(repeating: nil, count: pool.threads)
+        defer {
+            slots.deinitialize(count: pool.threads)
+            slots.deallocate()
+        }
+        func place(_ part: Int, _ number: Int) { slots[part] = make(number) }
+        pool.run { part, parts in
+            let inner = { (offset: Int) in place(part, 1_000 * part + offset) }
+            inner(parts)
+        }
+        return (0..<pool.threads).map { slots[$0]! }
+    }
+
     @Test func rangesCoverTheCount() {
         let pool = ThreadPool(threads: 3)
         for count in [0, 1, 2, 3, 100] {

@@ -41,6 +41,46 @@ struct VectorsTests {
         }
     }
 
+    /// Rows in any order, and rows without a gradient, move as the same rows do in one vector.
+    @Test(arguments: [1, 15, 16, 40]) func sgdOfRowsIsThatOfTheVector(columns: Int) {
+        let rows = 9
+        let (p, v, g) = (randomFloats(rows * columns, 2), randomFloats(rows * columns, 3), randomFloats(4 * columns, 4))
+        let targets: [Int32] = [7, 2, 0, 5]
+        let sources = (0..<Int32(rows)).map { row in targets.firstIndex(of: row).map(Int32.init) ?? -1 }
+        func whole(_ pool: ThreadPool, touched: (Int) -> Bool) -> (p: [Float], v: [Float]) {
+            var gradient = [Float](repeating: 0, count: rows * columns)
+            for (source, target) in targets.enumerated() {
+                gradient.replaceSubrange(
+                    Int(target) * columns..<(Int(target) + 1) * columns, with: g[source * columns..<(source + 1) * columns])
+            }
+            var (p, v) = (p, v)
+            for row in 0..<rows where touched(row) {
+                let range = row * columns..<(row + 1) * columns
+                p.withUnsafeMutableBufferPointer { p in
+                    v.withUnsafeMutableBufferPointer { v in
+                        gradient.withUnsafeMutableBufferPointer { g in
+                            Vectors.sgd(
+                                pool, parameters: .init(rebasing: p[range]), velocity: .init(rebasing: v[range]),
+                                gradient: .init(rebasing: g[range]), rate: 0.1, momentum: 0.9, decay: 0.05)
+                        }
+                    }
+                }
+            }
+            return (p, v)
+        }
+        onEachSet { pool, setting in
+            for isSparse in [true, false] {
+                let (parameters, velocity) = (Self.vector(p), Self.vector(v))
+                Vectors.sgdRows(
+                    pool, parameters: parameters.pointer, velocity: velocity.pointer, gradient: g,
+                    targets: isSparse ? targets : nil, sources: isSparse ? nil : sources,
+                    rows: isSparse ? 4 : rows, columns: columns, rate: 0.1, momentum: 0.9, decay: 0.05)
+                let expected = whole(pool) { !isSparse || targets.contains(Int32($0)) }
+                #expect(Array(parameters.floats) == expected.p && Array(velocity.floats) == expected.v, "\(setting)")
+            }
+        }
+    }
+
     @Test(arguments: counts)
     func sgdIsPyTorchs(count: Int) {
         let (p, v, g) = (randomFloats(count, 2), randomFloats(count, 3), randomFloats(count, 4))

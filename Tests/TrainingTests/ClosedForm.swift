@@ -71,7 +71,7 @@ enum ClosedForm {
         (0..<classes * dimension).map { Float(uniform(900, $0) / 64) }
     }
 
-    static var labels: [Int64] { (0..<batch).map { Int64((7 * $0 + 3) % classes) } }
+    static var labels: [Int] { (0..<batch).map { (7 * $0 + 3) % classes } }
 
     /// Products of `values` with 16 vectors of random signs; `tensor` numbers the gradient tensors from 0.
     static func projections(of values: UnsafePointer<Float>, count: Int, tensor: Int, _ pool: ThreadPool) -> [Double] {

@@ -144,7 +144,7 @@ private final class ParityRun {
     /// Performs the update that follows `step` others; returns its loss.
     func step(_ step: Int) throws -> Double {
         let report = try training.update(step: step, count: 1, flags: { StepFlags() }) { _ in
-            StepInput(images: images, labels: ClosedForm.labels, records: (0..<8).map(Int64.init))
+            StepInput(images: images, labels: ClosedForm.labels, records: Array(0..<8))
         }
         #expect(report.learningRate == 0.01)
         return report.loss

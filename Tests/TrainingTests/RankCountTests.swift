@@ -75,7 +75,6 @@ import Training
                 pool: pool, seed: 2, initializer: .unitUniform)
             var recipe = Recipe()
             recipe.optimizer.learningRate = 0.001
-            recipe.compute.deterministic = true
             let step = try TrainingStep(
                 network: network, objective: MarginClassification(classifier, pool: pool), communicator: communicator,
                 pool: pool, batch: batch, recipe: recipe,
@@ -84,7 +83,7 @@ import Training
             let faces = SyntheticFaces(seed: 3)
             let input = StepInput(
                 images: Preprocessing.arcFace.tensor(rows.map { faces.image(identity: $0 % period, index: 0).0 }),
-                labels: rows.map { Int64($0 * 7 % 10) }, records: rows.map(Int64.init))
+                labels: rows.map { $0 * 7 % 10 }, records: Array(rows))
             func update(_ index: Int) throws -> Double {
                 try step.update(step: index, count: 1, flags: { StepFlags() }) { _ in input }.loss
             }

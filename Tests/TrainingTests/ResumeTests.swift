@@ -34,14 +34,15 @@ import Training
 
         for step in [2, 4] {
             let expected = try TinyRun.files(whole, step: step)
-            // Model, optimizer, scalars; each rank's centres and running statistics.
-            #expect(expected.count == 3 + 2 * example.ranks)
+            // Model, optimizer, scalars, names of the classes; each rank's centres and running statistics.
+            #expect(expected.count == 4 + 2 * example.ranks)
             #expect(TinyRun.differences(expected, try TinyRun.files(rest, step: step)).isEmpty)
             #expect(TinyRun.differences(expected, try TinyRun.files(again, step: step)).isEmpty)
         }
-        // Each step leaves its mark on every file, so the comparison can fail.
+        // Each step leaves its mark on every file but the names, so the comparison can fail.
         let halfWay = try TinyRun.files(whole, step: 2)
-        #expect(TinyRun.differences(halfWay, try TinyRun.files(whole, step: 4)).count == halfWay.count)
+        let changed = TinyRun.differences(halfWay, try TinyRun.files(whole, step: 4))
+        #expect(changed == halfWay.keys.filter { $0 != "classes.json" }.sorted())
     }
 
     /// Dropout's masks are functions of seed, step and image.
@@ -87,7 +88,20 @@ import Training
         }
         let otherClasses = TinyRun.recipe(folder.file("run")) { $0.data.synthetic.identities = 8 }
         for failure in try TinyRun.failures(otherClasses, ranks: 2, resume: true) {
-            #expect(failure?.exitCode == 65 && failure?.message.contains("28 images of 7 identities") == true)
+            #expect(failure?.exitCode == 65 && failure?.message.contains("trained on 7 identities") == true)
+            #expect(failure?.message.contains("has 8: only the data has synthetic-7.") == true)
+        }
+        // As many, but others.
+        let others = TinyRun.recipe(folder.file("run")) { $0.data.synthetic.firstIdentity = 5 }
+        for failure in try TinyRun.failures(others, ranks: 2, resume: true) {
+            let message = failure?.message ?? ""
+            #expect(failure?.exitCode == 65 && message.contains("start a new run with init.head"))
+            #expect(message.contains("only the checkpoint has synthetic-0, synthetic-1, synthetic-2 and 2 more; "))
+            #expect(message.contains("only the data has synthetic-7, synthetic-8, synthetic-9 and 2 more."))
+        }
+        let people = TinyRun.recipe(folder.file("run")) { $0.data.synthetic.seed = 2 }
+        for failure in try TinyRun.failures(people, ranks: 1, resume: true) {
+            #expect(failure?.exitCode == 65 && failure?.message.contains("synthetic-0-of-2") == true)
         }
     }
 

@@ -49,7 +49,7 @@ import Training
             $0.schedule.warmupSteps = 0
             $0.optimizer.learningRate = 0.1
             $0.data.flip = false
-            $0.head.margin = .normface
+            $0.head = TinyRun.head("{margin: normface, scale: 16}")
         }
         let run = try TinyRun.train(recipe, ranks: 1, overfit: 4)
         #expect(run.endings == [.complete] && run.states[0].step == 20)
@@ -69,9 +69,16 @@ import Training
             _ = try TinyRun.onRanks(recipe, ranks: 2, log: log) { _, _ in }
             return log.warnings
         }
-        #expect(try warnings("quiet") { $0.head.scale = 3.5 }.isEmpty)
-        let scale = try warnings("scale") { $0.head.scale = 3.3 }
+        #expect(try warnings("quiet") { $0.head = TinyRun.head("{scale: 3.5}") }.isEmpty)
+        let scale = try warnings("scale") { $0.head = TinyRun.head("{scale: 3.3}") }
         #expect(scale.count == 1 && scale[0].contains("head.scale = 3.3 is too small for 7 classes"))
+        #expect(try warnings("softmax") { $0.head = TinyRun.head("{margin: softmax}") }.isEmpty)
+        // s·K·u²l²/(u² − l²) = 22.587 by default.
+        let penalty = try warnings("penalty") {
+            $0.head = TinyRun.head("{margin: magface, penalty: 22.5, filter: 0.4}")
+        }
+        #expect(penalty.count == 1 && penalty[0].contains("head.penalty = 22.5 is less than 22.6"))
+        #expect(try warnings("enough") { $0.head = TinyRun.head("{margin: magface, penalty: 22.6}") }.isEmpty)
         let single = try warnings("single") {
             $0.data.synthetic.identities = 20
             $0.data.synthetic.imagesPerIdentity = 1

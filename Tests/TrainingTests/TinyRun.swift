@@ -21,16 +21,23 @@ enum TinyRun {
         recipe.data.synthetic.imagesPerIdentity = 4
         recipe.network.embedding = 64
         recipe.network.width = 0.25
-        recipe.head.scale = 16
+        recipe.head = head("{scale: 16}")
         recipe.optimizer.learningRate = 0.05
         recipe.schedule.epochs = 20
         recipe.schedule.warmupSteps = 2
         recipe.batch.global = 12
         recipe.checkpoint.keep = 100
         recipe.log.everySteps = 1
-        recipe.compute.deterministic = true
         change(&recipe)
         return recipe
+    }
+
+    /// The section `head` of a recipe, from YAML.
+    static func head(_ yaml: String) -> HeadSection {
+        guard let recipe = try? Recipe(files: [], overrides: ["head=\(yaml)"]) else {
+            preconditionFailure("no head: \(yaml)")
+        }
+        return recipe.head
     }
 
     /// How a run went on each rank.

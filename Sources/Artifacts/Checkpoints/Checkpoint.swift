@@ -6,6 +6,7 @@ package import Tensors
 package struct Checkpoint: Sendable {
     package static let stateFileName = "state.json"
     private static let stateLimit = 256 << 20
+    private static let textLimit = 1 << 30
 
     package let name: CheckpointName
     package let folder: String
@@ -131,6 +132,23 @@ package struct Checkpoint: Sendable {
         }
     }
 
+    /// The texts that `CheckpointFiles.addTexts` wrote, one after the other with their places.
+    ///
+    /// - Throws: `ArtifactError`; what `body` throws.
+    package func texts(_ file: String, _ body: (Int, String) throws -> Void) throws {
+        _ = try entry(file)
+        let path = path(file)
+        do {
+            var scanner = JSONScanner(try fileSystem.readFile(path, atMost: Self.textLimit))
+            try scanner.array { scanner, index in try body(index, try scanner.string()) }
+            try scanner.finish(padding: [0x0A])
+        } catch let error as FileSystemError {
+            throw ArtifactError.reading(error)
+        } catch let failure as JSONScanner.Failure {
+            throw ArtifactError.damaged(path: path, reason: "byte \(failure.offset): \(failure.reason)")
+        }
+    }
+
     private static func reason(_ error: DecodingError) -> String {
         func key(_ path: [any CodingKey]) -> String { quoted(path.map(\.stringValue).joined(separator: ".")) }
         return switch error {
@@ -156,45 +174,34 @@ package struct Checkpoint: Sendable {
     /// - Returns: shape (range.count, …), in memory of its own.
     /// - Throws: `ArtifactError`: `.missing` without such a tensor, `.incompatible` when it has fewer rows.
     package func readRows(_ name: String, _ range: Range<Int>) throws -> Tensor {
+        let rows = try rows(of: name)
+        try rows.check(range)
+        let result = Tensor([range.count] + rows.spec.shape.dropFirst(), dtype: rows.spec.dtype)
+        try rows.read(range, into: result)
+        return result
+    }
+
+    /// The same into memory that is there already: a large tensor is not held twice.
+    ///
+    /// - Parameter target: (range.count, …), of the stored type.
+    /// - Throws: `ArtifactError`: `.missing` without such a tensor, `.incompatible` when it has fewer rows, or rows of
+    ///   another shape or type.
+    package func readRows(_ name: String, _ range: Range<Int>, into target: Tensor) throws {
+        try rows(of: name).read(range, into: target)
+    }
+
+    /// A sharded tensor, open for reading many stretches of its rows.
+    ///
+    /// - Throws: `ArtifactError`: `.missing` without such a tensor, `.incompatible` when its type is none of ours.
+    package func rows(of name: String) throws -> ShardedRows {
         guard let parts = manifest.shards[name] else {
             throw ArtifactError.missing(path: folder, reason: "there is no sharded tensor \(quoted(name))")
         }
         let first = parts[0].tensor
-        guard let total = first.rows?.total, range.lowerBound >= 0, range.upperBound <= total else {
-            throw ArtifactError.incompatible(
-                path: folder,
-                reason: "tensor \(quoted(name)) has \(first.rows?.total ?? 0) rows, \(range) are wanted; "
-                    + "is the list of classes still the same?")
-        }
         guard let dtype = first.type.tensorType, dtype.byteCount == first.type.byteCount else {
             throw ArtifactError.incompatible(path: folder, reason: "tensor \(quoted(name)) is \(first.type.rawValue)")
         }
-        let result = Tensor([range.count] + first.shape.dropFirst(), dtype: dtype)
-        for (file, tensor) in parts {
-            let overlap = tensor.rows!.range.clamped(to: range)
-            if overlap.isEmpty || result.count == 0 { continue }
-            let rows = result.rows(overlap.lowerBound - range.lowerBound..<overlap.upperBound - range.lowerBound)
-            try read(overlap, of: tensor, in: file, into: rows)
-        }
-        return result
-    }
-
-    private func read(
-        _ overlap: Range<Int>, of tensor: FileEntry.TensorEntry, in file: FileEntry, into rows: Tensor
-    ) throws {
-        let path = path(file.name)
-        do {
-            let source = try fileSystem.openFile(path)
-            let header = try SafetensorsHeader(reading: source, path: path)
-            guard let entry = header[tensor.name], entry.type == tensor.type, entry.shape == tensor.shape else {
-                throw ArtifactError.damaged(
-                    path: path, reason: "tensor \(quoted(tensor.name)) is not as the manifest says")
-            }
-            let rowBytes = rows.byteCount / overlap.count
-            let skipped = overlap.lowerBound - tensor.rows!.range.lowerBound
-            try source.read(at: entry.bytes.lowerBound + skipped * rowBytes, into: rows.bytes)
-        } catch let error as FileSystemError {
-            throw ArtifactError.reading(error)
-        }
+        let spec = TensorSpec(name, [first.rows!.total] + first.shape.dropFirst(), dtype)
+        return ShardedRows(spec, parts: parts, folder: folder, fileSystem: fileSystem)
     }
 }

@@ -87,6 +87,23 @@ package final class CheckpointFiles {
         }
     }
 
+    /// Adds a JSON array of texts, one a line: as many as there are classes, so they are written as they come.
+    ///
+    /// - Throws: `FileSystemError`.
+    package func addTexts(_ name: String, count: Int, _ text: (Int) -> String) throws {
+        try add(name, []) { file in
+            var piece: [UInt8] = Array("[".utf8)
+            for index in 0..<count {
+                piece += Array(((index == 0 ? "\n" : ",\n") + JSONText.string(text(index))).utf8)
+                guard piece.count >= 1 << 20 else { continue }
+                try piece.withUnsafeBytes { try file.write($0) }
+                piece.removeAll(keepingCapacity: true)
+            }
+            piece += Array("\n]\n".utf8)
+            try piece.withUnsafeBytes { try file.write($0) }
+        }
+    }
+
     private func add(
         _ name: String, _ tensors: [FileEntry.TensorEntry], _ body: (any WritableFile) throws -> Void
     ) throws {

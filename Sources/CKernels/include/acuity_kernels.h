@@ -45,6 +45,8 @@ void ak_pool_destroy(ak_pool *pool);
 int ak_pool_threads(const ak_pool *pool);
 /// Processors that this process may run on: its affinity mask, as mpirun, Slurm or taskset left it.
 int ak_available_processors(void);
+/// Names the calling thread.
+void ak_name_thread(const char *name);
 /// Calls body(context, part, parts) once for every part in 0..<parts, parts == ak_pool_threads(pool); returns when
 /// all have ended. Not re-entrant; one caller at a time (a second caller waits).
 void ak_pool_run(ak_pool *pool, void (*body)(void *context, int part, int parts), void *context);
@@ -139,8 +141,9 @@ void ak_sums_fold(
 // -------------------------------------------------------------------------------------------------------- convolution
 
 /// A convolution without bias. Weights are PyTorch's: (k, c/groups, kh, kw), fp32, contiguous.
-/// Both maps have the same element type. With bf16 maps the accumulation is fp32; operands are bf16 where the
-/// instruction set multiplies bf16, else fp32. The same instruction set and number of threads give the same bits.
+/// Both maps have the same element type. With bf16 maps the accumulation is fp32; operands are bf16 in the families that
+/// have such products, where the instruction set multiplies bf16, else fp32. The same instruction set and number of
+/// threads give the same bits.
 typedef struct {
     int c, k;      // input, output channels
     int kh, kw;
@@ -160,7 +163,7 @@ size_t ak_conv_packed_bytes(const ak_conv *conv, ak_dtype dtype, ak_direction di
 /// Transforms the weights for one direction.
 void ak_conv_pack(
     ak_pool *pool, const ak_conv *conv, ak_dtype dtype, ak_direction direction, const float *weights, void *packed);
-/// Bytes of workspace for a batch of n images on `threads` threads: for any of the calls below.
+/// Bytes of workspace for a batch of up to n images on `threads` threads: for any of the calls below.
 size_t ak_conv_workspace_bytes(const ak_conv *conv, ak_dtype dtype, int n, int threads);
 /// Does ak_conv_backward apply a chain to the gradient that it reads? If not, the caller applies it (ak_chain_apply).
 bool ak_conv_chains(const ak_conv *conv, ak_dtype dtype);
@@ -223,6 +226,11 @@ double ak_sum_squares(ak_pool *pool, const float *x, size_t count);
 /// SGD in PyTorch's meaning: g = scale*grad + decay*p; v = momentum*v + g (dampening 0); p -= lr*v.
 void ak_sgd(
     ak_pool *pool, float *p, float *v, const float *grad, size_t count, float scale, float lr, float momentum, float decay);
+/// ak_sgd on rows of (? x columns) matrices: for i in 0..<rows, row targets[i] of p and v with row sources[i] of grad.
+/// targets NULL: row i. sources NULL: row i; a negative source stands for a zero gradient. No target comes twice.
+void ak_sgd_rows(
+    ak_pool *pool, float *p, float *v, const float *grad, const int32_t *targets, const int32_t *sources, size_t rows,
+    size_t columns, float scale, float lr, float momentum, float decay);
 /// y += x
 void ak_accumulate(ak_pool *pool, const float *x, float *y, size_t count);
 /// x *= factor
@@ -239,6 +247,24 @@ void ak_row_max(ak_pool *pool, const float *x, int n, int c, long ld, float *max
 void ak_row_exp_sum(ak_pool *pool, float *x, int n, int c, long ld, const float *m, float *sum);
 /// inverse[i] = 1 / max(|row i|, 1e-12) of an n x d matrix.
 void ak_row_inverse_norm(ak_pool *pool, const float *x, int n, int d, long ld, float *inverse);
+
+// -------------------------------------------------------------------------------------------------------------- draws
+//
+// On the calling thread. One random word per index, four to a block of Philox 4x32-10: word i % 4 of the block with the
+// counter (0, step, low word of i / 4, high word of i / 4).
+
+/// words[i] = the word of index first + i, for i in 0..<count.
+void ak_indexed_words(const uint32_t key[2], uint32_t step, uint64_t first, size_t count, uint32_t *words);
+/// chosen = every i in 0..<count, rising, for which the word of index first + i is below the threshold; returns how many.
+/// chosen has room for count.
+size_t ak_indices_below(
+    const uint32_t key[2], uint32_t step, uint64_t first, size_t count, uint32_t threshold, int32_t *chosen);
+
+/// values[i] = (float)(deviation * sqrt(-2 log u) * cos(2 pi v)) with u = 1 - a/2^53 and v = b/2^53, where a and b are the
+/// upper 53 bits of words 0, 1 and 2, 3 of the block with the counter (i, step, low word of index, high word of index).
+/// The same bits with every instruction set, those of log, sqrt and cos in double.
+void ak_keyed_normals(
+    const uint32_t key[2], uint32_t step, uint64_t index, size_t count, double deviation, float *values);
 
 // --------------------------------------------------------------------------------------------------------------- peak
 

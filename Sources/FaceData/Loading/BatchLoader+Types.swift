@@ -41,7 +41,8 @@ package struct QuarantinedRecord: Sendable, Equatable {
     package let reason: String
 }
 
-/// What one rank trains on in one step. The images' memory is used again after the next call of `BatchLoader.next`.
+/// What one rank trains on in one step. The images' memory is used again after the next call of `BatchLoader.next`, and
+/// so is that of labels and records unless they are still held.
 package struct Batch: Sendable {
     /// (views·B, 3, height, width), all first views, then all second views, ….
     package let images: Tensor

@@ -26,7 +26,7 @@ package final class BatchLoader {
             range: sampler.rows(rank: rank, worldSize: worldSize), position: position)
         self.core = core
         quarantineLimit = options.quarantineLimit
-        threads = (0..<options.threads).map { _ in WorkerThread { core.work() } }
+        threads = (0..<options.threads).map { _ in WorkerThread(name: "loader") { core.work() } }
     }
 
     deinit {
@@ -50,18 +50,16 @@ package final class BatchLoader {
         let sampler = core.rows.sampler
         let position = core.position(of: number)
         var quarantined: [QuarantinedRecord] = []
-        for row in slot.rows {
-            for (record, error) in row.damaged where reported.insert(record).inserted {
+        for damaged in slot.damaged {
+            for (record, error) in damaged where reported.insert(record).inserted {
                 quarantined.append(
                     QuarantinedRecord(
                         record: record, key: core.rows.source.key(of: record), reason: error.description))
             }
         }
-        let views = core.rows.options.views.count
         return Batch(
-            images: slot.images, labels: slot.rows.map(\.label),
-            records: (0..<views).flatMap { view in slot.rows.map { $0.records[view] } },
-            epoch: sampler.epoch(at: position), stepInEpoch: sampler.stepInEpoch(at: position), position: position,
+            images: slot.images, labels: slot.labels, records: slot.records, epoch: sampler.epoch(at: position),
+            stepInEpoch: sampler.stepInEpoch(at: position), position: position,
             nextPosition: position + sampler.globalBatch, quarantined: quarantined, waitSeconds: wait)
     }
 }
@@ -71,14 +69,26 @@ package final class BatchLoader {
 private final class Core: @unchecked Sendable {
     final class Slot {
         let images: Tensor
-        var rows: [RowLoader.Row]
+        var labels: [Int]
+        var records: [Int]
+        /// By row, the records passed over.
+        var damaged: [[RowLoader.Damage]]
         var missing: Int
         var failure: FaceDataError?
 
         init(images: Tensor, rows: Int) {
             self.images = images
-            self.rows = Array(repeating: RowLoader.Row(), count: rows)
+            labels = Array(repeating: 0, count: rows)
+            records = Array(repeating: 0, count: images.shape[0])
+            damaged = Array(repeating: [], count: rows)
             missing = rows
+        }
+
+        /// - Parameter row: which of the batch's.
+        func store(_ loaded: RowLoader.Row, row: Int) {
+            labels[row] = loaded.label
+            for (view, record) in loaded.records.enumerated() { records[view * labels.count + row] = record }
+            damaged[row] = loaded.damaged
         }
     }
 
@@ -165,7 +175,7 @@ private final class Core: @unchecked Sendable {
             }
             monitor.locked {
                 switch result {
-                case .success(let loaded): slot.rows[row] = loaded
+                case .success(let loaded): slot.store(loaded, row: row)
                 case .failure(let error): slot.failure = slot.failure ?? error
                 }
                 slot.missing -= 1

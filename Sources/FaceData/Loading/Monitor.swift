@@ -1,3 +1,5 @@
+internal import Tensors
+
 #if canImport(Glibc)
     internal import Glibc
 #else
@@ -45,9 +47,13 @@ final class WorkerThread {
         init(_ run: @escaping @Sendable () -> Void) { self.run = run }
     }
 
-    init(_ run: @escaping @Sendable () -> Void) {
+    init(name: String, _ run: @escaping @Sendable () -> Void) {
         var handle = pthread_t()
-        let context = Unmanaged.passRetained(Body(run)).toOpaque()
+        let body = Body {
+            nameThread(name)
+            run()
+        }
+        let context = Unmanaged.passRetained(body).toOpaque()
         let status = pthread_create(
             &handle, nil,
             { context in

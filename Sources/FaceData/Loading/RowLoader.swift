@@ -21,12 +21,14 @@ final class RowLoader: Sendable {
         identities = needsPartners ? IdentityTable(source) : nil
     }
 
+    typealias Damage = (record: Int, error: FaceDataError)
+
     struct Row {
         var label = 0
         /// One per view.
         var records: [Int] = []
         /// Records that were passed over, in order.
-        var damaged: [(record: Int, error: FaceDataError)] = []
+        var damaged: [Damage] = []
     }
 
     /// Loads all views of the `ordinal`-th record of an epoch.
@@ -116,11 +118,11 @@ private final class DamageMemory: @unchecked Sendable {
 }
 
 /// The records of each class.
-struct IdentityTable: Sendable {
+package struct IdentityTable: Sendable {
     private let bounds: [Int]
     private let members: [Int32]
 
-    init(_ source: any FaceSource) {
+    package init(_ source: any FaceSource) {
         var bounds = [Int](repeating: 0, count: source.classCount + 1)
         for index in 0..<source.count { bounds[source.label(of: index) + 1] += 1 }
         for label in 0..<source.classCount { bounds[label + 1] += bounds[label] }
@@ -136,5 +138,5 @@ struct IdentityTable: Sendable {
     }
 
     /// Ascending.
-    func records(of label: Int) -> ArraySlice<Int32> { members[bounds[label]..<bounds[label + 1]] }
+    package func records(of label: Int) -> ArraySlice<Int32> { members[bounds[label]..<bounds[label + 1]] }
 }

@@ -54,6 +54,7 @@ package final class RecordIOSource: FaceSource {
 
     package func label(of index: Int) -> Int { Int(table.labels[index]) }
     package func identityName(_ label: Int) -> String { String(table.original(label)) }
+    package var namesAreNumbers: Bool { true }
     package func key(of index: Int) -> String { "record key \(self.index.key(at: firstPosition + index))" }
 
     package func encodedBytes(of index: Int) throws(FaceDataError) -> [UInt8] {

@@ -15,8 +15,11 @@ package protocol FaceSource: Sendable {
     func label(of index: Int) -> Int
     /// What a person calls the record: a RecordIO key, a path.
     func key(of index: Int) -> String
-    /// What a person calls the class: a folder's name, the label in the file.
+    /// What a person calls the class: a folder's name, the label in the file. Class centres are known by it when they
+    /// move to another data set.
     func identityName(_ label: Int) -> String
+    /// Whether the names are no more than numbers within this data set, and mean nothing outside it.
+    var namesAreNumbers: Bool { get }
     /// The record's JPEG or PNG bytes.
     /// - Throws: `FaceDataError`.
     func encodedBytes(of index: Int) throws(FaceDataError) -> [UInt8]
@@ -27,6 +30,7 @@ package protocol FaceSource: Sendable {
 
 extension FaceSource {
     package var notes: [String] { [] }
+    package var namesAreNumbers: Bool { false }
 
     package func image(at index: Int) throws(FaceDataError) -> RGBImage {
         try image(at: index, limits: ImageLimits())
@@ -108,6 +112,7 @@ package struct SubsetSource: FaceSource {
     package var count: Int { indices.count }
     package var classCount: Int { table.classCount }
     package var notes: [String] { base.notes }
+    package var namesAreNumbers: Bool { base.namesAreNumbers }
     package func label(of index: Int) -> Int { Int(table.labels[index]) }
     package func key(of index: Int) -> String { base.key(of: indices[index]) }
     package func identityName(_ label: Int) -> String { base.identityName(Int(table.original(label))) }

@@ -74,6 +74,7 @@ package final class ListSource: FaceSource {
     package func label(of index: Int) -> Int { Int(table.labels[index]) }
     package func key(of index: Int) -> String { paths[index] }
     package func identityName(_ label: Int) -> String { String(table.original(label)) }
+    package var namesAreNumbers: Bool { true }
 
     package func encodedBytes(of index: Int) throws(FaceDataError) -> [UInt8] {
         try DataFile(Folder.resolve(paths[index], in: folder)).contents(limit: ImageLimits().encodedBytes)

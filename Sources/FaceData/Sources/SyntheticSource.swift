@@ -20,7 +20,10 @@ package struct SyntheticSource: FaceSource {
     package func key(of index: Int) -> String {
         "identity \(identities.lowerBound + index / imagesPerIdentity), image \(index % imagesPerIdentity)"
     }
-    package func identityName(_ label: Int) -> String { "synthetic-\(identities.lowerBound + label)" }
+    /// The seed is part of the name, unless it is the usual one: two seeds share no identity.
+    package func identityName(_ label: Int) -> String {
+        "synthetic-\(identities.lowerBound + label)" + (faces.seed == 1 ? "" : "-of-\(faces.seed)")
+    }
 
     package func encodedBytes(of index: Int) throws(FaceDataError) -> [UInt8] {
         do throws(ImageError) {

@@ -70,6 +70,15 @@ package struct AdaFace: MarginFunction {
         min(max(concentration * (Self.clipped(norm) - mean) / (deviation + 1e-3), -1), 1)
     }
 
+    /// ‖x‖ of the batch beside μ and σ, which should follow it.
+    package func metrics(_ outcome: MarginOutcome) -> Metrics {
+        var metrics = Metrics()
+        metrics.add("norm", outcome.meanNorm)
+        metrics.add("norm_mean", mean)
+        metrics.add("norm_deviation", deviation)
+        return metrics
+    }
+
     package func scale(_ row: MarginRow) -> LogitScale { LogitScale(scale) }
     package func negatives(_ row: MarginRow) -> NegativeRule? { NegativeRule(limit: 1 - Self.clip) }
 

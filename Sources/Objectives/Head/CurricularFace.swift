@@ -46,9 +46,24 @@ package struct CurricularFace: MarginFunction {
     package func scale(_ row: MarginRow) -> LogitScale { LogitScale(scale) }
 
     package func negatives(_ row: MarginRow) -> NegativeRule? {
-        let sine = ((1 - row.cosine) * (1 + row.cosine)).squareRoot()
-        return NegativeRule(
-            threshold: row.cosine * cos(margin) - sine * sin(margin), linear: weight, quadratic: 1)
+        NegativeRule(threshold: threshold(row.cosine), linear: weight, quadratic: 1)
+    }
+
+    /// cos(θ_y + m)
+    private func threshold(_ cosine: Double) -> Double {
+        let sine = ((1 - cosine) * (1 + cosine)).squareRoot()
+        return cosine * cos(margin) - sine * sin(margin)
+    }
+
+    /// t, and the share of rows with a negative that it made harder.
+    package func metrics(_ outcome: MarginOutcome) -> Metrics {
+        let hard = zip(outcome.targetCosines, outcome.nearestNegatives).count { own, nearest in
+            nearest > threshold(own)
+        }
+        var metrics = Metrics()
+        metrics.add("t", weight)
+        metrics.add("hard_rows", Double(hard) / Double(outcome.targetCosines.count))
+        return metrics
     }
 
     package func target(_ row: MarginRow) -> MarginTarget {

@@ -68,6 +68,12 @@ package struct ElasticFace: MarginFunction {
 
     package func scale(_ row: MarginRow) -> LogitScale { LogitScale(scale) }
 
+    package func metrics(_ outcome: MarginOutcome) -> Metrics {
+        var metrics = Metrics()
+        metrics.add("margin", margins.reduce(0, +) / Double(margins.count))
+        return metrics
+    }
+
     package func target(_ row: MarginRow) -> MarginTarget {
         let margin = margins[row.index]
         guard kind == .arc else { return MarginTarget(value: row.cosine - margin, slope: 1) }

@@ -34,12 +34,12 @@ enum HeadLoops {
                 let target = block.target(row)
                 let inverse = block.rowInverse[row]
                 let end = target ?? block.columns
-                segment(values, slopes, block.columnInverse, end, inverse, state)
+                segment(values, slopes, block.columnInverse, end, inverse, block.limit, state)
                 guard let target else { continue }
                 let rest = target + 1
                 segment(
                     values + rest, slopes.map { $0 + rest }, block.columnInverse + rest, block.columns - rest, inverse,
-                    state)
+                    block.limit, state)
                 values[target] = -.infinity
             }
         }
@@ -49,18 +49,18 @@ enum HeadLoops {
     @inline(__always)
     private static func segment<S: HeadScalar>(
         _ values: UnsafeMutablePointer<S>, _ slopes: UnsafeMutablePointer<S>?, _ columnInverse: UnsafePointer<S>,
-        _ count: Int, _ rowInverse: S, _ state: UnsafeMutablePointer<RowActivation>
+        _ count: Int, _ rowInverse: S, _ limit: S, _ state: UnsafeMutablePointer<RowActivation>
     ) {
         guard count > 0 else { return }
         let scale = S(state.pointee.scale)
         guard let rule = state.pointee.rule else {
-            let extremes = cosines(values, columnInverse, count, rowInverse, scale)
+            let extremes = cosines(values, columnInverse, count, rowInverse, limit, scale)
             state.pointee.negativeMaximum = max(state.pointee.negativeMaximum, Double(extremes.maximum))
             state.pointee.logitMaximum = max(state.pointee.logitMaximum, Double(extremes.maximum * scale))
             if let slopes { slopes.update(repeating: 1, count: count) }
             return
         }
-        let extremes = cosines(values, columnInverse, count, rowInverse, 1)
+        let extremes = cosines(values, columnInverse, count, rowInverse, limit, 1)
         state.pointee.negativeMaximum = max(state.pointee.negativeMaximum, Double(extremes.maximum))
         let bound = min(rule.limit, rule.threshold, rule.cutoff)
         if Double(extremes.maximum) > bound || Double(extremes.minimum) < -rule.limit {
@@ -78,13 +78,14 @@ enum HeadLoops {
         state.pointee.logitMaximum = max(state.pointee.logitMaximum, Double(maximum))
     }
 
-    /// values = scale · clamp(values · rowInverse · columnInverse, −1, 1); returns the extremes of the cosines.
+    /// values = scale · clamp(values · rowInverse · columnInverse, ±limit); returns the extremes of the cosines.
     ///
     /// Sixteen running extremes, so that the loop becomes vector code; the SIMD types' own operators do not in generic
     /// code, even when it is specialised.
     @inline(__always)
     private static func cosines<S: HeadScalar>(
-        _ values: UnsafeMutablePointer<S>, _ columnInverse: UnsafePointer<S>, _ count: Int, _ rowInverse: S, _ scale: S
+        _ values: UnsafeMutablePointer<S>, _ columnInverse: UnsafePointer<S>, _ count: Int, _ rowInverse: S, _ limit: S,
+        _ scale: S
     ) -> (minimum: S, maximum: S) {
         withUnsafeTemporaryAllocation(of: S.self, capacity: 32) { extremes in
             let high = extremes.baseAddress!
@@ -94,8 +95,8 @@ enum HeadLoops {
             @inline(__always)
             func step(_ i: Int, _ lane: Int) {
                 var c = values[i] * columnInverse[i] * rowInverse
-                c = c > 1 ? 1 : c
-                c = c < -1 ? -1 : c
+                c = c > limit ? limit : c
+                c = c < -limit ? -limit : c
                 high[lane] = c > high[lane] ? c : high[lane]
                 low[lane] = c < low[lane] ? c : low[lane]
                 values[i] = c * scale
@@ -164,6 +165,16 @@ enum HeadLoops {
     }
 
     @inline(__always)
+    static func addColumnSums<S: HeadScalar>(
+        _ values: UnsafePointer<S>, rows: Int, columns: Int, into sums: UnsafeMutablePointer<S>
+    ) {
+        for row in 0..<rows {
+            let values = values + row * columns
+            for i in 0..<columns { sums[i] += values[i] }
+        }
+    }
+
+    @inline(__always)
     static func scaleRows<S: HeadScalar>(
         _ pool: ThreadPool, _ x: UnsafeMutablePointer<S>, factors: UnsafePointer<S>, rows: Int, columns: Int
     ) {
@@ -189,6 +200,37 @@ enum HeadLoops {
                 let factor = S((term.radial - along * (1 - term.keep)) * unit)
                 for i in 0..<columns { g[i] += factor * x[i] }
             }
+        }
+    }
+
+    @inline(__always)
+    static func add<S: HeadScalar>(
+        _ from: UnsafePointer<S>, times weight: S, to: UnsafeMutablePointer<S>, count: Int, replacing: Bool
+    ) {
+        if replacing {
+            for i in 0..<count { to[i] = weight * from[i] }
+        } else {
+            for i in 0..<count { to[i] += weight * from[i] }
+        }
+    }
+
+    @inline(__always)
+    static func draw<S: HeadScalar>(
+        _ initializer: CentreInitializer, _ stream: RandomStream, into centre: UnsafeMutableBufferPointer<S>
+    ) {
+        var stream = stream
+        switch initializer {
+        case .normal(let deviation):
+            for i in centre.indices { centre[i] = S(deviation * stream.normal()) }
+        case .unitUniform:
+            var squares = 0.0
+            for i in centre.indices {
+                let value = stream.uniform(-1, 1)
+                centre[i] = S(value)
+                squares += value * value
+            }
+            let factor = S(1 / max(squares.squareRoot(), 1e-12))
+            for i in centre.indices { centre[i] *= factor }
         }
     }
 }

@@ -66,6 +66,12 @@ extension Double: HeadScalar {
         HeadLoops.differentiate(pool, block, coefficient: coefficient, target: target)
     }
 
+    package static func addColumnSums(
+        _ values: UnsafePointer<Double>, rows: Int, columns: Int, into sums: UnsafeMutablePointer<Double>
+    ) {
+        HeadLoops.addColumnSums(values, rows: rows, columns: columns, into: sums)
+    }
+
     package static func scaleRows(
         _ pool: ThreadPool, _ x: UnsafeMutablePointer<Double>, factors: UnsafePointer<Double>, rows: Int, columns: Int
     ) {
@@ -77,6 +83,37 @@ extension Double: HeadScalar {
         inverse: UnsafePointer<Double>, rows: Int, columns: Int, radial: UnsafePointer<RadialTerm>?
     ) {
         HeadLoops.project(pool, gradient, x: x, inverse: inverse, rows: rows, columns: columns, radial: radial)
+    }
+
+    package static func sgd(
+        _ pool: ThreadPool, parameters: UnsafeMutablePointer<Double>, velocity: UnsafeMutablePointer<Double>,
+        gradient: UnsafePointer<Double>, targets: UnsafePointer<Int32>?, sources: UnsafePointer<Int32>?, rows: Int,
+        columns: Int, rate: Double, momentum: Double, decay: Double
+    ) {
+        pool.forEachRange(rows) { range in
+            for i in range {
+                let target = (targets.map { Int($0[i]) } ?? i) * columns
+                let source = (sources.map { Int($0[i]) } ?? i) * columns
+                for j in 0..<columns {
+                    let own = source < 0 ? 0 : gradient[source + j]
+                    velocity[target + j] = momentum * velocity[target + j] + own + decay * parameters[target + j]
+                    parameters[target + j] -= rate * velocity[target + j]
+                }
+            }
+        }
+    }
+
+    package static func add(
+        _ from: UnsafePointer<Double>, times weight: Double, to: UnsafeMutablePointer<Double>, count: Int,
+        replacing: Bool
+    ) {
+        HeadLoops.add(from, times: weight, to: to, count: count, replacing: replacing)
+    }
+
+    package static func draw(
+        _ initializer: CentreInitializer, _ stream: RandomStream, into centre: UnsafeMutableBufferPointer<Double>
+    ) {
+        HeadLoops.draw(initializer, stream, into: centre)
     }
 
     package static func reduceScatter(

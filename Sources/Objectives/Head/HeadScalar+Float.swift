@@ -50,6 +50,12 @@ extension Float: HeadScalar {
         HeadLoops.differentiate(pool, block, coefficient: coefficient, target: target)
     }
 
+    package static func addColumnSums(
+        _ values: UnsafePointer<Float>, rows: Int, columns: Int, into sums: UnsafeMutablePointer<Float>
+    ) {
+        HeadLoops.addColumnSums(values, rows: rows, columns: columns, into: sums)
+    }
+
     package static func scaleRows(
         _ pool: ThreadPool, _ x: UnsafeMutablePointer<Float>, factors: UnsafePointer<Float>, rows: Int, columns: Int
     ) {
@@ -61,6 +67,31 @@ extension Float: HeadScalar {
         inverse: UnsafePointer<Float>, rows: Int, columns: Int, radial: UnsafePointer<RadialTerm>?
     ) {
         HeadLoops.project(pool, gradient, x: x, inverse: inverse, rows: rows, columns: columns, radial: radial)
+    }
+
+    package static func sgd(
+        _ pool: ThreadPool, parameters: UnsafeMutablePointer<Float>, velocity: UnsafeMutablePointer<Float>,
+        gradient: UnsafePointer<Float>, targets: UnsafePointer<Int32>?, sources: UnsafePointer<Int32>?, rows: Int,
+        columns: Int, rate: Float, momentum: Float, decay: Float
+    ) {
+        Vectors.sgdRows(
+            pool, parameters: parameters, velocity: velocity, gradient: gradient, targets: targets, sources: sources,
+            rows: rows, columns: columns, rate: rate, momentum: momentum, decay: decay)
+    }
+
+    package static func add(
+        _ from: UnsafePointer<Float>, times weight: Float, to: UnsafeMutablePointer<Float>, count: Int, replacing: Bool
+    ) {
+        HeadLoops.add(from, times: weight, to: to, count: count, replacing: replacing)
+    }
+
+    package static func draw(
+        _ initializer: CentreInitializer, _ stream: RandomStream, into centre: UnsafeMutableBufferPointer<Float>
+    ) {
+        switch initializer {
+        case .normal(let deviation): stream.normals(times: deviation, into: centre)
+        case .unitUniform: HeadLoops.draw(initializer, stream, into: centre)
+        }
     }
 
     package static func reduceScatter(

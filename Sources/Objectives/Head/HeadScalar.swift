@@ -8,6 +8,8 @@ package struct LogitBlock<Scalar: HeadScalar> {
     package var slopes: UnsafeMutablePointer<Scalar>?
     package var rows: Int
     package var columns: Int
+    /// What cosines are clamped to; infinity where the values are no cosines.
+    package var limit: Scalar = 1
     /// Column of each row's target within this block; anything outside 0..<columns means that it is elsewhere.
     package var targets: UnsafePointer<Int>
     /// 1/‖x‖ by row and 1/‖w‖ by column.
@@ -68,6 +70,9 @@ package protocol HeadScalar: BinaryFloatingPoint, Sendable {
     static func differentiate(
         _ pool: ThreadPool, _ block: LogitBlock<Self>, coefficient: UnsafePointer<Double>,
         target: UnsafePointer<Double>)
+    /// sums[column] += the sum of the column of a (rows x columns) matrix.
+    static func addColumnSums(
+        _ values: UnsafePointer<Self>, rows: Int, columns: Int, into sums: UnsafeMutablePointer<Self>)
     /// x = x · factors[row] in place.
     static func scaleRows(
         _ pool: ThreadPool, _ x: UnsafeMutablePointer<Self>, factors: UnsafePointer<Self>, rows: Int, columns: Int)
@@ -76,6 +81,17 @@ package protocol HeadScalar: BinaryFloatingPoint, Sendable {
     static func project(
         _ pool: ThreadPool, _ gradient: UnsafeMutablePointer<Self>, x: UnsafePointer<Self>,
         inverse: UnsafePointer<Self>, rows: Int, columns: Int, radial: UnsafePointer<RadialTerm>?)
+
+    /// SGD on rows of (? x columns) matrices, as `Vectors.sgdRows` says.
+    static func sgd(
+        _ pool: ThreadPool, parameters: UnsafeMutablePointer<Self>, velocity: UnsafeMutablePointer<Self>,
+        gradient: UnsafePointer<Self>, targets: UnsafePointer<Int32>?, sources: UnsafePointer<Int32>?, rows: Int,
+        columns: Int, rate: Self, momentum: Self, decay: Self)
+    /// to = weight · from, or to += weight · from.
+    static func add(
+        _ from: UnsafePointer<Self>, times weight: Self, to: UnsafeMutablePointer<Self>, count: Int, replacing: Bool)
+    /// Draws the centre of one class.
+    static func draw(_ initializer: CentreInitializer, _ stream: RandomStream, into centre: UnsafeMutableBufferPointer<Self>)
 
     /// `values` holds one block per rank; each rank receives the sum over ranks of its block. `values` is scratch
     /// afterwards.

@@ -1,6 +1,6 @@
 internal import Tensors
 
-/// The buffers of a `ShardedClassifier`, allocated once. N rows of the global batch, B of the rank, C local classes.
+/// The buffers of a `ShardedClassifier`, allocated once. N rows of the global batch, B of the rank.
 struct HeadWorkspace<Scalar: HeadScalar> {
     /// Elements of the logit matrix that a recomputing backward pass handles at a time, at most.
     static var slopeColumns: Int { 4096 }
@@ -24,7 +24,7 @@ struct HeadWorkspace<Scalar: HeadScalar> {
     private let targetStorage: AlignedBuffer
     private let radialStorage: AlignedBuffer
 
-    init(rows: Int, batch: Int, dimension: Int, classes: Int, columns: Int, withSlopes: Bool) {
+    init(rows: Int, batch: Int, dimension: Int, columns: Int, withSlopes: Bool) {
         self.rows = rows
         self.columns = columns
         recomputedColumns = min(columns, Self.slopeColumns)
@@ -32,7 +32,7 @@ struct HeadWorkspace<Scalar: HeadScalar> {
         partialGradient = Tensor([rows, dimension], dtype: Scalar.dtype)
         logits = Tensor([rows, columns], dtype: Scalar.dtype)
         slopes = withSlopes ? Tensor([rows, recomputedColumns], dtype: Scalar.dtype) : nil
-        inverses = Tensor([rows + classes], dtype: Scalar.dtype)
+        inverses = Tensor([rows], dtype: Scalar.dtype)
         integers = Tensor([2 * batch + 4 * rows], dtype: .int64)
         doubles = Tensor([Self.vectors * rows], dtype: .float64)
         scalars = Tensor([2 * rows], dtype: Scalar.dtype)
@@ -43,12 +43,6 @@ struct HeadWorkspace<Scalar: HeadScalar> {
         activations.initialize(repeating: RowActivation(), count: rows)
         localColumns.initialize(repeating: -1, count: 2 * rows)
         radials.initialize(repeating: RadialTerm(), count: rows)
-    }
-
-    /// Bytes of what grows with the embeddings and the classes; the vectors of one value per row are left out.
-    static func byteCount(rows: Int, dimension: Int, classes: Int, columns: Int, withSlopes: Bool) -> Int {
-        let slopes = withSlopes ? rows * min(columns, slopeColumns) : 0
-        return (2 * rows * dimension + rows * columns + slopes + rows + classes) * MemoryLayout<Scalar>.stride
     }
 
     // Per-row vectors in double. The first two are reduced by MAX together, the next three by SUM.
@@ -83,9 +77,8 @@ struct HeadWorkspace<Scalar: HeadScalar> {
     var blockMaxima: UnsafeMutablePointer<Scalar> { Scalar.elements(scalars).baseAddress! }
     var blockSums: UnsafeMutablePointer<Scalar> { blockMaxima + rows }
 
-    /// 1/‖x‖ (N) and 1/‖w‖ (C).
+    /// 1/‖x‖ (N).
     var rowInverse: UnsafeMutablePointer<Scalar> { Scalar.elements(inverses).baseAddress! }
-    var columnInverse: UnsafeMutablePointer<Scalar> { rowInverse + rows }
 
     /// Labels and record indices: of the rank, interleaved by rank as gathered, and in row order.
     var ownKeys: UnsafeMutableBufferPointer<Int64> { integerRange(0, ownKeyCount) }
@@ -96,7 +89,7 @@ struct HeadWorkspace<Scalar: HeadScalar> {
         UnsafeMutableBufferPointer(rebasing: integers.int64s[start..<start + count])
     }
 
-    /// The shard's column of each row's class, −1 elsewhere; the same relative to a block.
+    /// The column of each row's class among the active rows, −1 elsewhere; the same relative to a block.
     var localColumns: UnsafeMutablePointer<Int> { targetStorage.base.assumingMemoryBound(to: Int.self) }
     var blockTargets: UnsafeMutablePointer<Int> { localColumns + rows }
     var activations: UnsafeMutablePointer<RowActivation> {

@@ -8,6 +8,7 @@ package struct InterclassFilter: MarginFunction {
     /// - Parameter threshold: τ in cosine, 0.4 in arcface_torch's recipes for noisy data.
     package init(_ base: any MarginFunction, threshold: Double = 0.4) {
         precondition(threshold > 0, "filtering above \(threshold)")
+        precondition(base.normalisation == .unit, "there are no cosines to filter by")
         self.base = base
         self.threshold = threshold
     }
@@ -24,6 +25,14 @@ package struct InterclassFilter: MarginFunction {
     package func scale(_ row: MarginRow) -> LogitScale { base.scale(row) }
     package func target(_ row: MarginRow) -> MarginTarget { base.target(row) }
     package func penalty(_ row: MarginRow) -> NormPenalty { base.penalty(row) }
+
+    /// Adds the share of rows with a class that was taken out.
+    package func metrics(_ outcome: MarginOutcome) -> Metrics {
+        var metrics = base.metrics(outcome)
+        let filtered = outcome.nearestNegatives.count { $0 > threshold }
+        metrics.add("filtered_rows", Double(filtered) / Double(outcome.nearestNegatives.count))
+        return metrics
+    }
 
     package func negatives(_ row: MarginRow) -> NegativeRule? {
         var rule = base.negatives(row) ?? NegativeRule()

@@ -26,6 +26,13 @@ package struct MagFace: MarginFunction {
         self.fallback = fallback
     }
 
+    /// The smallest λg whose penalty outweighs the margin's pull.
+    package var penaltyBound: Double {
+        let l = lengths.lowerBound * lengths.lowerBound
+        let u = lengths.upperBound * lengths.upperBound
+        return scale * rate * u * l / (u - l)
+    }
+
     private var rate: Double {
         (margins.upperBound - margins.lowerBound) / (lengths.upperBound - lengths.lowerBound)
     }
@@ -46,6 +53,15 @@ package struct MagFace: MarginFunction {
         return MarginTarget(
             value: moved.value, slope: moved.slope,
             normSlope: clamped(row.norm).isInside ? moved.marginSlope * rate : 0)
+    }
+
+    /// ‖x‖ and m(‖x‖), means over the batch.
+    package func metrics(_ outcome: MarginOutcome) -> Metrics {
+        let margins = outcome.norms.reduce(0) { $0 + margin(norm: $1) }
+        var metrics = Metrics()
+        metrics.add("norm", outcome.meanNorm)
+        metrics.add("margin", margins / Double(outcome.norms.count))
+        return metrics
     }
 
     package func penalty(_ row: MarginRow) -> NormPenalty {

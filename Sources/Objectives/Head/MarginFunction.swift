@@ -4,8 +4,9 @@ package struct MarginRow: Sendable {
     package var index: Int
     /// The record's global index: the key of everything random about this row.
     package var sample: Int64
-    /// cos θ between the embedding and its own class centre, in [-1, 1]. On a rank that does not own the class it is
-    /// known only if the function asks for it (`needsTargetCosines`), and 0 otherwise.
+    /// cos θ between the embedding and its own class centre, in [-1, 1]; x·w_y + b_y for a function that does not
+    /// normalise. On a rank that does not own the class it is known only if the function asks for it
+    /// (`needsTargetCosines`), and 0 otherwise.
     package var cosine: Double
     /// ‖x‖ of the raw embedding.
     package var norm: Double
@@ -109,12 +110,43 @@ package struct NormPenalty: Sendable {
     package static let none = NormPenalty(value: 0, slope: 0)
 }
 
+/// What the rows of the global batch came to in the forward pass, for `metrics`; the same on every rank. The pointers
+/// are valid during the call only.
+package struct MarginOutcome {
+    /// ‖x‖, cos θ_y and the largest cosine to another class of every row, (N).
+    package var norms: UnsafeBufferPointer<Double>
+    package var targetCosines: UnsafeBufferPointer<Double>
+    package var nearestNegatives: UnsafeBufferPointer<Double>
+
+    package init(
+        norms: UnsafeBufferPointer<Double>, targetCosines: UnsafeBufferPointer<Double>,
+        nearestNegatives: UnsafeBufferPointer<Double>
+    ) {
+        self.norms = norms
+        self.targetCosines = targetCosines
+        self.nearestNegatives = nearestNegatives
+    }
+
+    /// The mean of ‖x‖.
+    package var meanNorm: Double { norms.reduce(0, +) / Double(norms.count) }
+}
+
+/// What embedding and class centre are compared by.
+package enum Normalisation: Sendable, Equatable {
+    /// The cosine of the two, in [-1, 1].
+    case unit
+    /// The inner product x·w_c as it is, plus a trained b_c if there is a bias.
+    case none(bias: Bool)
+}
+
 /// A margin head: how the cosines of one row become logits before the softmax.
 ///
 /// It knows neither the ranks nor the shards nor the element type. Once per step `prepare` sees the whole batch (and is
 /// the only call that may change state); after that every call is a pure function of its row. All ranks hold a copy in
 /// the same state. Values are in double: there are N rows, and their cost does not count beside N x C logits.
 package protocol MarginFunction: Sendable {
+    /// Inner products instead of cosines. A function without normalisation must leave the other classes alone.
+    var normalisation: Normalisation { get }
     /// Whether `prepare`, `scale` or `negatives` use target cosines, which costs one more all-reduce of N values.
     var needsTargetCosines: Bool { get }
     /// Whether `negatives` may return a rule.
@@ -133,9 +165,12 @@ package protocol MarginFunction: Sendable {
     func negatives(_ row: MarginRow) -> NegativeRule?
     /// A term added to the row's loss; its mean over the global batch joins the loss.
     func penalty(_ row: MarginRow) -> NormPenalty
+    /// What is worth watching beside loss and accuracy, by name; from state and `outcome` alone, so that all ranks agree.
+    func metrics(_ outcome: MarginOutcome) -> Metrics
 }
 
 extension MarginFunction {
+    package var normalisation: Normalisation { .unit }
     package var needsTargetCosines: Bool { false }
     package var modifiesNegatives: Bool { false }
     package var normalisesCentres: Bool { false }
@@ -147,6 +182,7 @@ extension MarginFunction {
     package mutating func prepare(_ batch: MarginBatch) {}
     package func negatives(_ row: MarginRow) -> NegativeRule? { nil }
     package func penalty(_ row: MarginRow) -> NormPenalty { .none }
+    package func metrics(_ outcome: MarginOutcome) -> Metrics { Metrics() }
 }
 
 /// Which derivative of φ backward uses.

@@ -8,21 +8,9 @@ extension ShardedClassifier {
         let dimension = dimension
         pool.forEachRange(classRange.count) { range in
             for row in range {
-                var stream = RandomStream(seed: seed, purpose: .classCentres, index: UInt64(first + row))
+                let stream = RandomStream(seed: seed, purpose: .classCentres, index: UInt64(first + row))
                 let centre = UnsafeMutableBufferPointer(rebasing: values[row * dimension..<(row + 1) * dimension])
-                switch initializer {
-                case .normal(let deviation):
-                    for i in centre.indices { centre[i] = Scalar(deviation * stream.normal()) }
-                case .unitUniform:
-                    var squares = 0.0
-                    for i in centre.indices {
-                        let value = stream.uniform(-1, 1)
-                        centre[i] = Scalar(value)
-                        squares += value * value
-                    }
-                    let factor = Scalar(1 / max(squares.squareRoot(), 1e-12))
-                    for i in centre.indices { centre[i] *= factor }
-                }
+                Scalar.draw(initializer, stream, into: centre)
             }
         }
     }
@@ -43,10 +31,22 @@ extension ShardedClassifier {
         return common.count
     }
 
+    /// The same for biases, of a head that has some.
+    ///
+    /// - Parameters:
+    ///   - values: (range.count).
+    ///   - momentum: (range.count), or nil to leave the optimizer's state alone.
+    package func load(_ range: Range<Int>, biases values: Tensor, momentum: Tensor? = nil) {
+        guard let bias else { preconditionFailure("a head without biases") }
+        let common = range.clamped(to: classRange)
+        copy(common, of: values, from: range, to: bias.values)
+        if let momentum, !isFrozen { copy(common, of: momentum, from: range, to: bias.momentum) }
+    }
+
     private func copy(_ common: Range<Int>, of source: Tensor, from range: Range<Int>, to target: Tensor) {
         precondition(
-            source.shape == [range.count, dimension] && source.dtype == Scalar.dtype,
-            "rows \(source.shape) of \(source.dtype) for classes \(range), d = \(dimension)")
+            source.shape == [range.count] + target.shape.dropFirst() && source.dtype == Scalar.dtype,
+            "rows \(source.shape) of \(source.dtype) for classes \(range) of \(target.shape)")
         guard !common.isEmpty else { return }
         let start = range.lowerBound
         let from = source.rows(common.lowerBound - start..<common.upperBound - start)

@@ -8,24 +8,27 @@ package import Tensors
 #endif
 
 extension ShardedClassifier {
-    /// Gathers the labels of the global batch. Must precede `step`; needs no embeddings.
+    /// Gathers the labels of the global batch and, where classes are sampled, draws the sample and gathers its rows.
+    /// Must precede `step`; needs no embeddings.
     ///
     /// - Parameters:
     ///   - labels: global class index of this rank's B rows.
     ///   - samples: global record index of the same rows, the key of random margins; the row's place in the global
     ///     batch if nil.
+    ///   - step: updates completed before this one, the key of the sample: the passes of one update draw the same
+    ///     classes beside their positives.
     ///   - channel: the communicator to gather over, where the gather runs beside others; the head's own if nil.
     /// - Throws: `CollectiveError`; `ClassificationError` on every rank when any rank's label is no class.
     package func begin(
-        labels: UnsafeBufferPointer<Int64>, samples: UnsafeBufferPointer<Int64>? = nil,
+        labels: UnsafeBufferPointer<Int>, samples: UnsafeBufferPointer<Int>? = nil, step: Int = 0,
         over channel: (any Communicator)? = nil
     ) throws {
         precondition(labels.count == batch, "\(labels.count) labels for a batch of \(batch)")
         precondition(samples == nil || samples!.count == batch, "\(samples!.count) records for a batch of \(batch)")
         let own = work.ownKeys
         for row in 0..<batch {
-            own[row] = labels[row]
-            own[batch + row] = samples?[row] ?? Int64(ownRows.lowerBound + row)
+            own[row] = Int64(labels[row])
+            own[batch + row] = Int64(samples?[row] ?? ownRows.lowerBound + row)
         }
         try (channel ?? communicator).allGather(
             UnsafeRawBufferPointer(own), into: UnsafeMutableRawBufferPointer(work.gatheredKeys), "head labels")
@@ -41,6 +44,7 @@ extension ShardedClassifier {
             work.samples[row] = sample
             work.localColumns[row] = classRange.contains(Int(label)) ? Int(label) - classRange.lowerBound : -1
         }
+        if sampler != nil { drawSample(step: step) }
     }
 
     /// One forward and backward pass of the head over the global batch, after `begin`.
@@ -67,28 +71,47 @@ extension ShardedClassifier {
     }
 
     private var x: UnsafeMutablePointer<Scalar> { Scalar.elements(work.embeddings).baseAddress! }
-    private var w: UnsafeMutablePointer<Scalar> { Scalar.elements(centres).baseAddress! }
+    /// The active rows of class centres, and 1/‖w‖ of each.
+    private var w: UnsafeMutablePointer<Scalar> { Scalar.elements(active.centres).baseAddress! }
+    private var columnInverse: UnsafeMutablePointer<Scalar> { Scalar.elements(active.inverses).baseAddress! }
+
+    private func refreshCentreNorms() {
+        Scalar.inverseNorms(pool, w, rows: activeCount, columns: dimension, into: columnInverse)
+    }
 
     private func row(_ index: Int, cosine: Double) -> MarginRow {
         MarginRow(index: index, sample: work.samples[index], cosine: cosine, norm: work.norms[index])
     }
 
-    /// Norms, target cosines, and what the margin function makes of each row.
-    private func prepareRows(step: Int) throws {
+    private var isNormalised: Bool { margin.normalisation == .unit }
+
+    /// Norms and inverse norms; the inverses are 1 where inner products are wanted as they are.
+    private func normalise() {
         Scalar.inverseNorms(pool, x, rows: globalBatch, columns: dimension, into: work.rowInverse)
+        for row in 0..<globalBatch { work.norms[row] = 1 / Double(work.rowInverse[row]) }
+        guard isNormalised else {
+            work.rowInverse.update(repeating: 1, count: globalBatch)
+            columnInverse.update(repeating: 1, count: activeCount)
+            return
+        }
         refreshCentreNorms()
         if margin.normalisesCentres {
-            Scalar.scaleRows(pool, w, factors: work.columnInverse, rows: classRange.count, columns: dimension)
+            Scalar.scaleRows(pool, w, factors: columnInverse, rows: activeCount, columns: dimension)
+            if sampler != nil { scatterCentres() }
             refreshCentreNorms()
         }
+    }
+
+    /// Norms, target cosines, and what the margin function makes of each row.
+    private func prepareRows(step: Int) throws {
+        normalise()
         for row in 0..<globalBatch {
-            work.norms[row] = 1 / Double(work.rowInverse[row])
             let column = work.localColumns[row]
             var cosine = 0.0
             if column >= 0 {
                 let product = Scalar.dot(x + row * dimension, w + column * dimension, count: dimension)
-                cosine = product * Double(work.rowInverse[row]) * Double(work.columnInverse[column])
-                cosine = cosine > 1 ? 1 : (cosine < -1 ? -1 : cosine)
+                cosine = product * Double(work.rowInverse[row]) * Double(columnInverse[column])
+                cosine = isNormalised ? (cosine > 1 ? 1 : (cosine < -1 ? -1 : cosine)) : cosine + active.bias(column)
             }
             work.localTargetCosines[row] = cosine
             work.targetCosines[row] = cosine
@@ -116,23 +139,24 @@ extension ShardedClassifier {
         }
     }
 
-    /// The columns `range` of the shard as a block; its values are inner products.
+    /// The columns `range` of the active rows as a block; its values are inner products.
     private func multiplied(_ range: Range<Int>, withSlopes: Bool) -> LogitBlock<Scalar> {
         for row in 0..<globalBatch {
             let column = work.localColumns[row]
             work.blockTargets[row] = range.contains(column) ? column - range.lowerBound : -1
         }
         let values = Scalar.elements(work.logits).baseAddress!
+        active.fillBiases(values, rows: globalBatch, columns: range)
         Scalar.gemm(
             pool, transposeA: false, transposeB: true, m: globalBatch, n: range.count, k: dimension, a: x,
-            b: w + range.lowerBound * dimension, beta: 0, c: values)
+            b: w + range.lowerBound * dimension, beta: bias == nil ? 0 : 1, c: values)
         return LogitBlock(
             values: values, slopes: withSlopes ? work.slopes.map { Scalar.elements($0).baseAddress! } : nil,
-            rows: globalBatch, columns: range.count, targets: work.blockTargets, rowInverse: work.rowInverse,
-            columnInverse: work.columnInverse + range.lowerBound)
+            rows: globalBatch, columns: range.count, limit: isNormalised ? 1 : .infinity, targets: work.blockTargets,
+            rowInverse: work.rowInverse, columnInverse: columnInverse + range.lowerBound)
     }
 
-    /// Maxima and sums of exponentials over the shard, without the targets: their exponentials join in double, so that
+    /// Maxima and sums of exponentials over the active rows, without the targets: their exponentials join in double, so that
     /// 1 − p_y keeps its digits when it is small. Returns whether the logit buffer still holds the exponentials of
     /// the whole shard, and no rule for negatives took effect, so that backward can go on from it.
     private func forward() -> Bool {
@@ -141,9 +165,9 @@ extension ShardedClassifier {
             work.localMaxima[row] = -.infinity
             work.localSums[row] = 0
         }
-        var isRetained = classRange.count <= work.columns
-        for start in stride(from: 0, to: classRange.count, by: work.columns) {
-            let block = multiplied(start..<min(start + work.columns, classRange.count), withSlopes: false)
+        var isRetained = activeCount <= work.columns
+        for start in stride(from: 0, to: activeCount, by: work.columns) {
+            let block = multiplied(start..<min(start + work.columns, activeCount), withSlopes: false)
             Scalar.activate(pool, block, work.activations)
             for row in 0..<globalBatch {
                 let state = work.activations[row]
@@ -201,7 +225,11 @@ extension ShardedClassifier {
         let count = Double(globalBatch)
         return ClassificationResult(
             loss: (loss + penalty) / count, penalty: penalty / count, accuracy: Double(correct) / count,
-            targetCosine: cosines / count)
+            targetCosine: cosines / count,
+            metrics: margin.metrics(
+                MarginOutcome(
+                    norms: UnsafeBufferPointer(work.norms), targetCosines: targetCosines,
+                    nearestNegatives: nearestNegativeCosines)))
     }
 
     /// −log p_y, without cancellation where p_y is near 1.
@@ -220,7 +248,8 @@ extension ShardedClassifier {
             let factor = state.scale * Double(work.rowInverse[index]) / count
             let maximum = work.logitMaxima[index]
             let total = work.negativeSums[index] + exp(work.shiftedTargets[index])
-            var radial = RadialTerm()
+            // Without normalisation nothing is projected.
+            var radial = RadialTerm(keep: isNormalised ? 0 : 1)
             let scaleSlope = work.scaleSlopes[index]
             if scaleSlope != 0 { radial.keep = scaleSlope / (state.scale * Double(work.rowInverse[index])) }
             if work.localColumns[index] >= 0 {
@@ -247,17 +276,17 @@ extension ShardedClassifier {
         }
     }
 
-    /// dW of the shard, and the shard's part of dX.
+    /// dW of the active rows, and the shard's part of dX.
     private func backward(isRetained: Bool) {
         let partial = Scalar.elements(work.partialGradient).baseAddress!
-        guard !classRange.isEmpty else {
+        guard activeCount > 0 else {
             partial.update(repeating: 0, count: globalBatch * dimension)
             projectEmbeddings(partial)
             return
         }
         let width = isRetained ? work.columns : work.recomputedColumns
-        for start in stride(from: 0, to: classRange.count, by: width) {
-            let range = start..<min(start + width, classRange.count)
+        for start in stride(from: 0, to: activeCount, by: width) {
+            let range = start..<min(start + width, activeCount)
             let block = isRetained ? retained(range) : recomputed(range)
             Scalar.differentiate(
                 pool, block, coefficient: work.coefficients.baseAddress!, target: work.targetGradients.baseAddress!)
@@ -272,7 +301,7 @@ extension ShardedClassifier {
     private func retained(_ range: Range<Int>) -> LogitBlock<Scalar> {
         LogitBlock(
             values: Scalar.elements(work.logits).baseAddress!, slopes: nil, rows: globalBatch, columns: range.count,
-            targets: work.localColumns, rowInverse: work.rowInverse, columnInverse: work.columnInverse)
+            targets: work.localColumns, rowInverse: work.rowInverse, columnInverse: columnInverse)
     }
 
     private func recomputed(_ range: Range<Int>) -> LogitBlock<Scalar> {
@@ -288,8 +317,10 @@ extension ShardedClassifier {
         Scalar.gemm(
             pool, transposeA: true, transposeB: false, m: range.count, n: dimension, k: globalBatch, a: block.values,
             b: x, beta: 0, c: rows)
+        active.differentiateBiases(block.values, rows: globalBatch, columns: range)
+        guard isNormalised else { return }
         Scalar.project(
-            pool, rows, x: w + range.lowerBound * dimension, inverse: work.columnInverse + range.lowerBound,
+            pool, rows, x: w + range.lowerBound * dimension, inverse: columnInverse + range.lowerBound,
             rows: range.count, columns: dimension, radial: nil)
     }
 

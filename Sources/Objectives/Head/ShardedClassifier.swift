@@ -16,10 +16,13 @@ package struct ClassificationResult: Sendable, Equatable {
     package var loss: Double
     /// The penalty's share of the loss.
     package var penalty: Double
-    /// Fraction of rows whose own centre is strictly nearer than every other, by raw cosine.
+    /// Fraction of rows whose own centre is strictly nearer than every other, by raw cosine, or by logit where the
+    /// margin function does not normalise; than every other of the sample, where classes are sampled.
     package var accuracy: Double
-    /// Mean cosine to the own centre.
+    /// Mean cosine to the own centre; mean logit of the own class where the margin function does not normalise.
     package var targetCosine: Double
+    /// What the margin function tells, by name.
+    package var metrics = Metrics()
 }
 
 /// Why a step of the head was refused; every rank throws the same.
@@ -42,6 +45,10 @@ package enum ClassificationError: Error, Equatable, CustomStringConvertible {
 /// gradients are summed: `gradient` is that of the shard's centres, complete as it is; `embeddingGradient` is that of
 /// the rank's own raw embeddings, complete as it is. Neither may be averaged over ranks.
 ///
+/// Where classes are sampled, a step knows only the sampled rows: they are gathered side by side, and the update writes
+/// to their places in the shard. Whatever follows from all negatives, such as the nearest one, is then over the sample.
+/// At rate 1 nothing is gathered: it is the unsampled step, bit for bit.
+///
 /// A step is `begin` (labels; may run beside the backbone's forward pass) and `step` (embeddings). All buffers are
 /// allocated at the start. The logits take N x `blockColumns` elements; where a shard has more classes than that, or
 /// a rule for negatives took effect, its cosines are computed twice.
@@ -58,9 +65,10 @@ package final class ShardedClassifier<Scalar: HeadScalar> {
 
     /// Class centres of the shard, (C_local x d).
     package let centres: Tensor
-    /// dL/dW of the last step and the optimizer's momentum, (C_local x d); (0 x d) where the centres are frozen.
-    package let gradient: Tensor
+    /// The optimizer's momentum, (C_local x d); (0 x d) where the centres are frozen.
     package let momentum: Tensor
+    /// What is added to each class's logits, if the margin function asks for it.
+    package let bias: ClassBias<Scalar>?
     /// dL/dx of the last step with respect to this rank's raw embeddings, (B x d).
     package let embeddingGradient: Tensor
 
@@ -68,6 +76,11 @@ package final class ShardedClassifier<Scalar: HeadScalar> {
     let pool: ThreadPool
     let blockColumns: Int
     let work: HeadWorkspace<Scalar>
+    /// nil where every class takes part.
+    let sampler: ClassSampler?
+    var active: ActiveRows<Scalar>
+    /// Local classes with a gradient of zero, −1, or its row, for an update that moves every row.
+    let sources: AlignedBuffer
 
     /// - Parameters:
     ///   - classes: C over all ranks.
@@ -76,11 +89,13 @@ package final class ShardedClassifier<Scalar: HeadScalar> {
     ///   - margin: the head; all ranks pass the same function in the same state.
     ///   - initializer: how the centres start.
     ///   - frozen: centres are given and not trained: no gradient or momentum is held.
-    ///   - blockColumns: at most this many columns of logits exist at a time; all of the shard's by default.
+    ///   - blockColumns: at most this many columns of logits exist at a time; all of a step's by default.
+    ///   - sampling: which classes take part in a step; all by default.
+    ///   - storage: where centres and momentum lie; in memory of their own by default.
     package init(
         classes: Int, dimension: Int, batch: Int, margin: any MarginFunction, communicator: any Communicator,
         pool: ThreadPool, seed: UInt64, initializer: CentreInitializer = .normal(standardDeviation: 0.01),
-        frozen: Bool = false, blockColumns: Int? = nil
+        frozen: Bool = false, blockColumns: Int? = nil, sampling: ClassSampling? = nil, storage: HeadStorage? = nil
     ) {
         precondition(dimension > 0 && batch > 0, "batch \(batch) of embeddings of length \(dimension)")
         shards = ShardMap(classes: classes, ranks: communicator.size)
@@ -92,35 +107,55 @@ package final class ShardedClassifier<Scalar: HeadScalar> {
         self.pool = pool
         isFrozen = frozen
         let local = classRange.count
-        let columns = max(1, min(local, blockColumns ?? local))
+        let storage = storage ?? HeadStorage(rows: local, dimension: dimension, dtype: Scalar.dtype, frozen: frozen)
+        precondition(
+            storage.centres.shape == [local, dimension] && storage.momentum.shape == [frozen ? 0 : local, dimension],
+            "storage of \(storage.centres.shape) and \(storage.momentum.shape) for \(local) x \(dimension)")
+        centres = storage.centres
+        momentum = storage.momentum
+        let bias = margin.normalisation == .none(bias: true) ? ClassBias<Scalar>(classes: local, frozen: frozen) : nil
+        self.bias = bias
+        var width = local
+        if let sampling, sampling.rate < 1 {
+            width = sampling.capacity(classes: local, positives: batch * communicator.size)
+            sampler = ClassSampler(sampling, classes: classRange, rank: communicator.rank, seed: seed)
+            active = ActiveRows(capacity: width, dimension: dimension, hasBias: bias != nil, frozen: frozen)
+            sources = AlignedBuffer(byteCount: sampling.momentum == .dense && !frozen ? 4 * local : 0)
+        } else {
+            sampler = nil
+            active = ActiveRows(whole: centres, biases: bias?.values, frozen: frozen)
+            sources = AlignedBuffer(byteCount: 0)
+        }
+        let columns = max(1, min(width, blockColumns ?? width))
         self.blockColumns = columns
-        centres = Tensor([local, dimension], dtype: Scalar.dtype)
-        gradient = Tensor([frozen ? 0 : local, dimension], dtype: Scalar.dtype)
-        momentum = Tensor([frozen ? 0 : local, dimension], dtype: Scalar.dtype)
         embeddingGradient = Tensor([batch, dimension], dtype: Scalar.dtype)
         work = HeadWorkspace(
-            rows: batch * communicator.size, batch: batch, dimension: dimension, classes: local, columns: columns,
+            rows: batch * communicator.size, batch: batch, dimension: dimension, columns: columns,
             withSlopes: margin.modifiesNegatives)
         initialize(initializer, seed: seed)
     }
 
-    /// Bytes of a shard of `classes` classes; see `init`.
-    package static func byteCounts(
-        classes: Int, dimension: Int, batch: Int, ranks: Int, margin: any MarginFunction, frozen: Bool = false
-    ) -> (centres: Int, gradient: Int, momentum: Int, workspace: Int) {
-        let centres = classes * dimension * MemoryLayout<Scalar>.stride
-        let workspace = HeadWorkspace<Scalar>.byteCount(
-            rows: batch * ranks, dimension: dimension, classes: classes, columns: max(1, classes),
-            withSlopes: margin.modifiesNegatives)
-        return (centres, frozen ? 0 : centres, frozen ? 0 : centres, workspace)
-    }
+    /// Whether a step compares with every class: what needs all negatives must not be given a sample.
+    package var comparesEveryClass: Bool { sampler == nil }
+    /// Rows that take part in the step that `begin` has prepared: all of the shard's, or the sample's.
+    package var activeCount: Int { sampler?.count ?? classRange.count }
+    /// Local indices of the sampled rows, rising; nil where every class takes part.
+    package var activeRows: UnsafeBufferPointer<Int32>? { sampler?.indices }
+    /// dL/dW of the last step, one row per active row, in the order of `activeRows`; rows beyond `activeCount` mean
+    /// nothing. (0 x d) where the centres are frozen.
+    package var gradient: Tensor { active.gradient }
+    /// dL/db likewise; empty where there are no biases, or frozen ones.
+    package var biasGradient: Tensor { active.biasGradient }
+    /// Rows that a step has room for; a sample that needs more makes it grow.
+    package var rowCapacity: Int { active.centres.shape[0] }
 
     /// N, rows of the global batch.
     package var globalBatch: Int { batch * communicator.size }
     /// Rows of the global batch that are this rank's own.
     package var ownRows: Range<Int> { communicator.rank * batch..<(communicator.rank + 1) * batch }
 
-    /// Cosine to the own centre for every row of the global batch in the last step, (N), the same on every rank.
+    /// Cosine to the own centre for every row of the global batch in the last step, (N), the same on every rank. Where the
+    /// margin function does not normalise, this and the next hold logits.
     package var targetCosines: UnsafeBufferPointer<Double> { UnsafeBufferPointer(work.targetCosines) }
     /// Largest cosine to another centre (the nearest negative class centre) for every row, (N), the same on every rank.
     package var nearestNegativeCosines: UnsafeBufferPointer<Double> { UnsafeBufferPointer(work.negativeMaxima) }
@@ -144,28 +179,26 @@ package final class ShardedClassifier<Scalar: HeadScalar> {
         let values = Scalar.elements(result).baseAddress!
         let inverses = Tensor([rows], dtype: Scalar.dtype)
         Scalar.inverseNorms(pool, x, rows: rows, columns: dimension, into: Scalar.elements(inverses).baseAddress!)
-        refreshCentreNorms()
+        let columnInverses = Tensor([classRange.count], dtype: Scalar.dtype)
+        let columnInverse = Scalar.elements(columnInverses).baseAddress!
+        Scalar.inverseNorms(
+            pool, Scalar.elements(centres).baseAddress!, rows: classRange.count, columns: dimension,
+            into: columnInverse)
         Scalar.gemm(
             pool, transposeA: false, transposeB: true, m: rows, n: classRange.count, k: dimension, a: x,
             b: Scalar.elements(centres).baseAddress!, beta: 0, c: values)
         var states = [RowActivation](repeating: RowActivation(scale: 1), count: rows)
         let elsewhere = [Int](repeating: -1, count: rows)
-        withExtendedLifetime(inverses) {
+        withExtendedLifetime((inverses, columnInverses)) {
             states.withUnsafeMutableBufferPointer { states in
                 elsewhere.withUnsafeBufferPointer { elsewhere in
                     let block = LogitBlock(
                         values: values, slopes: nil, rows: rows, columns: classRange.count,
                         targets: elsewhere.baseAddress!, rowInverse: Scalar.elements(inverses).baseAddress!,
-                        columnInverse: work.columnInverse)
+                        columnInverse: columnInverse)
                     Scalar.activate(pool, block, states.baseAddress!)
                 }
             }
         }
-    }
-
-    func refreshCentreNorms() {
-        Scalar.inverseNorms(
-            pool, Scalar.elements(centres).baseAddress!, rows: classRange.count, columns: dimension,
-            into: work.columnInverse)
     }
 }

@@ -43,6 +43,13 @@ package struct SphereFace: MarginFunction {
         lambda = max(floor, start / (1 + rate * Double(batch.step + 1)))
     }
 
+    package func metrics(_ outcome: MarginOutcome) -> Metrics {
+        var metrics = Metrics()
+        metrics.add("norm", outcome.meanNorm)
+        metrics.add("lambda", lambda)
+        return metrics
+    }
+
     package func scale(_ row: MarginRow) -> LogitScale { LogitScale(row.norm, normSlope: 1) }
 
     package func target(_ row: MarginRow) -> MarginTarget {

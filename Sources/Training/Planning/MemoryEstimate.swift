@@ -20,6 +20,8 @@ package struct MemoryEstimate: Sendable, Equatable {
     package var parts: [Part]
     /// Gradients of all ranks of one host in shared memory; 0 where there is one rank to a host.
     package var window: Int
+    /// Of one rank in mapped files, which a host without room for them writes out and reads again.
+    package var mapped = 0
     package var ranksPerHost: Int
 
     package init(parts: [Part], window: Int, ranksPerHost: Int) {
@@ -39,19 +41,24 @@ package struct MemoryEstimate: Sendable, Equatable {
             network.graph, batch: placement.batch, purpose: .training, precision: precision, threads: placement.threads)
         let image = recipe.network.input[0] * recipe.network.input[1] * 3 * 4
         let ahead = BatchLoader.Options(seed: 0).prefetch + 1
-        let head = ShardedClassifier<Float>.byteCounts(
+        let head = HeadMemory(
             classes: (classes + placement.ranks - 1) / placement.ranks, dimension: recipe.network.embedding,
-            batch: placement.batch, ranks: placement.ranks, margin: RunSetup.margin(recipe.head),
-            frozen: recipe.start.freeze.contains("head"))
+            rows: placement.globalBatch,
+            margin: RunSetup.margin(recipe.head, seed: recipe.run.seed, ranks: placement.ranks),
+            sampling: RunSetup.sampling(recipe.head), frozen: recipe.start.freeze.contains("head"))
+        // Mapped files are written out when memory is short: they need not fit.
+        let inFiles = recipe.head.storage == .file
         let shares = placement.ranksPerHost > 1
         parts = [
             Part("process and libraries", base), Part("weights", trained + frozen), Part("momentum", trained),
             Part("gradients", shares ? 0 : trained), Part("activations and scratch", execution),
-            Part("class centres", head.centres), Part("centres' momentum", head.momentum),
-            Part("centres' gradients", head.gradient), Part("logits and embeddings of the head", head.workspace),
+            Part("class centres", inFiles ? 0 : head.centres), Part("centres' momentum", inFiles ? 0 : head.momentum),
+            Part("sample of the centres", head.sample), Part("centres' gradients", head.gradient),
+            Part("logits and embeddings of the head", head.workspace),
             Part("images ahead", ahead * placement.batch * image),
             Part("evaluation", recipe.evaluation.sets.isEmpty ? 0 : recipe.evaluation.batch * image),
         ].filter { $0.byteCount > 0 }
+        mapped = inFiles ? head.centres + head.momentum : 0
         window = shares ? placement.ranksPerHost * trained : 0
         ranksPerHost = placement.ranksPerHost
     }

@@ -21,8 +21,8 @@ package struct RateMeasurement: Sendable {
     package let sharers: Int
 
     private static let passes = 5
-    /// Enough for the arithmetic to run at the rate of larger ones.
-    private static let headClasses = 16_384
+    /// Classes that take part, enough for the arithmetic to run at the rate of more.
+    private static let headClasses = 16_384.0
     private static let headRows = 32...256
 
     package init(_ recipe: Recipe, _ placement: Placement, classes: Int) {
@@ -60,7 +60,7 @@ package struct RateMeasurement: Sendable {
     private func measure(_ neighbours: any Communicator) throws -> MachineRates {
         let pool = ThreadPool(threads: placement.threads)
         let backbone = try backbone(neighbours, pool)
-        let full = min(max(classes / placement.ranks, 64), Self.headClasses)
+        let full = min(max(classes / placement.ranks, 64), Int(Self.headClasses / recipe.head.sampling.rate))
         let rows = min(max(placement.globalBatch, Self.headRows.lowerBound), Self.headRows.upperBound)
         func sample(_ rows: Int, _ classes: Int) throws -> HeadRate.Sample {
             try head(rows: rows, classes: classes, neighbours, pool)
@@ -135,18 +135,19 @@ package struct RateMeasurement: Sendable {
         let head = MarginClassification(
             ShardedClassifier<Float>(
                 classes: classes, dimension: recipe.network.embedding, batch: rows,
-                margin: RunSetup.margin(recipe.head), communicator: SoloCommunicator(), pool: pool,
-                seed: recipe.run.seed, frozen: recipe.start.freeze.contains("head")), pool: pool)
+                margin: RunSetup.margin(recipe.head, seed: recipe.run.seed, ranks: 1),
+                communicator: SoloCommunicator(), pool: pool, seed: recipe.run.seed,
+                frozen: recipe.start.freeze.contains("head"), sampling: RunSetup.sampling(recipe.head)), pool: pool)
         let embeddings = Tensor([rows, recipe.network.embedding])
         fill(embeddings, rank: neighbours.rank)
         let gradient = Tensor([rows, recipe.network.embedding])
-        let labels = (0..<rows).map { Int64($0 % classes) }
-        let records = (0..<rows).map { Int64($0) }
+        let labels = (0..<rows).map { $0 % classes }
+        let records = Array(0..<rows)
         var seconds: [Double] = []
         for pass in 0...Self.passes {
             try labels.withUnsafeBufferPointer { labels in
                 try records.withUnsafeBufferPointer {
-                    try head.begin(labels: labels, records: $0, over: SoloCommunicator())
+                    try head.begin(labels: labels, records: $0, step: pass, over: SoloCommunicator())
                 }
             }
             try neighbours.barrier("plan")
