@@ -1,4 +1,5 @@
 import ArgumentParser
+import FaceData
 import Foundation
 import Recipes
 import Tensors

@@ -1,6 +1,6 @@
 import FaceData
 import Layers
-import Networks
+package import Networks
 import Objectives
 package import Recipes
 

@@ -44,14 +44,13 @@ package struct RateMeasurement: Sendable {
                 slowest.backward[step] = max(slowest.backward[step], rates.backward[step])
             }
             slowest.updateSecondsPerParameter = max(slowest.updateSecondsPerParameter, rates.updateSecondsPerParameter)
-            slowest.head = max(slowest.head, rates.head)
+            slowest.head = slower(slowest.head, rates.head)
         }
         return slowest
     }
 
-    private func max<T: Comparable>(_ a: T, _ b: T) -> T { Swift.max(a, b) }
-
-    private func max(_ a: HeadRate, _ b: HeadRate) -> HeadRate {
+    /// The one that takes longer at the size of the run.
+    private func slower(_ a: HeadRate, _ b: HeadRate) -> HeadRate {
         let rows = Double(placement.globalBatch)
         let columns = Double(classes) / Double(placement.ranks)
         return a.seconds(rows: rows, classes: columns) > b.seconds(rows: rows, classes: columns) ? a : b
@@ -65,11 +64,11 @@ package struct RateMeasurement: Sendable {
         func sample(_ rows: Int, _ classes: Int) throws -> HeadRate.Sample {
             try head(rows: rows, classes: classes, neighbours, pool)
         }
-        let head = HeadRate(
+        let headRate = HeadRate(
             try sample(rows, full), fewerClasses: try sample(rows, full / 4), fewerRows: try sample(rows / 2, full))
         let bandwidth = try neighbours.allReduce(memoryBandwidth(pool), .sum, "bandwidth")
         return MachineRates(
-            batch: placement.batch, forward: backbone.forward, backward: backbone.backward, head: head,
+            batch: placement.batch, forward: backbone.forward, backward: backbone.backward, head: headRate,
             updateSecondsPerParameter: backbone.update, memoryBandwidth: bandwidth)
     }
 
@@ -83,7 +82,7 @@ package struct RateMeasurement: Sendable {
         let batch = placement.batch
         let arena = ParameterArena(
             network.graph, bucketBytes: .max, optimizer: recipe.optimizer, start: recipe.start)
-        let gradients = Tensor([arena.count])
+        let gradients = Tensor([max(arena.count, 1)])
         arena.bind(gradients: gradients.floats.baseAddress!, owner: gradients.buffer)
         let execution = Execution(
             network.graph, batch: batch, purpose: .training, precision: RunSetup.precision(recipe.compute), pool: pool)
@@ -97,7 +96,7 @@ package struct RateMeasurement: Sendable {
             execution.profile = profile
             try neighbours.barrier("plan")
             execution.forward(images.pointer, count: batch, mode: .training)
-            let output = execution.outputGradient(count: batch)
+            let output = execution.outputGradient
             for i in output.floats.indices { output.floats[i] = Float(i % 13 - 6) * 1e-4 }
             execution.backward()
             try neighbours.barrier("plan")

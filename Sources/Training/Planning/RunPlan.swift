@@ -1,4 +1,5 @@
-package import Networks
+import Layers
+import Networks
 package import Recipes
 
 /// What a recipe would need and take, without training.

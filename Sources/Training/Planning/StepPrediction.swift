@@ -1,5 +1,3 @@
-package import Recipes
-
 /// The time of one update, part by part, from this machine's rates and a model of the network.
 ///
 /// What it leaves out: decoding (hidden while the workers keep up), evaluation, checkpoints, and ranks that are slower

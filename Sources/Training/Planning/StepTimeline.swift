@@ -6,6 +6,12 @@ package struct StepTimeline: Sendable, Equatable {
         package var ready: Double
         package var start: Double
         package var end: Double
+
+        package init(ready: Double, start: Double, end: Double) {
+            self.ready = ready
+            self.start = start
+            self.end = end
+        }
     }
 
     package private(set) var buckets: [Bucket] = []
