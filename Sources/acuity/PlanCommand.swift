@@ -29,6 +29,9 @@ struct Plan: ParsableCommand {
     @Option(help: "Threads of each rank; by default this machine's processors, shared by the ranks of a host.")
     var threads: Int?
 
+    @Option(help: "Ranks that compute side by side while times are measured; by default those of a host.")
+    var beside: Int?
+
     @Option(help: "Identities, where the data is not here to be counted.")
     var classes: Int?
 
@@ -54,6 +57,7 @@ struct Plan: ParsableCommand {
         try recipe.require()
         if ranks < 1 || ranksPerHost < 1 { throw ValidationError("--ranks and --ranks-per-host must be positive") }
         if let threads, !(1...4096).contains(threads) { throw ValidationError("--threads must lie in 1...4096") }
+        if let beside, beside < 1 { throw ValidationError("--beside must be positive") }
         if let classes, classes < 2 { throw ValidationError("--classes must be at least 2") }
         if let images, images < 1 { throw ValidationError("--images must be positive") }
         if latency < 0 { throw ValidationError("--latency must not be negative") }
@@ -87,8 +91,10 @@ struct Plan: ParsableCommand {
             }
             var report = PlanReport(plan, host: host)
             if !memoryOnly {
-                let rates = try RateMeasurement(recipe, plan.placement, classes: plan.classes).run()
-                let remote = Link(latency: latency * 1e-6, bandwidth: link)
+                let rates = try RateMeasurement(
+                    recipe, plan.placement, classes: plan.classes, beside: beside
+                ).run()
+                let remote = Link(latency: latency * 1e-6, bandwidth: Link.payload * link)
                 let network = NetworkModel(local: .sharedMemory, remote: remote, memoryBandwidth: rates.memoryBandwidth)
                 report.prediction = plan.prediction(rates, network)
                 report.scaling = plan.scaling(rates, network)
@@ -170,7 +176,7 @@ struct PlanReport {
         print(
             String(
                 format: "\nmore ranks, %d images each, %d to a host, %.3g Gbit/s and %.0f us between hosts",
-                plan.placement.batch, plan.placement.ranksPerHost, remote.bandwidth / 1.25e8, remote.latency * 1e6))
+                plan.placement.batch, plan.placement.ranksPerHost, remote.bandwidth / Link.payload / 1.25e8, remote.latency * 1e6))
         print(Table.row(["ranks", "hosts", "step ms", "images/s", "efficiency", "epoch"], first: 8))
         for line in scaling {
             print(

@@ -11,10 +11,12 @@ package struct MachineRates: Sendable, Equatable {
     package var updateSecondsPerParameter: Double
     /// Bytes per second of all ranks of the host together.
     package var memoryBandwidth: Double
+    /// Processor seconds that a byte of a message takes from the ranks' computing; 0 where processors are to spare.
+    package var messageSecondsPerByte: Double
 
     package init(
         batch: Int, forward: [Double], backward: [Double], head: HeadRate, updateSecondsPerParameter: Double,
-        memoryBandwidth: Double
+        memoryBandwidth: Double, messageSecondsPerByte: Double = 0
     ) {
         self.batch = batch
         self.forward = forward
@@ -22,6 +24,7 @@ package struct MachineRates: Sendable, Equatable {
         self.head = head
         self.updateSecondsPerParameter = updateSecondsPerParameter
         self.memoryBandwidth = memoryBandwidth
+        self.messageSecondsPerByte = messageSecondsPerByte
     }
 }
 

@@ -16,6 +16,9 @@ package struct Link: Sendable, Equatable, Codable {
         self.bandwidth = bandwidth
     }
 
+    /// TCP's share of what an Ethernet link sends: 1448 bytes of a frame's 1538.
+    package static let payload = 0.94
+
     /// Messages between two processes of one host through MPI's shared memory, with the hand-over between threads at both
     /// ends; of the order that `acuity bench collectives` shows.
     package static let sharedMemory = Link(latency: 40e-6, bandwidth: 4e9)
@@ -70,6 +73,8 @@ package struct NetworkModel: Sendable, Equatable, Codable {
         if placement.hosts > 1 {
             let hosts = Double(placement.hosts)
             seconds += 2 * (hosts - 1) / hosts * bytes / remote.bandwidth + 2 * rounds(placement.hosts) * remote.latency
+            // Into the messages' memory, summed there, and back: each a read and a write.
+            seconds += 6 * bytes / memoryBandwidth
         }
         return seconds
     }

@@ -25,11 +25,12 @@ package struct RateMeasurement: Sendable {
     private static let headClasses = 16_384.0
     private static let headRows = 32...256
 
-    package init(_ recipe: Recipe, _ placement: Placement, classes: Int) {
+    /// - Parameter beside: ranks that share this machine; those of a host by default.
+    package init(_ recipe: Recipe, _ placement: Placement, classes: Int, beside: Int? = nil) {
         self.recipe = recipe
         self.placement = placement
         self.classes = classes
-        sharers = max(1, min(placement.ranksPerHost, ThreadPool.availableProcessors / placement.threads))
+        sharers = max(1, min(beside ?? placement.ranksPerHost, ThreadPool.availableProcessors / placement.threads))
     }
 
     /// - Throws: `NetworkError`.
@@ -45,6 +46,10 @@ package struct RateMeasurement: Sendable {
             }
             slowest.updateSecondsPerParameter = max(slowest.updateSecondsPerParameter, rates.updateSecondsPerParameter)
             slowest.head = slower(slowest.head, rates.head)
+        }
+        // The threads that talk need processors, too.
+        if sharers * placement.threads >= ThreadPool.availableProcessors {
+            slowest.messageSecondsPerByte = MessageCost.secondsPerByte() ?? 0
         }
         return slowest
     }

@@ -34,8 +34,16 @@ package struct StepPrediction: Sendable, Equatable {
             * (2 * network.allGather(embeddings, placement) + network.allReduce(2 * rows * 8, placement)
                 + network.allReduce(3 * rows * 8, placement))
         let reductions = workload.buckets.map { network.bucket(Double($0) * 4, placement) }
+        let hosts = Double(placement.hosts)
+        gradientBytes =
+            placement.hosts > 1
+            ? 2 * (hosts - 1) / hosts * Double(workload.parameters) * 4 / Double(placement.ranksPerHost) : 0
+        // As many bytes arrive as leave, while the last pass goes backward.
+        let messages = 2 * gradientBytes * rates.messageSecondsPerByte / Double(placement.threads)
+        let slowdown = 1 + messages / (scale * rates.backward.reduce(0, +))
+        backward += messages
         let timeline = StepTimeline(
-            backward: rates.backward.map { $0 * scale }, bucketAfterStep: workload.bucketAfterStep,
+            backward: rates.backward.map { $0 * scale * slowdown }, bucketAfterStep: workload.bucketAfterStep,
             reductions: reductions)
         reduction = timeline.communication
         exposedReduction = timeline.exposed
@@ -43,10 +51,6 @@ package struct StepPrediction: Sendable, Equatable {
         control = network.allReduce(5 * 8, placement)
         let others = Double(placement.ranks - 1) / Double(placement.ranks)
         headBytes = passes * 2 * others * embeddings
-        let hosts = Double(placement.hosts)
-        gradientBytes =
-            placement.hosts > 1
-            ? 2 * (hosts - 1) / hosts * Double(workload.parameters) * 4 / Double(placement.ranksPerHost) : 0
     }
 
     package var total: Double { forward + backward + head + headCollectives + exposedReduction + update + control }
