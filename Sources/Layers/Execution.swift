@@ -48,33 +48,50 @@ package final class Execution {
             graph, batch: batch, training: purpose == .training, precision: precision, threads: pool.threads)
         arena = Self.memory(layout.plan.byteCount, neighbour?.arena)
 
-        var saved = 0
-        var workspace = 64
-        var packed = 64
-        var offsets: [Int] = []
-        for (index, step) in graph.steps.enumerated() {
-            let inputs = graph.inputShapes(step)
-            let type = layout.types[index + 1]
-            offsets.append(saved)
-            saved += Self.aligned(step.layer.savedByteCount(inputs, batch: batch))
-            workspace = max(
-                workspace, step.layer.workspaceByteCount(inputs, type, batch: batch, threads: pool.threads))
-            packed = max(packed, step.layer.packedByteCount(type))
-        }
-        savedOffsets = offsets
-        savedMemory = AlignedBuffer(byteCount: saved)
-        scratch = Self.memory(Self.aligned(workspace) + packed, neighbour?.scratch)
+        let needs = Needs(graph, layout, batch: batch, threads: pool.threads)
+        savedOffsets = needs.savedOffsets
+        savedMemory = AlignedBuffer(byteCount: needs.saved)
+        scratch = Self.memory(needs.workspace + needs.packed, neighbour?.scratch)
         byteCount =
-            saved + (arena === neighbour?.arena ? 0 : arena.byteCount)
+            needs.saved + (arena === neighbour?.arena ? 0 : arena.byteCount)
             + (scratch === neighbour?.scratch ? 0 : scratch.byteCount)
         context = PassContext(
-            pool: pool, mode: .evaluation, workspace: scratch.base, packed: scratch.base + Self.aligned(workspace),
+            pool: pool, mode: .evaluation, workspace: scratch.base, packed: scratch.base + needs.workspace,
             images: nil, seed: 0, step: 0, firstImage: 0, accumulate: false)
         output = Tensor([0], buffer: arena, byteOffset: 0)
         prepare(count: batch)
     }
 
-    private static func aligned(_ byteCount: Int) -> Int { (byteCount + 63) / 64 * 64 }
+    /// The bytes beside the arena: what layers save, and the scratch memory that all share.
+    private struct Needs {
+        var saved = 0
+        var savedOffsets: [Int] = []
+        var workspace = 64
+        var packed = 64
+
+        init(_ graph: Graph, _ layout: ExecutionLayout, batch: Int, threads: Int) {
+            func aligned(_ byteCount: Int) -> Int { (byteCount + 63) / 64 * 64 }
+            for (index, step) in graph.steps.enumerated() {
+                let inputs = graph.inputShapes(step)
+                let type = layout.types[index + 1]
+                savedOffsets.append(saved)
+                saved += aligned(step.layer.savedByteCount(inputs, batch: batch))
+                workspace = max(
+                    workspace, aligned(step.layer.workspaceByteCount(inputs, type, batch: batch, threads: threads)))
+                packed = max(packed, step.layer.packedByteCount(type))
+            }
+        }
+    }
+
+    /// `byteCount` of an execution that does not exist yet.
+    package static func byteCount(
+        _ graph: Graph, batch: Int, purpose: Purpose, precision: Precision, threads: Int
+    ) -> Int {
+        let layout = ExecutionLayout(
+            graph, batch: batch, training: purpose == .training, precision: precision, threads: threads)
+        let needs = Needs(graph, layout, batch: batch, threads: threads)
+        return layout.plan.byteCount + needs.saved + needs.workspace + needs.packed
+    }
 
     private static func memory(_ byteCount: Int, _ existing: AlignedBuffer?) -> AlignedBuffer {
         if let existing, existing.byteCount >= byteCount { return existing }

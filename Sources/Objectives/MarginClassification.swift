@@ -44,10 +44,13 @@ package final class MarginClassification: Objective {
     }
 
     private func collect(weight: Float, accumulate: Bool) {
-        let sum = accumulated ?? GradientSum(
-            classes: classifier.classRange.count, dimension: classifier.dimension, hasBias: classifier.bias != nil,
-            // Each of the other passes may bring as many classes as it has rows.
-            capacity: classifier.rowCapacity + (Int((1 / weight).rounded()) - 1) * classifier.globalBatch)
+        let sum =
+            accumulated
+            ?? GradientSum(
+                classes: classifier.classRange.count, dimension: classifier.dimension,
+                hasBias: classifier.bias != nil,
+                // Each of the other passes may bring as many classes as it has rows.
+                capacity: classifier.rowCapacity + (Int((1 / weight).rounded()) - 1) * classifier.globalBatch)
         accumulated = sum
         if !accumulate { sum.reset() }
         sum.add(classifier, weight: weight)

@@ -119,7 +119,8 @@ package enum CheckpointContents {
         let total = checkpoint.shardedTensors[centres]?.shape.first ?? 0
         guard total == classifier.shards.classes else {
             throw ArtifactError.incompatible(
-                path: checkpoint.folder, reason: "its head has \(total) classes, the data has \(classifier.shards.classes)")
+                path: checkpoint.folder,
+                reason: "its head has \(total) classes, the data has \(classifier.shards.classes)")
         }
         try checkLength(checkpoint, of: classifier)
         try checkpoint.readRows(centres, classifier.classRange, into: classifier.centres)

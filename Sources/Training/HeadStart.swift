@@ -97,7 +97,8 @@ struct HeadStart {
                     continue
                 }
                 guard classifier.classRange.contains(label) else { continue }
-                let centre = classifier.centres.rows(label - classifier.classRange.lowerBound..<label - classifier.classRange.lowerBound + 1)
+                let centre = classifier.centres.rows(
+                    label - classifier.classRange.lowerBound..<label - classifier.classRange.lowerBound + 1)
                 for (i, value) in mean.enumerated() { centre.floats[i] = Float(length) * value }
             }
         }

@@ -23,42 +23,19 @@ package final class ParameterArena {
     package let bucketAfterStep: [Int: Int]
     package let runs: [Run]
 
-    /// Every parameter starts on a cache line.
-    private static let alignment = 16
-
     /// Moves the values of the graph's trained parameters into the arena.
     ///
     /// - Parameter bucketBytes: a bucket is closed once it is at least this large.
     package init(
         _ graph: Graph, bucketBytes: Int, optimizer: OptimizerSection, start: StartSection
     ) {
-        var parameters: [(parameter: Parameter, range: Range<Int>)] = []
-        var buckets: [Range<Int>] = []
-        var bucketAfterStep: [Int: Int] = [:]
-        var end = 0
-        var bucketStart = 0
-        for index in graph.steps.indices.reversed() {
-            for parameter in graph.steps[index].layer.parameters where parameter.isTrained {
-                parameters.append((parameter, end..<end + parameter.count))
-                end += (parameter.count + Self.alignment - 1) / Self.alignment * Self.alignment
-            }
-            if end > bucketStart, (end - bucketStart) * 4 >= bucketBytes || index == 0 {
-                bucketAfterStep[index] = buckets.count
-                buckets.append(bucketStart..<end)
-                bucketStart = end
-            }
-        }
-        if end > bucketStart {
-            // The first steps train nothing: the last bucket is complete at the last backward step.
-            bucketAfterStep[0] = buckets.count
-            buckets.append(bucketStart..<end)
-        }
-        self.parameters = parameters
-        self.buckets = buckets
-        self.bucketAfterStep = bucketAfterStep
-        count = end
-        values = Tensor([max(end, 1)])
-        momentum = Tensor([max(end, 1)])
+        let layout = ArenaLayout(graph, bucketBytes: bucketBytes)
+        parameters = layout.parameters
+        buckets = layout.buckets
+        bucketAfterStep = layout.bucketAfterStep
+        count = layout.count
+        values = Tensor([max(count, 1)])
+        momentum = Tensor([max(count, 1)])
         runs = Self.runs(parameters, optimizer, start)
         for (parameter, range) in parameters {
             let place = Tensor(parameter.shape, buffer: values.buffer, byteOffset: range.lowerBound * 4)
@@ -133,6 +110,34 @@ package final class ParameterArena {
         return counts.sorted { ($0.key.decay, $0.key.factor) > ($1.key.decay, $1.key.factor) }.map { group, value in
             "\(value.elements) values, weight decay \(group.decay), rate x\(group.factor): "
                 + value.roles.sorted().joined(separator: ", ")
+        }
+    }
+}
+
+/// Where the trained parameters of a graph lie in an arena, and which stretches of it are reduced together.
+package struct ArenaLayout {
+    package private(set) var parameters: [(parameter: Parameter, range: Range<Int>)] = []
+    package private(set) var buckets: [Range<Int>] = []
+    package private(set) var bucketAfterStep: [Int: Int] = [:]
+    package private(set) var count = 0
+
+    /// Every parameter starts on a cache line.
+    private static let alignment = 16
+
+    /// - Parameter bucketBytes: a bucket is closed once it is at least this large.
+    package init(_ graph: Graph, bucketBytes: Int) {
+        var bucketStart = 0
+        for index in graph.steps.indices.reversed() {
+            for parameter in graph.steps[index].layer.parameters where parameter.isTrained {
+                parameters.append((parameter, count..<count + parameter.count))
+                count += (parameter.count + Self.alignment - 1) / Self.alignment * Self.alignment
+            }
+            // Where the first steps train nothing, the last bucket is complete at the last backward step.
+            if count > bucketStart, (count - bucketStart) * 4 >= bucketBytes || index == 0 {
+                bucketAfterStep[index] = buckets.count
+                buckets.append(bucketStart..<count)
+                bucketStart = count
+            }
         }
     }
 }

@@ -30,7 +30,9 @@ import Testing
             })
     }
 
-    @Test(arguments: [1, 2, 3, 4], [0.1, 0.4, 0.9]) func keyedSamplesAreWhatTheyAreDefinedAs(ranks: Int, rate: Double) throws {
+    @Test(arguments: [1, 2, 3, 4], [0.1, 0.4, 0.9]) func keyedSamplesAreWhatTheyAreDefinedAs(ranks: Int, rate: Double)
+        throws
+    {
         let outcome = try Self.problem.train(
             Double.self, ranks: ranks, sampling: ClassSampling(rate: rate), steps: 0..<6)
         for step in 0..<6 {
@@ -48,7 +50,9 @@ import Testing
         #expect(abs(mean - (999 * 0.2 + 1)) < 4 * (1000 * 0.2 * 0.8 / 200).squareRoot())
     }
 
-    @Test(arguments: [1, 2, 3, 4], [0.05, 0.25, 0.9]) func referenceSamplesHaveAFixedCount(ranks: Int, rate: Double) throws {
+    @Test(arguments: [1, 2, 3, 4], [0.05, 0.25, 0.9]) func referenceSamplesHaveAFixedCount(ranks: Int, rate: Double)
+        throws
+    {
         let outcome = try Self.problem.train(
             Double.self, ranks: ranks, sampling: ClassSampling(rate: rate, mode: .reference), steps: 0..<5)
         for step in 0..<5 {
@@ -90,7 +94,8 @@ import Testing
         let problem = HeadProblem.random(rows: 1, classes: 40, dimension: 5, seed: 6, labels: [3])
         let sampling = ClassSampling(rate: rate)
         #expect(sampling.capacity(classes: 40, positives: 1) == 3)
-        let step = try #require((0..<1_000_000).first { Self.drawn(40, rate: rate, step: $0).subtracting([3]).count > 2 })
+        let step = try #require(
+            (0..<1_000_000).first { Self.drawn(40, rate: rate, step: $0).subtracting([3]).count > 2 })
         let outcome = try problem.train(Double.self, sampling: sampling, steps: step..<step + 2, rate: 0)
         #expect(outcome.counts[0][0] >= 4 && outcome.samples[0].count == outcome.counts[0][0])
         let restricted = problem.restricted(to: outcome.samples[0], labels: [3])
@@ -101,7 +106,9 @@ import Testing
     // MARK: - What is computed
 
     /// The oracle knows the classes of the sample only.
-    @Test(arguments: HeadCase.all, [1, 3]) func aSampledStepIsThatOfTheSampledClasses(_ head: HeadCase, ranks: Int) throws {
+    @Test(arguments: HeadCase.all, [1, 3]) func aSampledStepIsThatOfTheSampledClasses(_ head: HeadCase, ranks: Int)
+        throws
+    {
         for sampling in [ClassSampling(rate: 0.3), ClassSampling(rate: 0.3, mode: .reference)] {
             let labels = Self.problem.labels(ofStep: 2)
             let outcome = try Self.problem.train(
@@ -129,7 +136,9 @@ import Testing
     }
 
     /// A sample that happens to hold every class is gathered, and gives the bits of the path that gathers nothing.
-    @Test(arguments: [ClassSampling.Momentum.sparse, .dense]) func aFullSampleGivesTheSameBits(_ momentum: ClassSampling.Momentum) throws {
+    @Test(arguments: [ClassSampling.Momentum.sparse, .dense]) func aFullSampleGivesTheSameBits(
+        _ momentum: ClassSampling.Momentum
+    ) throws {
         let everyClass: @Sendable (Int) -> [Int] = { step in (0..<12).map { ($0 + step) % 12 } }
         let problem = HeadProblem.random(rows: 12, classes: 12, dimension: 20, seed: 9)
         let sampled = try problem.train(
@@ -152,7 +161,9 @@ import Testing
         #expect(relativeDifference(single.losses, one.losses) <= 1e-5)
     }
 
-    @Test(arguments: everyKind.filter { $0.mode == .keyed }) func otherRanksGoOnWithTheSameRun(_ sampling: ClassSampling) throws {
+    @Test(arguments: everyKind.filter { $0.mode == .keyed }) func otherRanksGoOnWithTheSameRun(
+        _ sampling: ClassSampling
+    ) throws {
         let whole = try Self.problem.train(Double.self, ranks: 2, sampling: sampling, steps: 0..<6)
         let start = try Self.problem.train(Double.self, ranks: 2, sampling: sampling, steps: 0..<3)
         for ranks in [1, 3, 4] {

@@ -45,7 +45,9 @@ extension HeadProblem {
             _ = Scalar.elements(embeddings).update(
                 fromContentsOf: self.embeddings[own.lowerBound * d..<own.upperBound * d].map { Scalar($0) })
             if let start {
-                let (centres, momentum) = (Tensor([self.classes, d], dtype: Scalar.dtype), Tensor([self.classes, d], dtype: Scalar.dtype))
+                let (centres, momentum) = (
+                    Tensor([self.classes, d], dtype: Scalar.dtype), Tensor([self.classes, d], dtype: Scalar.dtype)
+                )
                 _ = Scalar.elements(centres).update(fromContentsOf: start.centres.map { Scalar($0) })
                 _ = Scalar.elements(momentum).update(fromContentsOf: start.momentum.map { Scalar($0) })
                 head.load(0..<self.classes, centres: centres, momentum: momentum)

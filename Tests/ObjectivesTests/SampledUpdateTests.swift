@@ -8,9 +8,13 @@ import Testing
 @Suite struct SampledUpdateTests {
     static let problem = ClassSamplingTests.problem
 
-    private static func row(_ values: [Double], _ index: Int) -> ArraySlice<Double> { values[index * 7..<(index + 1) * 7] }
+    private static func row(_ values: [Double], _ index: Int) -> ArraySlice<Double> {
+        values[index * 7..<(index + 1) * 7]
+    }
 
-    @Test(arguments: [ClassSampling.Mode.keyed, .reference]) func sparseLeavesTheOthersAlone(_ mode: ClassSampling.Mode) throws {
+    @Test(arguments: [ClassSampling.Mode.keyed, .reference]) func sparseLeavesTheOthersAlone(_ mode: ClassSampling.Mode)
+        throws
+    {
         let sampling = ClassSampling(rate: 0.3, mode: mode)
         for ranks in [1, 3] {
             let before = try Self.problem.train(Float.self, ranks: ranks, sampling: sampling, steps: 0..<3)
@@ -26,7 +30,9 @@ import Testing
         }
     }
 
-    @Test(arguments: [ClassSampling.Mode.keyed, .reference]) func denseDecaysTheOthers(_ mode: ClassSampling.Mode) throws {
+    @Test(arguments: [ClassSampling.Mode.keyed, .reference]) func denseDecaysTheOthers(_ mode: ClassSampling.Mode)
+        throws
+    {
         let sampling = ClassSampling(rate: 0.3, mode: mode, momentum: .dense)
         let outcome = try Self.problem.train(
             Double.self, ranks: 2, sampling: sampling, steps: 1..<2, rate: 0.5, momentum: 0, decay: 0.02)
@@ -64,7 +70,8 @@ import Testing
     @Test(arguments: [ClassSampling?.none, ClassSampling(rate: 0.2), ClassSampling(rate: 0.2, mode: .reference)])
     func gradientsOfSeveralPassesAreSummed(_ sampling: ClassSampling?) throws {
         let problem = Self.problem
-        let head = problem.classifier(Double.self, ArcFace(margin: 0.3, scale: 16), SoloCommunicator(), sampling: sampling)
+        let head = problem.classifier(
+            Double.self, ArcFace(margin: 0.3, scale: 16), SoloCommunicator(), sampling: sampling)
         let embeddings = Tensor([12, 7], dtype: .float64)
         _ = embeddings.doubles.update(fromContentsOf: problem.embeddings)
         // Too little room: it grows.
@@ -86,7 +93,9 @@ import Testing
                 }
             }
             #expect(sampling == nil || Set(samples).count == 3)
-            #expect(Set(sum.rows.map { Int($0) }) == samples.reduce([]) { $0.union($1) } && sum.count == Set(sum.rows).count)
+            #expect(
+                Set(sum.rows.map { Int($0) }) == samples.reduce([]) { $0.union($1) } && sum.count == Set(sum.rows).count
+            )
             let rows = sum.rows.map { Int($0) }
             let elements = Array(head.gradientElements(of: sum))
             for (i, row) in rows.enumerated() {
@@ -143,23 +152,31 @@ import Testing
             #expect(files == memory)
         }
         let storage = try HeadStorage(in: path, rows: 3, dimension: 5)
-        #expect(storage.centres.floats.allSatisfy { $0 == 0 } && storage.centres.buffer.base != storage.momentum.buffer.base)
+        #expect(
+            storage.centres.floats.allSatisfy { $0 == 0 } && storage.centres.buffer.base != storage.momentum.buffer.base
+        )
         #expect(try FileManager.default.contentsOfDirectory(atPath: path).isEmpty, "files without names")
         #expect(try HeadStorage(in: path, rows: 3, dimension: 5, frozen: true).momentum.count == 0)
     }
 
     @Test func aFolderThatCannotHoldThem() throws {
         let missing = "/nowhere-\(UUID().uuidString)"
-        let error = try #require(throws: MappedFileError.self) { _ = try HeadStorage(in: missing, rows: 3, dimension: 5) }
+        let error = try #require(throws: MappedFileError.self) {
+            _ = try HeadStorage(in: missing, rows: 3, dimension: 5)
+        }
         #expect(error.isRefusal && error.description.contains(missing) && error.description.contains("1 MiB"))
         // More than any disk holds: refused at once, and nothing is left.
         let folder = FileManager.default.temporaryDirectory.path
-        let before = try FileManager.default.contentsOfDirectory(atPath: folder).filter { $0.hasPrefix(".acuity-memory") }
+        let before = try FileManager.default.contentsOfDirectory(atPath: folder).filter {
+            $0.hasPrefix(".acuity-memory")
+        }
         let full = try #require(throws: MappedFileError.self) {
             _ = try HeadStorage(in: folder, rows: 1 << 40, dimension: 1 << 14)
         }
         #expect(full.isRefusal && full.operation == "reserve" && full.description.contains("another folder"))
-        let after = try FileManager.default.contentsOfDirectory(atPath: folder).filter { $0.hasPrefix(".acuity-memory") }
+        let after = try FileManager.default.contentsOfDirectory(atPath: folder).filter {
+            $0.hasPrefix(".acuity-memory")
+        }
         #expect(before == after)
     }
 }

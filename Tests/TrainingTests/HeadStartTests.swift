@@ -94,7 +94,8 @@ import Training
             trained.network, preprocessing: RunSetup.preprocessing(first), batch: 20, pool: ThreadPool(threads: 1))
         func mean(_ identity: Int) throws -> [Double] {
             let faces = SyntheticFaces(seed: 1)
-            let rows = try embedder.embed(0..<20, flip: false) { faces.image(identity: identity, index: chosen[$0]).0 }.plain
+            let rows = try embedder.embed(0..<20, flip: false) { faces.image(identity: identity, index: chosen[$0]).0 }
+                .plain
             var sum = [Double](repeating: 0, count: 64)
             for row in 0..<20 {
                 let values = rows[row * 64..<(row + 1) * 64].map(Double.init)

@@ -91,7 +91,8 @@ package protocol HeadScalar: BinaryFloatingPoint, Sendable {
     static func add(
         _ from: UnsafePointer<Self>, times weight: Self, to: UnsafeMutablePointer<Self>, count: Int, replacing: Bool)
     /// Draws the centre of one class.
-    static func draw(_ initializer: CentreInitializer, _ stream: RandomStream, into centre: UnsafeMutableBufferPointer<Self>)
+    static func draw(
+        _ initializer: CentreInitializer, _ stream: RandomStream, into centre: UnsafeMutableBufferPointer<Self>)
 
     /// `values` holds one block per rank; each rank receives the sum over ranks of its block. `values` is scratch
     /// afterwards.

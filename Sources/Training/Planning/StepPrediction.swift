@@ -1,0 +1,81 @@
+/// The time of one update, part by part, from this machine's rates and a model of the network.
+///
+/// What it leaves out: decoding (hidden while the workers keep up), evaluation, checkpoints, and ranks that are slower
+/// than this machine.
+package struct StepPrediction: Sendable, Equatable {
+    /// Seconds of all passes of an update.
+    package var forward: Double
+    package var backward: Double
+    /// The head's own arithmetic, and its collectives, none of which is hidden.
+    package var head: Double
+    package var headCollectives: Double
+    /// Reduction of gradients, and what of it backward does not hide.
+    package var reduction: Double
+    package var exposedReduction: Double
+    /// The optimizer's, and the collective of flags and norms.
+    package var update: Double
+    package var control: Double
+    /// Bytes that a rank sends in one update: embeddings and their gradients, and gradients of the backbone.
+    package var headBytes: Double
+    package var gradientBytes: Double
+
+    package init(_ workload: StepWorkload, _ placement: Placement, _ rates: MachineRates, _ network: NetworkModel) {
+        let passes = Double(workload.accumulation)
+        let rows = Double(placement.globalBatch)
+        let scale = Double(placement.batch) / Double(rates.batch)
+        forward = passes * scale * rates.forward.reduce(0, +)
+        backward = passes * scale * rates.backward.reduce(0, +)
+        let columns = Double(workload.classes) / Double(placement.ranks)
+        head = passes * rates.head.seconds(rows: rows, classes: columns)
+        let embeddings = rows * Double(workload.dimension) * 4
+        // Embeddings, maxima, sums, gradients of embeddings; the labels travel beside forward.
+        headCollectives =
+            passes
+            * (2 * network.allGather(embeddings, placement) + network.allReduce(2 * rows * 8, placement)
+                + network.allReduce(3 * rows * 8, placement))
+        let reductions = workload.buckets.map { network.bucket(Double($0) * 4, placement) }
+        let hosts = Double(placement.hosts)
+        gradientBytes =
+            placement.hosts > 1
+            ? 2 * (hosts - 1) / hosts * Double(workload.parameters) * 4 / Double(placement.ranksPerHost) : 0
+        // As many bytes arrive as leave, while the last pass goes backward.
+        let messages = 2 * gradientBytes * rates.messageSecondsPerByte / Double(placement.threads)
+        let slowdown = 1 + messages / (scale * rates.backward.reduce(0, +))
+        backward += messages
+        let timeline = StepTimeline(
+            backward: rates.backward.map { $0 * scale * slowdown }, bucketAfterStep: workload.bucketAfterStep,
+            reductions: reductions)
+        reduction = timeline.communication
+        exposedReduction = timeline.exposed
+        update = Double(workload.parameters) * rates.updateSecondsPerParameter
+        control = network.allReduce(5 * 8, placement)
+        let others = Double(placement.ranks - 1) / Double(placement.ranks)
+        headBytes = passes * 2 * others * embeddings
+    }
+
+    package var total: Double { forward + backward + head + headCollectives + exposedReduction + update + control }
+}
+
+/// What of a recipe decides the time of a step.
+package struct StepWorkload: Sendable, Equatable {
+    package var classes: Int
+    /// d, the length of an embedding.
+    package var dimension: Int
+    package var accumulation: Int
+    /// Trained parameters of the backbone.
+    package var parameters: Int
+    /// Elements of each bucket of gradients.
+    package var buckets: [Int]
+    package var bucketAfterStep: [Int: Int]
+
+    package init(
+        classes: Int, dimension: Int, accumulation: Int, parameters: Int, buckets: [Int], bucketAfterStep: [Int: Int]
+    ) {
+        self.classes = classes
+        self.dimension = dimension
+        self.accumulation = accumulation
+        self.parameters = parameters
+        self.buckets = buckets
+        self.bucketAfterStep = bucketAfterStep
+    }
+}
