@@ -2,7 +2,7 @@
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
 #endif
-#include "acuity_kernels.h"
+#include "internal.h"
 
 #include <errno.h>
 #include <stdbool.h>
@@ -30,6 +30,32 @@ int ak_available_processors(void) {
 #endif
     long online = sysconf(_SC_NPROCESSORS_ONLN);
     return online > 0 ? (int)online : 1;
+}
+
+bool ak_leave_processors(const int *taken, int count) {
+    bool left = false;
+#if defined(__linux__)
+    for (int room = 1024; room <= 1 << 20; room *= 4) {
+        cpu_set_t *mine = CPU_ALLOC(room), *others = CPU_ALLOC(room);
+        const size_t size = CPU_ALLOC_SIZE(room);
+        const bool fits = mine && others && sched_getaffinity(0, size, mine) == 0;
+        const bool isTooSmall = mine && others && !fits && errno == EINVAL;
+        if (fits) {
+            CPU_OR_S(size, others, mine, mine);
+            for (int i = 0; i < count; i++)
+                if (taken[i] >= 0 && taken[i] < room) CPU_CLR_S((size_t)taken[i], size, others);
+            // The first call moves the thread, the second lets the scheduler move it again.
+            left = CPU_COUNT_S(size, others) > 0 && sched_setaffinity(0, size, others) == 0;
+            if (left) sched_setaffinity(0, size, mine);
+        }
+        CPU_FREE(mine);
+        CPU_FREE(others);
+        if (!isTooSmall) break;
+    }
+#else
+    (void)taken, (void)count;
+#endif
+    return left;
 }
 
 void ak_name_thread(const char *name) {

@@ -12,6 +12,10 @@ _Noreturn void ak_fail(const char *format, ...) __attribute__((format(printf, 1,
         if (__builtin_expect(!(condition), 0)) ak_fail(__VA_ARGS__); \
     } while (0)
 
+/// Moves the calling thread to a processor of its affinity mask other than those of `taken` (negative numbers count for
+/// nothing), and leaves the mask as it was; false where there is none.
+bool ak_leave_processors(const int *taken, int count);
+
 /// Where part `part` of `parts` begins in 0..<count; it ends where the next one begins.
 static inline long ak_begin(long count, int part, int parts) { return count * part / parts; }
 

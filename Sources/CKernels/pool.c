@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "internal.h"
@@ -19,12 +20,15 @@ typedef void (*pool_body)(void *context, int part, int parts);
 typedef struct {
     ak_pool *pool;
     int part;
-    int cpu; // -1: not bound
+    int bound;        // the processor it is bound to; -1: none
+    atomic_int cpu;   // where its last round began
+    int64_t moved_at; // nanoseconds; when it last left a processor that another participant was on
 } worker;
 
 struct ak_pool {
     int threads;
     int spins; // pauses before sleep; 0 when the threads outnumber the processors
+    int caller_cpu; // where this round began
     pthread_mutex_t callers;
     pthread_t *handles;
     worker *workers;
@@ -83,14 +87,39 @@ static void await_workers(ak_pool *pool) {
     atomic_store(&pool->caller_sleeps, 0);
 }
 
+/// Leaves a processor that the caller, or a worker before this one, is on, while others are free.
+///
+/// The scheduler may start a woken worker beside its waker and leave the two there for tens of milliseconds, with the
+/// round twice as long and another processor idle.
+static void step_aside(ak_pool *pool, worker *self) {
+    const int cpu = sched_getcpu();
+    if (atomic_load_explicit(&self->cpu, memory_order_relaxed) != cpu)
+        atomic_store_explicit(&self->cpu, cpu, memory_order_relaxed);
+    bool meets = cpu == pool->caller_cpu;
+    for (int i = 0; i < self->part - 1; i++)
+        meets |= cpu == atomic_load_explicit(&pool->workers[i].cpu, memory_order_relaxed);
+    if (!meets) return;
+    // Not oftener than every few milliseconds: where another process holds the free processor, the scheduler is right.
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    const int64_t nanoseconds = (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+    if (nanoseconds - self->moved_at < 5000000) return;
+    self->moved_at = nanoseconds;
+    int taken[64] = {pool->caller_cpu};
+    int count = 1;
+    for (int i = 0; i < pool->threads - 1 && count < 64; i++)
+        if (i != self->part - 1) taken[count++] = atomic_load_explicit(&pool->workers[i].cpu, memory_order_relaxed);
+    if (ak_leave_processors(taken, count)) atomic_store_explicit(&self->cpu, sched_getcpu(), memory_order_relaxed);
+}
+
 static void *work(void *argument) {
     worker *self = argument;
     ak_pool *pool = self->pool;
-    if (self->cpu >= 0) {
+    if (self->bound >= 0) {
         // A processor outside the process's mask is the launcher's decision to overrule: then stay unbound.
         cpu_set_t set;
         CPU_ZERO(&set);
-        CPU_SET(self->cpu, &set);
+        CPU_SET(self->bound, &set);
         pthread_setaffinity_np(pthread_self(), sizeof set, &set);
     }
     running = pool;
@@ -98,6 +127,7 @@ static void *work(void *argument) {
     for (;;) {
         seen = await_round(pool, seen);
         if (pool->stop) return NULL;
+        if (self->bound < 0 && pool->spins > 0) step_aside(pool, self);
         pool->body(pool->context, self->part, pool->threads);
         bool last = atomic_fetch_sub(&pool->pending, 1) == 1;
         if (last && atomic_load(&pool->caller_sleeps)) futex_wake(&pool->pending, 1);
@@ -141,7 +171,8 @@ ak_pool *ak_pool_create(int threads, const int *cpus) {
     int started = 0;
     for (int part = 1; part < threads; part++) {
         worker *w = &pool->workers[part - 1];
-        *w = (worker){pool, part, cpus ? cpus[part] : -1};
+        w->pool = pool, w->part = part, w->bound = cpus ? cpus[part] : -1;
+        atomic_init(&w->cpu, -1);
         if (pthread_create(&pool->handles[started], NULL, work, w) != 0) break;
         started++;
     }
@@ -171,6 +202,7 @@ void ak_pool_run(ak_pool *pool, pool_body body, void *context) {
     } else {
         pool->body = body;
         pool->context = context;
+        pool->caller_cpu = sched_getcpu();
         atomic_store_explicit(&pool->pending, (unsigned)pool->threads - 1, memory_order_relaxed);
         start_round(pool);
         body(context, 0, pool->threads);

@@ -1,5 +1,6 @@
 import CKernels
 import Dispatch
+import Glibc
 import Synchronization
 import Tensors
 import Testing
@@ -19,6 +20,47 @@ struct ThreadPoolTests {
             }
         }
         #expect(hits == .init(repeating: 500, count: threads))
+    }
+
+    /// Two threads of a pool on one processor, while another one idles, part at the next round: the scheduler alone may
+    /// leave them together for tens of milliseconds.
+    @Test(.enabled(if: ThreadPool.availableProcessors >= 2, "one processor only"))
+    func workersLeaveTheCallersProcessor() {
+        let pool = ThreadPool(threads: 2)
+        let mask = ProcessorMask.ofThisThread
+        let processor = currentProcessor()
+        // The caller stays where it is, so that only the worker can part them.
+        ProcessorMask(only: processor).applyToThisThread()
+        defer { mask.applyToThisThread() }
+        for _ in 0..<20 {
+            pool.run { part, _ in
+                guard part == 1 else { return }
+                ProcessorMask(only: processor).applyToThisThread()
+                #expect(currentProcessor() == processor)
+                mask.applyToThisThread()
+            }
+            // A worker moves at most once in 5 ms.
+            usleep(6_000)
+            pool.run { part, _ in
+                if part == 1 { #expect(currentProcessor() != processor) }
+            }
+        }
+    }
+
+    private struct ProcessorMask {
+        private var bytes = [UInt8](repeating: 0, count: 128)
+
+        static var ofThisThread: ProcessorMask {
+            var mask = ProcessorMask()
+            _ = getAffinity(0, mask.bytes.count, &mask.bytes)
+            return mask
+        }
+
+        private init() {}
+
+        init(only processor: Int32) { bytes[Int(processor) / 8] = 1 << (UInt8(processor) % 8) }
+
+        func applyToThisThread() { _ = setAffinity(0, bytes.count, bytes) }
     }
 
     /// The closure's captures arrive whole, whatever they are and however the closure was made.
@@ -100,3 +142,11 @@ struct ThreadPoolTests {
         #expect(ak_isa_current() == AK_ISA_PORTABLE)
     }
 }
+
+// GNU extensions, which the module of the C library leaves out.
+@_silgen_name("sched_getcpu")
+private func currentProcessor() -> Int32
+@_silgen_name("sched_getaffinity")
+private func getAffinity(_ thread: Int32, _ size: Int, _ mask: UnsafeMutablePointer<UInt8>) -> Int32
+@_silgen_name("sched_setaffinity")
+private func setAffinity(_ thread: Int32, _ size: Int, _ mask: UnsafePointer<UInt8>) -> Int32
