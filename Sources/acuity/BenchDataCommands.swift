@@ -82,7 +82,13 @@ extension Bench {
     struct Collectives: ParsableCommand {
         static let configuration = CommandConfiguration(
             abstract: "Time the sums over ranks: gradients as a step sends them, and plain messages.",
-            discussion: "mpirun -np 2 --bind-to none acuity bench collectives")
+            discussion: """
+                mpirun -np 2 --bind-to none acuity bench collectives
+                mpirun --hostfile hosts -N 1 acuity bench collectives --network network.json
+                """)
+
+        @Option(help: "Measure what 'acuity plan --network' goes by, and write it to this file.")
+        var network: String?
 
         @Option(help: "Sizes in MiB.")
         var sizes: [Double] = [1, 4, 16, 96]
@@ -103,6 +109,7 @@ extension Bench {
 
         func run() throws {
             try Session.run(session) { environment in
+                if let network { return try measure(network, environment) }
                 var benchmark = CollectiveBenchmark()
                 benchmark.repetitions = repetitions
                 benchmark.precision = messages == .bf16 ? .bf16 : .fp32
@@ -121,6 +128,19 @@ extension Bench {
                 }
                 return Training.ExitCode.success
             }
+        }
+
+        private func measure(_ path: String, _ environment: RunEnvironment) throws -> Int32 {
+            let result = try NetworkBenchmark().run(environment.communicator, environment.pool)
+            guard environment.isRoot else { return Training.ExitCode.success }
+            try Output.folder(of: path)
+            try Output.write(result.json(), to: path)
+            print(
+                String(
+                    format: "%@: %d hosts, %.0f us, %.3f Gbit/s; side by side computing takes %.2f and messages %.2f "
+                        + "times as long", path, result.hosts, result.link.latency * 1e6, result.link.bandwidth / 1.25e8,
+                    result.contention.computing, result.contention.messages))
+            return Training.ExitCode.success
         }
     }
 }

@@ -44,6 +44,9 @@ struct Plan: ParsableCommand {
     @Option(help: "Of a message between hosts, microseconds.")
     var latency = 50.0
 
+    @Option(help: "In place of both: what 'acuity bench collectives --network' measured between such hosts.")
+    var network: String?
+
     @Option(help: "Memory of a host, such as 256GiB; by default this machine's or its control group's.", transform: Self.size)
     var hostMemory: Int?
 
@@ -94,14 +97,27 @@ struct Plan: ParsableCommand {
                 let rates = try RateMeasurement(
                     recipe, plan.placement, classes: plan.classes, beside: beside
                 ).run()
-                let remote = Link(latency: latency * 1e-6, bandwidth: Link.payload * link)
-                let network = NetworkModel(local: .sharedMemory, remote: remote, memoryBandwidth: rates.memoryBandwidth)
+                let (remote, contention) = try remote(rates, plan.placement)
+                let network = NetworkModel(
+                    local: .sharedMemory, remote: remote, memoryBandwidth: rates.memoryBandwidth, contention: contention)
                 report.prediction = plan.prediction(rates, network)
                 report.scaling = plan.scaling(rates, network)
                 report.remote = remote
             }
             if json { try report.printJSON() } else { report.printText() }
         }
+    }
+
+    /// The network between hosts, as measured or as assumed.
+    private func remote(_ rates: MachineRates, _ placement: Placement) throws -> (Link, Contention) {
+        if let network {
+            let measured = try NetworkMeasurement(contentsOf: network)
+            return (measured.link, measured.contention)
+        }
+        let remote = Link(latency: latency * 1e-6, bandwidth: Link.payload * link)
+        return (
+            remote, Contention(remote, secondsPerByte: rates.messageSecondsPerByte, threads: placement.threads)
+        )
     }
 
     private func plan(_ recipe: Recipe, base: Int) throws -> RunPlan {

@@ -1,4 +1,6 @@
+import Artifacts
 import Collectives
+import Foundation
 import Layers
 import Networks
 import Objectives
@@ -26,6 +28,40 @@ import Training
         let hidden = StepTimeline(backward: [1, 1], bucketAfterStep: [1: 0], reductions: [0.5])
         #expect(hidden.exposed == 0)
         #expect(StepTimeline(backward: [1], bucketAfterStep: [:], reductions: []).exposed == 0)
+    }
+
+    /// Alone: 2 s of backward, of which 1 s is left when a bucket of 0.5 s is ready. Side by side, computing takes 1.5
+    /// and messages twice as long: the bucket travels for 1 s, in which 2/3 s are computed.
+    @Test func computingAndMessagesHinderEachOther() {
+        let timeline = StepTimeline(
+            backward: [1, 1], bucketAfterStep: [1: 0], reductions: [0.5], contention: .init(computing: 1.5, messages: 2))
+        #expect(timeline.buckets == [.init(ready: 1, start: 1, end: 2)])
+        #expect(abs(timeline.backward - (2 + 1.0 / 3)) < 1e-12 && timeline.exposed == 0)
+        // What is left at the end of backward goes on alone: 0.75 s of 1.5 hide 0.375 of 2 s.
+        let late = StepTimeline(
+            backward: [0.5, 1], bucketAfterStep: [1: 0, 0: 1], reductions: [2, 1],
+            contention: .init(computing: 1.5, messages: 2))
+        #expect(late.backward == 1.75)
+        #expect(late.buckets == [.init(ready: 1, start: 1, end: 3.375), .init(ready: 1.75, start: 3.375, end: 4.375)])
+        #expect(late.exposed == 2.625)
+    }
+
+    @Test func networkMeasurementsAreReadBackAndChecked() throws {
+        let folder = NSTemporaryDirectory() + "network-\(ProcessInfo.processInfo.processIdentifier)"
+        try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
+        defer { try? FileManager.default.removeItem(atPath: folder) }
+        let measured = NetworkMeasurement(
+            hosts: 2, ranksPerHost: 1, threads: 4, link: Link(latency: 3e-5, bandwidth: 1.1e8),
+            contention: .init(computing: 1.2, messages: 1.6))
+        try measured.json().write(to: URL(filePath: folder + "/good"))
+        #expect(try NetworkMeasurement(contentsOf: folder + "/good") == measured)
+        try Data("{}".utf8).write(to: URL(filePath: folder + "/other"))
+        var broken = measured
+        broken.link.bandwidth = 0
+        try broken.json().write(to: URL(filePath: folder + "/broken"))
+        for name in ["other", "broken", "none"] {
+            #expect(throws: ArtifactError.self) { try NetworkMeasurement(contentsOf: "\(folder)/\(name)") }
+        }
     }
 
     @Test func headRateIsFoundFromThreeSamples() {

@@ -24,6 +24,29 @@ package struct Link: Sendable, Equatable, Codable {
     package static let sharedMemory = Link(latency: 40e-6, bandwidth: 4e9)
 }
 
+/// What computing and messages between hosts do to one another while both go on: how many times as long each takes as
+/// alone.
+package struct Contention: Sendable, Equatable, Codable {
+    package var computing: Double
+    package var messages: Double
+
+    package init(computing: Double, messages: Double) {
+        self.computing = max(1, computing)
+        self.messages = max(1, messages)
+    }
+
+    package static let none = Contention(computing: 1, messages: 1)
+
+    /// From what the system's TCP takes: a link that is busy in both directions takes processor time from the threads
+    /// that compute.
+    /// - Parameters:
+    ///   - secondsPerByte: of a processor, for a byte sent or received; 0 where processors are to spare.
+    ///   - threads: that compute.
+    package init(_ link: Link, secondsPerByte: Double, threads: Int) {
+        self.init(computing: 1 + 2 * link.bandwidth * secondsPerByte / Double(threads), messages: 1)
+    }
+}
+
 /// What collectives cost over the links between and within hosts (after Thakur, Rabenseifner and Gropp, "Optimization
 /// of Collective Communication Operations in MPICH", 2005). A host's ranks share its link.
 package struct NetworkModel: Sendable, Equatable, Codable {
@@ -33,11 +56,14 @@ package struct NetworkModel: Sendable, Equatable, Codable {
     package var remote: Link
     /// Bytes per second that all ranks of a host together move through memory.
     package var memoryBandwidth: Double
+    /// While gradients travel between hosts and backward goes on.
+    package var contention: Contention
 
-    package init(local: Link, remote: Link, memoryBandwidth: Double) {
+    package init(local: Link, remote: Link, memoryBandwidth: Double, contention: Contention = .none) {
         self.local = local
         self.remote = remote
         self.memoryBandwidth = memoryBandwidth
+        self.contention = contention
     }
 
     private func link(_ placement: Placement) -> Link { placement.hosts > 1 ? remote : local }

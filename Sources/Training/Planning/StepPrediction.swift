@@ -38,13 +38,12 @@ package struct StepPrediction: Sendable, Equatable {
         gradientBytes =
             placement.hosts > 1
             ? 2 * (hosts - 1) / hosts * Double(workload.parameters) * 4 / Double(placement.ranksPerHost) : 0
-        // As many bytes arrive as leave, while the last pass goes backward.
-        let messages = 2 * gradientBytes * rates.messageSecondsPerByte / Double(placement.threads)
-        let slowdown = 1 + messages / (scale * rates.backward.reduce(0, +))
-        backward += messages
+        // Only the last pass reduces.
+        let alone = rates.backward.map { $0 * scale }
         let timeline = StepTimeline(
-            backward: rates.backward.map { $0 * scale * slowdown }, bucketAfterStep: workload.bucketAfterStep,
-            reductions: reductions)
+            backward: alone, bucketAfterStep: workload.bucketAfterStep, reductions: reductions,
+            contention: placement.hosts > 1 ? network.contention : .none)
+        backward += timeline.backward - alone.reduce(0, +)
         reduction = timeline.communication
         exposedReduction = timeline.exposed
         update = Double(workload.parameters) * rates.updateSecondsPerParameter
