@@ -13,6 +13,8 @@ package final class Execution {
     package let precision: Precision
     /// The most images of one pass.
     package let batch: Int
+    /// Names of the maps that stay readable after forward.
+    package let taps: [String]
     /// Bytes of activations, gradients and scratch together, without those that a neighbour lends.
     package let byteCount: Int
     /// Where the time goes, if somebody wants to know.
@@ -33,19 +35,24 @@ package final class Execution {
     private var output: Tensor
     private var gradient: Tensor?
 
-    /// - Parameter neighbour: an execution whose memory this one works in, where it suffices. Passes of the two must not
-    ///   interleave: each overwrites what the other holds.
+    /// - Parameters:
+    ///   - taps: names of the graph's taps whose maps stay readable after forward; in training, gradients of them may be
+    ///     given to backward.
+    ///   - neighbour: an execution whose memory this one works in, where it suffices. Passes of the two must not
+    ///     interleave: each overwrites what the other holds.
     package init(
         _ graph: Graph, batch: Int, purpose: Purpose, precision: Precision = .fp32, pool: ThreadPool,
-        within neighbour: Execution? = nil
+        taps: [String] = [], within neighbour: Execution? = nil
     ) {
         precondition(batch > 0 && !graph.steps.isEmpty, "an execution needs layers and at least one image")
         self.graph = graph
         self.purpose = purpose
         self.precision = precision
         self.batch = batch
+        self.taps = taps
         layout = ExecutionLayout(
-            graph, batch: batch, training: purpose == .training, precision: precision, threads: pool.threads)
+            graph, batch: batch, training: purpose == .training, precision: precision, threads: pool.threads,
+            tapped: Self.nodes(graph, taps))
         arena = Self.memory(layout.plan.byteCount, neighbour?.arena)
 
         let needs = Needs(graph, layout, batch: batch, threads: pool.threads)
@@ -85,10 +92,11 @@ package final class Execution {
 
     /// `byteCount` of an execution that does not exist yet.
     package static func byteCount(
-        _ graph: Graph, batch: Int, purpose: Purpose, precision: Precision, threads: Int
+        _ graph: Graph, batch: Int, purpose: Purpose, precision: Precision, threads: Int, taps: [String] = []
     ) -> Int {
         let layout = ExecutionLayout(
-            graph, batch: batch, training: purpose == .training, precision: precision, threads: threads)
+            graph, batch: batch, training: purpose == .training, precision: precision, threads: threads,
+            tapped: nodes(graph, taps))
         let needs = Needs(graph, layout, batch: batch, threads: threads)
         return layout.plan.byteCount + needs.saved + needs.workspace + needs.packed
     }
@@ -137,6 +145,9 @@ package final class Execution {
         return output
     }
 
+    /// The last forward's embeddings, (count, embedding).
+    package var embeddings: Tensor { output }
+
     /// Where the gradient of the last forward's embeddings goes before `backward`: (count, embedding).
     package var outputGradient: Tensor {
         guard let gradient else { preconditionFailure("an inference execution has no output gradient") }
@@ -167,10 +178,32 @@ package final class Execution {
         }
     }
 
-    /// The activation of a tap after forward.
-    package func activation(tap name: String, count: Int) -> ak_map {
-        guard let node = graph.taps[name] else { preconditionFailure("no tap '\(name)'") }
-        return map(layout.activations[node.index], ofNode: node.index, count: count)
+    /// The map of a tap after forward, until backward.
+    package func activation(tap name: String) -> ak_map {
+        let node = node(name)
+        return map(layout.activations[node], ofNode: node, count: count)
+    }
+
+    /// Where the gradient of the last forward's map of a tap goes before `backward`, which adds what comes from the layers
+    /// above. Every tap's gradient must be written, or zeroed.
+    package func gradient(tap name: String) -> ak_map {
+        precondition(purpose == .training, "an inference execution has no gradients")
+        let node = node(name)
+        return map(layout.gradients[node], ofNode: node, count: count)
+    }
+
+    private func node(_ tap: String) -> Int {
+        guard taps.contains(tap), let node = graph.taps[tap] else { preconditionFailure("no tap '\(tap)' was asked for") }
+        return node.index
+    }
+
+    private static func nodes(_ graph: Graph, _ taps: [String]) -> Set<Int> {
+        Set(
+            taps.map { name in
+                guard let node = graph.taps[name] else { preconditionFailure("the network has no tap '\(name)'") }
+                precondition(node != graph.output, "the output needs no tap")
+                return node.index
+            })
     }
 
     // MARK: - Memory

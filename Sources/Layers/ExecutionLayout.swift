@@ -38,15 +38,20 @@ struct ExecutionLayout {
 
     private let graph: Graph
     private let batch: Int
+    /// Nodes whose maps, and in training whose gradients, an objective sees.
+    private let tapped: Set<Int>
     private var requests: [MemoryPlan.Request] = []
 
     /// Moments: step i runs forward at i and backward at 2·steps − i; the loss stands between, at `steps`.
-    init(_ graph: Graph, batch: Int, training: Bool, precision: Precision, threads: Int) {
+    ///
+    /// - Parameter tapped: nodes whose maps stay until the loss, and whose gradients start there.
+    init(_ graph: Graph, batch: Int, training: Bool, precision: Precision, threads: Int, tapped: Set<Int> = []) {
         let count = graph.steps.count
         self.graph = graph
         self.batch = batch
+        self.tapped = tapped
         types = Self.types(graph, precision)
-        deferredNorm = Self.deferredNorms(graph, types)
+        deferredNorm = Self.deferredNorms(graph, types, tapped)
         gradients = [Int?](repeating: nil, count: count + 1)
         targets = graph.steps.map { [Target](repeating: .none, count: $0.inputs.count) }
         recomputedBefore = [[Int]](repeating: [], count: count)
@@ -99,9 +104,8 @@ struct ExecutionLayout {
     // MARK: - Forward
 
     /// The norms whose output is not stored: every reader computes it on load.
-    private static func deferredNorms(_ graph: Graph, _ types: [ak_dtype]) -> [Int?] {
+    private static func deferredNorms(_ graph: Graph, _ types: [ak_dtype], _ tapped: Set<Int>) -> [Int?] {
         var deferred = [Int?](repeating: nil, count: graph.steps.count + 1)
-        let tapped = Set(graph.taps.values.map(\.index))
         for (index, step) in graph.steps.enumerated() {
             guard let norm = step.layer as? Normalization, !norm.hasResidual, step.inputs[0] > 0 else { continue }
             let node = index + 1
@@ -149,7 +153,7 @@ struct ExecutionLayout {
             touch(moments[input], at: index)
         }
         touch(activations[stored(count)], at: count)
-        for tap in graph.taps.values { touch(activations[stored(tap.index)], at: count) }
+        for tap in tapped { touch(activations[stored(tap)], at: count) }
     }
 
     // MARK: - Recomputation
@@ -158,7 +162,6 @@ struct ExecutionLayout {
     /// would need each other one is kept, so that each is one cheap pass.
     private func recomputableOutputs() -> [Int] {
         var outputs: [Int] = []
-        let tapped = Set(graph.taps.values.map(\.index))
         for (index, step) in graph.steps.enumerated() where step.layer is Normalization {
             let node = index + 1
             guard node < graph.steps.count, deferredNorm[node] == nil, !tapped.contains(node),
@@ -210,6 +213,7 @@ struct ExecutionLayout {
         var lastWriter = [(step: Int, input: Int)?](repeating: nil, count: count + 1)
         // An objective writes this one even where nothing of the backbone is trained.
         gradients[count] = request(gradientByteCount(count), at: count)
+        for tap in tapped where gradients[tap] == nil { gradients[tap] = request(gradientByteCount(tap), at: count) }
         for index in graph.steps.indices.reversed() {
             let step = graph.steps[index]
             guard needed[index + 1] else { continue }
@@ -281,10 +285,9 @@ struct ExecutionLayout {
         let step = graph.steps[index]
         guard step.layer is Normalization, index > 0, step.inputs[0] == index else { return false }
         let readers = graph.steps.reduce(0) { $0 + $1.inputs.filter { $0 == index }.count }
-        let isTapped = graph.taps.values.contains { $0.index == index }
         let below = graph.steps[index - 1]
         let readsResidual = step.layer.passThroughInput.map { below.inputs.contains(step.inputs[$0]) } ?? false
-        return readers == 1 && !isTapped && !readsResidual && below.layer.fusion(types[index]).chains
+        return readers == 1 && !tapped.contains(index) && !readsResidual && below.layer.fusion(types[index]).chains
             && types[index] == types[index + 1]
     }
 }

@@ -15,7 +15,7 @@ package struct Graph {
     package let inputShape: MapShape
     /// Node 0 is the image; step i produces node i + 1.
     package private(set) var steps: [Step] = []
-    /// Nodes whose maps stay readable after forward (`Execution.activation`), by name.
+    /// Nodes whose maps an execution can keep readable after forward, by name (`Execution.activation(tap:)`).
     package private(set) var taps: [String: Node] = [:]
 
     /// - Parameter input: the image's shape, e.g. 3x112x112.

@@ -25,11 +25,18 @@ package final class MarginClassification: Objective {
     }
 
     package func step(_ pass: ObjectivePass, weight: Float, accumulate: Bool) throws -> ObjectiveOutcome {
-        let result = try classifier.step(embeddings: pass.embeddings, step: pass.step)
+        let outcome = try classify(pass, weight: weight)
+        collect(weight: weight, accumulate: accumulate)
+        return outcome
+    }
+
+    /// The loss and the gradient of the embeddings. The gradient of the centres is the classifier's, and further losses may
+    /// add to it, until `collect`.
+    func classify(_ pass: ObjectivePass, weight: Float) throws -> ObjectiveOutcome {
+        let result = try classifier.step(embeddings: pass.classified.embeddings, step: pass.step)
         let source = classifier.embeddingGradient.floats
-        let target = pass.embeddingGradient.floats
+        let target = pass.classified.gradient.floats
         for i in target.indices { target[i] += weight * source[i] }
-        if weight != 1, !classifier.isFrozen { collect(weight: weight, accumulate: accumulate) }
         return ObjectiveOutcome(loss: result.loss, metrics: metrics(result))
     }
 
@@ -43,7 +50,9 @@ package final class MarginClassification: Objective {
         return metrics
     }
 
-    private func collect(weight: Float, accumulate: Bool) {
+    /// Adds the centres' gradient, times `weight`, to that of the update's other passes.
+    func collect(weight: Float, accumulate: Bool) {
+        if weight == 1 || classifier.isFrozen { return }
         let sum =
             accumulated
             ?? GradientSum(

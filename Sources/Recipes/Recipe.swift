@@ -6,6 +6,7 @@ package struct Recipe: Sendable, Equatable, Encodable {
     package var data = DataSection()
     package var network = NetworkSection()
     package var head = HeadSection()
+    package var objectives = ObjectivesSection()
     package var optimizer = OptimizerSection()
     package var schedule = ScheduleSection()
     package var batch = BatchSection()
@@ -33,6 +34,7 @@ package struct Recipe: Sendable, Equatable, Encodable {
         data = try DataSection(reader.section("data"))
         network = try NetworkSection(reader.section("network"))
         head = try HeadSection(reader.section("head"))
+        objectives = try ObjectivesSection(reader.section("objectives"))
         optimizer = try OptimizerSection(reader.section("optimizer"))
         schedule = try ScheduleSection(reader.section("schedule"))
         batch = try BatchSection(reader.section("batch"))
@@ -42,10 +44,15 @@ package struct Recipe: Sendable, Equatable, Encodable {
         log = try LogSection(reader.section("log"))
         compute = try ComputeSection(reader.section("compute"))
         try reader.finish()
+        if objectives.certainty?.onTop == true {
+            for (key, value) in [("init.weights", start.weights), ("init.head", start.head)] where value == nil {
+                throw RecipeError.missing(key: key, why: "objectives.cr_fiqa.on_top learns on a recogniser and its centres")
+            }
+        }
     }
 
     private enum CodingKeys: String, CodingKey {
-        case run, data, network, head, optimizer, schedule, batch, evaluation, checkpoint, log, compute
+        case run, data, network, head, objectives, optimizer, schedule, batch, evaluation, checkpoint, log, compute
         case start = "init"
     }
 }

@@ -45,7 +45,9 @@ package enum CheckpointContents {
             averaged.apply(to: network.buffers)
             defer { own.apply(to: network.buffers) }
             try files.addTensors(
-                modelFile, network.state.map { CheckpointTensor($0.name, $0.value) }, metadata: card.metadata)
+                modelFile,
+                network.state.map { CheckpointTensor($0.name, $0.value) }
+                    + step.objective.parameters.map { CheckpointTensor($0.name, $0.value) }, metadata: card.metadata)
             try files.addTensors(
                 optimizerFile,
                 step.arena.parameters.indices.map {
@@ -78,7 +80,8 @@ package enum CheckpointContents {
     ) throws {
         try readStatistics(state.headStatistics ?? [:], of: checkpoint, into: head)
         let network = step.network
-        try ModelFile.load(WeightsFile(checkpoint.folder + "/" + modelFile), into: network)
+        try ModelFile.load(
+            WeightsFile(checkpoint.folder + "/" + modelFile), into: network, beside: step.objective.parameters)
         let optimizer = try checkpoint.tensors(optimizerFile)
         for index in step.arena.parameters.indices {
             let name = step.arena.parameters[index].parameter.name

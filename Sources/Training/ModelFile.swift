@@ -89,21 +89,19 @@ package enum ModelFile {
         return nil
     }
 
-    /// The tensors a network expects.
-    package static func specs(_ network: Network) -> [TensorSpec] {
-        network.state.map { TensorSpec($0.name, $0.value.shape, $0.value.dtype) }
-    }
-
     /// Copies a file's tensors into a network's state.
     ///
+    /// - Parameter others: parameters of objectives that the file holds as well.
     /// - Returns: what was loaded and what was not.
     /// - Throws: `ArtifactError`, naming every tensor that does not fit (`.strict`).
     @discardableResult
     package static func load(
-        _ file: WeightsFile, into network: Network, _ mode: WeightsMatch.Mode = .strict
+        _ file: WeightsFile, into network: Network, beside others: [Parameter] = [],
+        _ mode: WeightsMatch.Mode = .strict
     ) throws -> WeightsMatch {
-        let match = try file.load(specs(network), mode)
-        for entry in network.state {
+        let entries = network.state + others.map { .parameter($0) }
+        let match = try file.load(entries.map { TensorSpec($0.name, $0.value.shape, $0.value.dtype) }, mode)
+        for entry in entries {
             guard let tensor = match.tensors[entry.name] else { continue }
             entry.value.bytes.copyMemory(from: UnsafeRawBufferPointer(tensor.bytes))
         }

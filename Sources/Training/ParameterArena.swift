@@ -25,11 +25,14 @@ package final class ParameterArena {
 
     /// Moves the values of the graph's trained parameters into the arena.
     ///
-    /// - Parameter bucketBytes: a bucket is closed once it is at least this large.
+    /// - Parameters:
+    ///   - others: parameters whose gradients are complete before backward begins.
+    ///   - bucketBytes: a bucket is closed once it is at least this large.
     package init(
-        _ graph: Graph, bucketBytes: Int, optimizer: OptimizerSection, start: StartSection
+        _ graph: Graph, beside others: [Parameter] = [], bucketBytes: Int, optimizer: OptimizerSection,
+        start: StartSection
     ) {
-        let layout = ArenaLayout(graph, bucketBytes: bucketBytes)
+        let layout = ArenaLayout(graph, beside: others, bucketBytes: bucketBytes)
         parameters = layout.parameters
         buckets = layout.buckets
         bucketAfterStep = layout.bucketAfterStep
@@ -124,14 +127,14 @@ package struct ArenaLayout {
     /// Every parameter starts on a cache line.
     private static let alignment = 16
 
-    /// - Parameter bucketBytes: a bucket is closed once it is at least this large.
-    package init(_ graph: Graph, bucketBytes: Int) {
+    /// - Parameters:
+    ///   - others: parameters whose gradients are complete before backward begins; they go with the first bucket.
+    ///   - bucketBytes: a bucket is closed once it is at least this large.
+    package init(_ graph: Graph, beside others: [Parameter] = [], bucketBytes: Int) {
         var bucketStart = 0
+        for parameter in others where parameter.isTrained { append(parameter) }
         for index in graph.steps.indices.reversed() {
-            for parameter in graph.steps[index].layer.parameters where parameter.isTrained {
-                parameters.append((parameter, count..<count + parameter.count))
-                count += (parameter.count + Self.alignment - 1) / Self.alignment * Self.alignment
-            }
+            for parameter in graph.steps[index].layer.parameters where parameter.isTrained { append(parameter) }
             // Where the first steps train nothing, the last bucket is complete at the last backward step.
             if count > bucketStart, (count - bucketStart) * 4 >= bucketBytes || index == 0 {
                 bucketAfterStep[index] = buckets.count
@@ -139,5 +142,10 @@ package struct ArenaLayout {
                 bucketStart = count
             }
         }
+    }
+
+    private mutating func append(_ parameter: Parameter) {
+        parameters.append((parameter, count..<count + parameter.count))
+        count += (parameter.count + Self.alignment - 1) / Self.alignment * Self.alignment
     }
 }

@@ -34,7 +34,7 @@ extension RunSetup {
     /// - Throws: `MappedFileError`.
     package static func storage(_ recipe: Recipe, classes: Int, rank: Int, ranks: Int) throws -> HeadStorage {
         let rows = ShardMap(classes: classes, ranks: ranks).range(ofRank: rank).count
-        let frozen = recipe.start.freeze.contains("head")
+        let frozen = recipe.freezesHead
         return switch recipe.head.storage {
         case .memory: HeadStorage(rows: rows, dimension: recipe.network.embedding, frozen: frozen)
         case .file:

@@ -25,6 +25,10 @@ package final class Trainer {
     let source: any FaceSource
     package let network: Network
     package let head: MarginClassification
+    /// What is learnt, the head and what the recipe adds to it.
+    package let objective: ObjectiveStack
+    /// What the loader makes of each record.
+    private let views: [View]
     package let step: TrainingStep
     let sampler: EpochSampler
     let evaluator: RunEvaluator
@@ -91,21 +95,30 @@ package final class Trainer {
         let schedule = LearningRateSchedule(
             recipe.schedule, recipe.optimizer, globalBatch: recipe.batch.global,
             stepsPerEpoch: max(1, sampler.stepsPerEpoch / recipe.batch.accumulation))
+        let objectives = try communicator.together("objectives") {
+            try RunSetup.objectives(recipe, source: source, batch: batch, environment)
+        }
+        views = objectives.views
         let storage = try communicator.together("head storage") {
             try RunSetup.storage(recipe, classes: source.classCount, rank: communicator.rank, ranks: ranks)
         }
         head = MarginClassification(
             ShardedClassifier<Float>(
-                classes: source.classCount, dimension: recipe.network.embedding, batch: batch,
+                classes: source.classCount, dimension: recipe.network.embedding,
+                batch: objectives.demand.classified * batch,
                 margin: RunSetup.margin(recipe.head, seed: recipe.run.seed, ranks: ranks), communicator: communicator,
                 pool: environment.pool, seed: recipe.run.seed, initializer: RunSetup.initializer(recipe.head),
-                frozen: recipe.start.freeze.contains("head"), sampling: RunSetup.sampling(recipe.head),
+                frozen: recipe.freezesHead, sampling: RunSetup.sampling(recipe.head),
                 storage: storage), pool: environment.pool,
             decaysBias: !recipe.optimizer.decayExempt.contains("bias"))
-        let needs = (name: "head.margin = \(recipe.head.margin.name.rawValue)", needsEveryClass: head.needsEveryClass)
-        try communicator.together("sampling") { try RunSetup.checkSampling(recipe.head, [needs]) }
+        objective = ObjectiveStack(head, objectives.added, demand: objectives.demand)
+        let needs =
+            [(name: "head.margin = \(recipe.head.margin.name.rawValue)", needsEveryClass: head.needsEveryClass)]
+            + objectives.added.map { (name: "objectives.\($0.name)", needsEveryClass: $0.needsEveryClass) }
+        try communicator.together("sampling") { try RunSetup.checkSampling(recipe.head, needs) }
+        try communicator.together("head") { try RunSetup.checkCosines(head, recipe) }
         let step = try TrainingStep(
-            network: network, objective: head, communicator: communicator, pool: environment.pool, batch: batch,
+            network: network, objective: objective, communicator: communicator, pool: environment.pool, batch: batch,
             recipe: recipe, schedule: schedule)
         self.step = step
         state = RunState(
@@ -162,7 +175,7 @@ package final class Trainer {
                     "init.learning_rate_factors: no parameter of \(recipe.network.name) begins with '\(prefix)'")
             }
         }
-        for prefix in recipe.start.freeze where prefix != "head" {
+        for prefix in recipe.frozenPrefixes {
             let hit = network.parameters.filter { $0.name.hasPrefix(prefix) }
             guard !hit.isEmpty else {
                 throw TrainingError.incompatible(
@@ -234,6 +247,9 @@ package final class Trainer {
             if case .buffer = entry, state.step > 0 { continue }
             try environment.communicator.broadcast(entry.value.bytes, root: 0, "parameters")
         }
+        for parameter in objective.parameters {
+            try environment.communicator.broadcast(parameter.value.bytes, root: 0, "parameters")
+        }
     }
 
     // MARK: - The loop
@@ -256,7 +272,7 @@ package final class Trainer {
             options: .init(
                 preprocessing: RunSetup.preprocessing(recipe), seed: recipe.run.seed,
                 flipProbability: recipe.data.flip ? 0.5 : 0, threads: recipe.data.workers,
-                quarantineLimit: recipe.data.quarantineLimit))
+                quarantineLimit: recipe.data.quarantineLimit, views: views))
         recorder.restartClock()
         let deadline = recipe.schedule.maxTime.map { monotonicSeconds() + $0 }
         var ending: Ending?

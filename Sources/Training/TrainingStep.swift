@@ -7,10 +7,12 @@ package import Tensors
 
 /// This rank's share of one micro-batch, as the step takes it.
 package struct StepInput: Sendable {
-    /// (B, 3, height, width), fp32, normalised; unchanged until the pass has ended.
+    /// (V·B, 3, height, width), fp32, normalised, all first views, then all second views, …; unchanged until the pass has
+    /// ended.
     package let images: Tensor
-    /// B global class indices and record indices.
+    /// B global class indices, the same for every view.
     package let labels: [Int]
+    /// V·B global record indices.
     package let records: [Int]
 
     package init(images: Tensor, labels: [Int], records: [Int]) {
@@ -49,18 +51,13 @@ package struct StepFlags: Sendable, Equatable {
     package init() {}
 }
 
-/// What the thread that gathers labels is told.
-private struct LabelGathering: Sendable {
-    let input: StepInput
-    let step: Int
-}
-
 /// One update of everything that learns: forward, objective, backward with overlapped reduction, one small reduction of
 /// flags and norms, clipping, SGD. It knows no method: that is the objective's. Once the first updates have been made,
 /// another one allocates no memory.
 package final class TrainingStep {
     package let network: Network
-    package let execution: Execution
+    /// One for each pass that the objective asks for.
+    package let executions: [Execution]
     package let arena: ParameterArena
     package let objective: any Objective
     package let communicator: any Communicator
@@ -68,15 +65,23 @@ package final class TrainingStep {
     package let pool: ThreadPool
     package let optimizer: OptimizerSection
     package let schedule: LearningRateSchedule
-    /// Gathers labels beside the backbone's forward.
-    private let labels: BackgroundCollective<LabelGathering>
+    private let demand: StepDemand
+    /// B, records of this rank in a micro-batch.
+    private let batch: Int
+    private let rows: StepRows
+    /// Gathers labels beside the backbone's forward, for the update that follows so many.
+    private let labels: BackgroundCollective<Int>
     /// What the ranks sum at the end of an update.
     private var control = [Double](repeating: 0, count: 5)
     private let headRateFactor: Float
     private let headDecay: Float
     private let seed: UInt64
+    /// A backbone of which nothing trains computes as it would in use.
+    private let mode: Mode
 
-    /// - Parameter batch: images per rank and micro-batch.
+    package var execution: Execution { executions[0] }
+
+    /// - Parameter batch: records per rank and micro-batch.
     /// - Throws: `CollectiveError`.
     package init(
         network: Network, objective: any Objective, communicator: any Communicator, pool: ThreadPool, batch: Int,
@@ -87,26 +92,30 @@ package final class TrainingStep {
         self.communicator = communicator
         self.pool = pool
         self.schedule = schedule
+        self.batch = batch
+        demand = objective.demand
         optimizer = recipe.optimizer
         seed = recipe.run.seed
         headRateFactor = Float(ParameterArena.rateFactor("head", recipe.start))
         headDecay = Float(recipe.optimizer.decayExempt.contains("head") ? 0 : recipe.optimizer.weightDecay)
+        mode = network.graph.parameters.contains { $0.isTrained } ? .training : .evaluation
         arena = ParameterArena(
-            network.graph, bucketBytes: Int(recipe.compute.bucketMiB * 1_048_576), optimizer: recipe.optimizer,
-            start: recipe.start)
-        execution = Execution(
-            network.graph, batch: batch, purpose: .training, precision: RunSetup.precision(recipe.compute), pool: pool)
+            network.graph, beside: objective.parameters, bucketBytes: Int(recipe.compute.bucketMiB * 1_048_576),
+            optimizer: recipe.optimizer, start: recipe.start)
+        executions = demand.passes.map { [demand] views in
+            Execution(
+                network.graph, batch: views.count * batch, purpose: .training,
+                precision: RunSetup.precision(recipe.compute), pool: pool, taps: demand.taps)
+        }
+        let rows = StepRows(demand, batch: batch, executions)
+        self.rows = rows
         reducer = try GradientReducer(
             communicator: communicator, elementCount: max(arena.count, 1), bucketRanges: arena.buckets,
             messages: recipe.compute.messages == .bf16 ? .bf16 : .fp32)
         nonisolated(unsafe) let objective = objective
-        labels = try BackgroundCollective(over: communicator, channel: "labels") { gathering, channel in
-            let input = gathering.input
-            try input.labels.withUnsafeBufferPointer { labels in
-                try input.records.withUnsafeBufferPointer { records in
-                    try objective.begin(labels: labels, records: records, step: gathering.step, over: channel)
-                }
-            }
+        nonisolated(unsafe) let classified = (rows.classifiedLabels, rows.classifiedRecords)
+        labels = try BackgroundCollective(over: communicator, channel: "labels") { step, channel in
+            try objective.begin(labels: classified.0, records: classified.1, step: step, over: channel)
         }
         if let gradients = reducer.gradients.baseAddress { arena.bind(gradients: gradients, owner: reducer) }
     }
@@ -151,28 +160,53 @@ package final class TrainingStep {
             seconds: monotonicSeconds() - start, reduceWait: timing.waited, flags: summed)
     }
 
-    /// Forward, objective, backward of one micro-batch; its buckets go out with the last one.
+    /// Forward, objective, backward of one micro-batch; its buckets go out with the last pass of the last one.
     private func pass(_ input: StepInput, step: Int, micro: Int, count: Int) throws -> ObjectiveOutcome {
-        let batch = input.labels.count
+        precondition(
+            input.labels.count == batch && input.records.count == demand.views * batch,
+            "\(input.labels.count) labels and \(input.records.count) records for \(demand.views) views of \(batch)")
         let weight = 1 / Float(count)
+        rows.take(input)
         // The labels travel while the backbone computes.
-        labels.start(LabelGathering(input: input, step: step))
-        let embeddings = execution.forward(
-            input.images.pointer, count: batch, mode: .training,
-            key: .init(
-                seed: seed, step: UInt64(step),
-                firstImage: UInt64((micro * communicator.size + communicator.rank) * batch)))
+        labels.start(step)
+        let valueCount = network.graph.inputShape.count
+        for (execution, views) in zip(executions, demand.passes) {
+            let embeddings = execution.forward(
+                input.images.pointer + views.lowerBound * batch * valueCount, count: views.count * batch, mode: mode,
+                key: .init(seed: seed, step: UInt64(step), firstImage: firstImage(views, micro: micro, count: count)))
+            rows.collect(embeddings, views)
+            for tap in rows.taps {
+                TapEnergy.compute(
+                    pool, execution.activation(tap: tap.name),
+                    into: tap.energies.floats.baseAddress! + views.lowerBound * batch * tap.positions)
+            }
+        }
         try labels.wait()
-        let gradient = execution.outputGradient
-        gradient.fill(0)
-        let outcome = try objective.step(
-            ObjectivePass(embeddings: embeddings, embeddingGradient: gradient, step: step), weight: weight,
-            accumulate: micro > 0)
+        rows.clearGradients()
+        let outcome = try objective.step(rows.pass(step: step), weight: weight, accumulate: micro > 0)
         let isLast = micro == count - 1
-        execution.backward(accumulate: micro > 0) { index in
-            if isLast, let bucket = arena.bucketAfterStep[index] { reducer.bucketReady(bucket) }
+        for (index, views) in demand.passes.enumerated() {
+            let execution = executions[index]
+            rows.hand(execution, views)
+            for tap in rows.taps {
+                TapEnergy.differentiate(
+                    pool, execution.activation(tap: tap.name),
+                    tap.gradient.floats.baseAddress! + views.lowerBound * batch * tap.positions,
+                    into: execution.gradient(tap: tap.name))
+            }
+            let completes = isLast && index == executions.count - 1
+            execution.backward(accumulate: micro > 0 || index > 0) { step in
+                if completes, let bucket = arena.bucketAfterStep[step] { reducer.bucketReady(bucket) }
+            }
         }
         return outcome
+    }
+
+    /// The place of a pass's first image among all images of the update, which dropout hangs on: for a pass of one view the
+    /// same on any number of ranks.
+    private func firstImage(_ views: Range<Int>, micro: Int, count: Int) -> UInt64 {
+        let before = views.lowerBound * count * communicator.size
+        return UInt64((before + (micro * communicator.size + communicator.rank) * views.count) * batch)
     }
 
     /// The head's squares and the flags, summed over the ranks.

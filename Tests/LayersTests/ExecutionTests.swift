@@ -1,4 +1,5 @@
 import CKernels
+import Foundation
 import Layers
 import Tensors
 import TestSupport
@@ -180,13 +181,43 @@ import Testing
         let data = GraphCase.deep.data(3)
         let oracle = ReferenceExecution(graph)
         _ = oracle.forward(data.images.map(Double.init), count: 3, mode: .evaluation)
-        let execution = Execution(graph, batch: 3, purpose: .inference, pool: pool)
+        let execution = Execution(graph, batch: 3, purpose: .inference, pool: pool, taps: Array(graph.taps.keys))
         execution.forward(data.images, count: 3, mode: .evaluation)
         for (name, node) in graph.taps {
-            let map = execution.activation(tap: name, count: 3)
+            let map = execution.activation(tap: name)
             var plain = [Float](repeating: 0, count: 3 * graph.shape(node).count)
             ak_map_to_nchw(pool.handle, map, &plain)
             #expect(relativeError(plain.map(Double.init), oracle.activation(node)) < 2e-5, "\(name)")
+        }
+    }
+
+    /// Gradients that an objective gives at taps join those from above, wherever norms are applied on load, chained,
+    /// recomputed, or share their memory: against double precision, for every tap alone and for all.
+    @Test func gradientsOfTapsJoinThoseFromAbove() {
+        let graph = GraphCase.tapped.graph()
+        assignGradients(graph)
+        let data = GraphCase.deep.data(3)
+        let names = graph.taps.keys.sorted()
+        for taps in names.map({ [$0] }) + [names] {
+            let oracle = ReferenceExecution(graph)
+            _ = oracle.forward(data.images.map(Double.init), count: 3, mode: .training)
+            let execution = Execution(graph, batch: 3, purpose: .training, pool: pool, taps: taps)
+            execution.forward(data.images, count: 3, mode: .training)
+            var given: [Int: [Double]] = [:]
+            for (index, name) in taps.enumerated() {
+                let node = graph.taps[name]!
+                let values = (0..<3 * graph.shape(node).count).map { Float(sin(0.3 * Double($0) + Double(index))) }
+                ak_map_from_nchw(pool.handle, values, execution.gradient(tap: name))
+                given[node.index] = values.map(Double.init)
+            }
+            let upstream = execution.outputGradient
+            for i in upstream.floats.indices { upstream.floats[i] = Float(cos(0.7 * Double(i))) }
+            oracle.backward(upstream.floats.map(Double.init), taps: given)
+            execution.backward()
+            for parameter in graph.parameters where parameter.isTrained {
+                let error = relativeError(parameter.gradient!.floats.map(Double.init), oracle.gradients[parameter.name]!)
+                #expect(error < 1e-4, "\(taps.count == 1 ? taps[0] : "all"): \(parameter.name)")
+            }
         }
     }
 }

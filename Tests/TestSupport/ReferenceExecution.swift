@@ -60,9 +60,11 @@ package final class ReferenceExecution {
         return maps[graph.steps.count].values
     }
 
-    package func backward(_ outputGradient: [Double]) {
+    /// - Parameter taps: gradients of further nodes' outputs, by index.
+    package func backward(_ outputGradient: [Double], taps: [Int: [Double]] = [:]) {
         gradients = [:]
         var upstream = [ReferenceMap?](repeating: nil, count: maps.count)
+        for (node, values) in taps { upstream[node] = ReferenceMap(maps[0].n, maps[node].shape, values) }
         upstream[maps.count - 1] = ReferenceMap(maps[0].n, maps[maps.count - 1].shape, outputGradient)
         for index in graph.steps.indices.reversed() {
             let step = graph.steps[index]

@@ -20,7 +20,7 @@ package struct RunPlan: Sendable {
         self.images = images
         let network = try RunSetup.specification(recipe.network).build()
         for parameter in network.parameters {
-            if recipe.start.freeze.contains(where: { parameter.name.hasPrefix($0) }) { parameter.isTrained = false }
+            if recipe.frozenPrefixes.contains(where: { parameter.name.hasPrefix($0) }) { parameter.isTrained = false }
         }
         let layout = ArenaLayout(network.graph, bucketBytes: Int(recipe.compute.bucketMiB * 1_048_576))
         workload = StepWorkload(

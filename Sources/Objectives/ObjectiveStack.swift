@@ -1,0 +1,73 @@
+package import Collectives
+package import Layers
+package import Tensors
+
+/// A loss beside the classification: it sees the same pass, and what the classification made of it.
+///
+/// One instance serves one run. Its gradients are divided by global counts, as every objective's; its loss and metrics are
+/// the same on every rank.
+package protocol AddedObjective: AnyObject {
+    /// As recipes and messages call it.
+    var name: String { get }
+    var demand: StepDemand { get }
+    var parameters: [Parameter] { get }
+    var needsEveryClass: Bool { get }
+
+    /// Runs before the classification of the same pass, which it may steer by its margin function.
+    func prepare(_ pass: ObjectivePass, _ classification: MarginClassification) throws
+
+    /// Runs after it. Adds gradients to the pass's and to the centres', all times `weight`; those of the centres without it
+    /// (the classification weights what it collects).
+    ///
+    /// - Throws: `CollectiveError`.
+    func step(
+        _ pass: ObjectivePass, _ classification: MarginClassification, weight: Float, accumulate: Bool
+    ) throws -> ObjectiveOutcome
+}
+
+extension AddedObjective {
+    package var demand: StepDemand { .single }
+    package var parameters: [Parameter] { [] }
+    package var needsEveryClass: Bool { false }
+    package func prepare(_ pass: ObjectivePass, _ classification: MarginClassification) throws {}
+}
+
+/// A margin classification and what a recipe adds to it, as one objective: the sum of their losses.
+package final class ObjectiveStack: Objective {
+    package let classification: MarginClassification
+    package let added: [any AddedObjective]
+    package let demand: StepDemand
+
+    /// - Parameter demand: what covers the demands of all.
+    package init(_ classification: MarginClassification, _ added: [any AddedObjective], demand: StepDemand) {
+        self.classification = classification
+        self.added = added
+        self.demand = demand
+    }
+
+    package var parameters: [Parameter] { added.flatMap(\.parameters) }
+    package var needsEveryClass: Bool { classification.needsEveryClass || added.contains { $0.needsEveryClass } }
+
+    package func begin(
+        labels: UnsafeBufferPointer<Int>, records: UnsafeBufferPointer<Int>, step: Int, over channel: any Communicator
+    ) throws {
+        try classification.begin(labels: labels, records: records, step: step, over: channel)
+    }
+
+    package func step(_ pass: ObjectivePass, weight: Float, accumulate: Bool) throws -> ObjectiveOutcome {
+        for objective in added { try objective.prepare(pass, classification) }
+        var outcome = try classification.classify(pass, weight: weight)
+        if !added.isEmpty { outcome.metrics.add("classification_loss", outcome.loss) }
+        for objective in added {
+            outcome.add(try objective.step(pass, classification, weight: weight, accumulate: accumulate))
+        }
+        classification.collect(weight: weight, accumulate: accumulate)
+        return outcome
+    }
+
+    package func update(rate: Float, momentum: Float, decay: Float) {
+        classification.update(rate: rate, momentum: momentum, decay: decay)
+    }
+
+    package func gradientSquares() -> Double { classification.gradientSquares() }
+}
