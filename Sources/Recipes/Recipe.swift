@@ -146,6 +146,10 @@ package struct NetworkSection: Sendable, Equatable, Codable {
     package var input = [112, 112]
     package var width = 1.0
     package var dropout: Double?
+    /// Of IResNet's last norm, `features.weight`: 1 as in arcface_torch, or trained as in CR-FIQA's code.
+    package var embeddingScale = EmbeddingScale.fixed
+
+    package enum EmbeddingScale: String, Sendable, Codable, CaseIterable { case fixed, trained }
 
     package init() {}
     init(_ section: SectionReader) throws {
@@ -156,7 +160,16 @@ package struct NetworkSection: Sendable, Equatable, Codable {
         guard input.count == 2 else { throw reader.error("input", expected: "[height, width]") }
         width = try reader.number("width", default: 1, in: 0.125...8)
         dropout = try reader.number("dropout", in: 0...0.95)
+        embeddingScale = try reader.choice("embedding_scale", default: embeddingScale)
+        if embeddingScale == .trained, !name.hasPrefix("iresnet") {
+            throw reader.error("embedding_scale", expected: "fixed; only IResNet's embedding norm has a fixed scale")
+        }
         try reader.finish()
+    }
+
+    private enum CodingKeys: String, CodingKey {
+        case name, embedding, input, width, dropout
+        case embeddingScale = "embedding_scale"
     }
 }
 

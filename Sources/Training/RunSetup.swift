@@ -52,6 +52,25 @@ package enum RunSetup {
             width: network.width, dropout: network.dropout)
     }
 
+    /// The backbone of a recipe, with what of it trains.
+    ///
+    /// - Throws: `NetworkError`; `TrainingError.incompatible` where a name fits nothing.
+    package static func network(_ recipe: Recipe) throws -> Network {
+        let network = try specification(recipe.network).build()
+        if recipe.network.embeddingScale == .trained {
+            for parameter in network.parameters where parameter.name == "features.weight" { parameter.isTrained = true }
+        }
+        for prefix in recipe.frozenPrefixes {
+            let hit = network.parameters.filter { $0.name.hasPrefix(prefix) }
+            guard !hit.isEmpty else {
+                throw TrainingError.incompatible(
+                    "init.freeze: no parameter of \(recipe.network.name) begins with '\(prefix)'")
+            }
+            for parameter in hit { parameter.isTrained = false }
+        }
+        return network
+    }
+
     package static func precision(_ compute: ComputeSection) -> Precision {
         switch compute.precision {
         case .fp32: .fp32

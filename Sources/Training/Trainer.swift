@@ -60,7 +60,7 @@ package final class Trainer {
 
         // What can be wrong with the recipe or the data is found before anything is written.
         let (network, source) = try communicator.together("set-up") {
-            let network = try RunSetup.specification(recipe.network).build()
+            let network = try RunSetup.network(recipe)
             let passes = recipe.batch.accumulation
             guard recipe.batch.global % (passes * ranks) == 0 else {
                 throw TrainingError.batchNotDivisible(
@@ -90,7 +90,7 @@ package final class Trainer {
         network.initialize(seed: recipe.run.seed)
         try communicator.together("initial weights") {
             if !resume { try Self.loadWeights(network, recipe, environment) }
-            try Self.applyPrefixes(network, recipe)
+            try Self.checkFactors(network, recipe)
         }
         let schedule = LearningRateSchedule(
             recipe.schedule, recipe.optimizer, globalBatch: recipe.batch.global,
@@ -167,21 +167,13 @@ package final class Trainer {
         if !match.isComplete { environment.logger.warning("\(match.difference)") }
     }
 
-    /// What `init:` says about parts of the network by the beginnings of their names.
-    private static func applyPrefixes(_ network: Network, _ recipe: Recipe) throws {
+    /// Checks the names of `init.learning_rate_factors`.
+    private static func checkFactors(_ network: Network, _ recipe: Recipe) throws {
         for prefix in recipe.start.learningRateFactors.keys.sorted() where prefix != "head" {
             guard network.parameters.contains(where: { $0.name.hasPrefix(prefix) }) else {
                 throw TrainingError.incompatible(
                     "init.learning_rate_factors: no parameter of \(recipe.network.name) begins with '\(prefix)'")
             }
-        }
-        for prefix in recipe.frozenPrefixes {
-            let hit = network.parameters.filter { $0.name.hasPrefix(prefix) }
-            guard !hit.isEmpty else {
-                throw TrainingError.incompatible(
-                    "init.freeze: no parameter of \(recipe.network.name) begins with '\(prefix)'")
-            }
-            for parameter in hit { parameter.isTrained = false }
         }
     }
 

@@ -1,7 +1,7 @@
 import FaceData
 import Layers
 package import Networks
-import Objectives
+package import Objectives
 package import Recipes
 
 /// Bytes of one rank, part by part, and what its host needs.
@@ -33,17 +33,24 @@ package struct MemoryEstimate: Sendable, Equatable {
     /// - Parameters:
     ///   - network: the recipe's backbone.
     ///   - base: bytes of a process before it has built anything: code and libraries.
-    package init(_ recipe: Recipe, _ network: Network, classes: Int, _ placement: Placement, base: Int) {
+    ///   - demand: of the recipe's objectives.
+    package init(
+        _ recipe: Recipe, _ network: Network, _ demand: StepDemand = .single, classes: Int, placement: Placement, base: Int
+    ) {
         let trained = 4 * network.trainedParameterCount
         let frozen = 4 * (network.parameterCount - network.trainedParameterCount)
         let precision = RunSetup.precision(recipe.compute)
-        let execution = Execution.byteCount(
-            network.graph, batch: placement.batch, purpose: .training, precision: precision, threads: placement.threads)
+        let execution = demand.passes.reduce(0) { sum, views in
+            sum
+                + Execution.byteCount(
+                    network.graph, batch: views.count * placement.batch, purpose: .training, precision: precision,
+                    threads: placement.threads, taps: demand.taps)
+        }
         let image = recipe.network.input[0] * recipe.network.input[1] * 3 * 4
         let ahead = BatchLoader.Options(seed: 0).prefetch + 1
         let head = HeadMemory(
             classes: (classes + placement.ranks - 1) / placement.ranks, dimension: recipe.network.embedding,
-            rows: placement.globalBatch,
+            rows: demand.classified * placement.globalBatch,
             margin: RunSetup.margin(recipe.head, seed: recipe.run.seed, ranks: placement.ranks),
             sampling: RunSetup.sampling(recipe.head), frozen: recipe.freezesHead)
         // Mapped files are written out when memory is short: they need not fit.
@@ -55,7 +62,7 @@ package struct MemoryEstimate: Sendable, Equatable {
             Part("class centres", inFiles ? 0 : head.centres), Part("centres' momentum", inFiles ? 0 : head.momentum),
             Part("sample of the centres", head.sample), Part("centres' gradients", head.gradient),
             Part("logits and embeddings of the head", head.workspace),
-            Part("images ahead", ahead * placement.batch * image),
+            Part("images ahead", ahead * demand.views * placement.batch * image),
             Part("evaluation", recipe.evaluation.sets.isEmpty ? 0 : recipe.evaluation.batch * image),
         ].filter { $0.byteCount > 0 }
         mapped = inFiles ? head.centres + head.momentum : 0

@@ -35,7 +35,7 @@ package struct RateMeasurement: Sendable {
 
     /// - Throws: `NetworkError`.
     package func run() throws -> MachineRates {
-        _ = try RunSetup.specification(recipe.network).build()
+        _ = try RunSetup.network(recipe)
         let results = try InProcessGroup.run(ranks: sharers, deadline: 3600) { try measure($0) }
         // Ranks wait for the slowest one.
         var slowest = results[0]
@@ -82,7 +82,7 @@ package struct RateMeasurement: Sendable {
     private func backbone(
         _ neighbours: any Communicator, _ pool: ThreadPool
     ) throws -> (forward: [Double], backward: [Double], update: Double) {
-        let network = try RunSetup.specification(recipe.network).build()
+        let network = try RunSetup.network(recipe)
         network.initialize(seed: recipe.run.seed)
         let batch = placement.batch
         let arena = ParameterArena(

@@ -18,15 +18,14 @@ package struct RunPlan: Sendable {
         self.placement = placement
         self.classes = classes
         self.images = images
-        let network = try RunSetup.specification(recipe.network).build()
-        for parameter in network.parameters {
-            if recipe.frozenPrefixes.contains(where: { parameter.name.hasPrefix($0) }) { parameter.isTrained = false }
-        }
+        let network = try RunSetup.network(recipe)
         let layout = ArenaLayout(network.graph, bucketBytes: Int(recipe.compute.bucketMiB * 1_048_576))
+        let demand = try RunSetup.demand(recipe)
         workload = StepWorkload(
             classes: classes, dimension: recipe.network.embedding, accumulation: recipe.batch.accumulation,
-            parameters: layout.count, buckets: layout.buckets.map(\.count), bucketAfterStep: layout.bucketAfterStep)
-        memory = MemoryEstimate(recipe, network, classes: classes, placement, base: base)
+            views: demand.views, classified: demand.classified, parameters: layout.count,
+            buckets: layout.buckets.map(\.count), bucketAfterStep: layout.bucketAfterStep)
+        memory = MemoryEstimate(recipe, network, demand, classes: classes, placement: placement, base: base)
     }
 
     /// Seconds of an update, part by part.

@@ -21,8 +21,8 @@ package struct StepPrediction: Sendable, Equatable {
 
     package init(_ workload: StepWorkload, _ placement: Placement, _ rates: MachineRates, _ network: NetworkModel) {
         let passes = Double(workload.accumulation)
-        let rows = Double(placement.globalBatch)
-        let scale = Double(placement.batch) / Double(rates.batch)
+        let rows = Double(workload.classified * placement.globalBatch)
+        let scale = Double(workload.views * placement.batch) / Double(rates.batch)
         forward = passes * scale * rates.forward.reduce(0, +)
         backward = passes * scale * rates.backward.reduce(0, +)
         let columns = Double(workload.classes) / Double(placement.ranks)
@@ -61,6 +61,9 @@ package struct StepWorkload: Sendable, Equatable {
     /// d, the length of an embedding.
     package var dimension: Int
     package var accumulation: Int
+    /// Views of a record, and how many of them are classified.
+    package var views: Int
+    package var classified: Int
     /// Trained parameters of the backbone.
     package var parameters: Int
     /// Elements of each bucket of gradients.
@@ -68,11 +71,14 @@ package struct StepWorkload: Sendable, Equatable {
     package var bucketAfterStep: [Int: Int]
 
     package init(
-        classes: Int, dimension: Int, accumulation: Int, parameters: Int, buckets: [Int], bucketAfterStep: [Int: Int]
+        classes: Int, dimension: Int, accumulation: Int, views: Int = 1, classified: Int = 1, parameters: Int,
+        buckets: [Int], bucketAfterStep: [Int: Int]
     ) {
         self.classes = classes
         self.dimension = dimension
         self.accumulation = accumulation
+        self.views = views
+        self.classified = classified
         self.parameters = parameters
         self.buckets = buckets
         self.bucketAfterStep = bucketAfterStep
