@@ -159,6 +159,8 @@ package final class ShardedClassifier<Scalar: HeadScalar> {
     package var targetCosines: UnsafeBufferPointer<Double> { UnsafeBufferPointer(work.targetCosines) }
     /// Largest cosine to another centre (the nearest negative class centre) for every row, (N), the same on every rank.
     package var nearestNegativeCosines: UnsafeBufferPointer<Double> { UnsafeBufferPointer(work.negativeMaxima) }
+    /// ‖x‖ of every row in the last step, (N), the same on every rank.
+    package var norms: UnsafeBufferPointer<Double> { UnsafeBufferPointer(work.norms) }
     /// The labels that `begin` gathered, (N).
     package var gatheredLabels: UnsafeBufferPointer<Int64> { UnsafeBufferPointer(work.labels) }
     /// The embeddings that `step` gathered, (N x d).

@@ -1,0 +1,291 @@
+package import Collectives
+package import Tensors
+
+#if canImport(Glibc)
+    import Glibc
+#else
+    import Musl
+#endif
+
+/// The contrast of low-quality pairs against a queue (QGFace, authors' code): two views of each record, the recognisable one
+/// and a degraded one, are each other's positive; embeddings of recent steps, corrected to the present class centres, are the
+/// negatives. Pairs of good quality are gated off: the classifier has them.
+///
+/// Queue entries live with the ranks that own their classes, as the class centres do, so nothing of the queue travels. Each
+/// rank compares the gathered embeddings with its entries; one sum of two values per row joins the ranks' shares, and a
+/// reduce-scatter returns the gradients. Rows are canonical: all first views of the global batch in the sampler's order,
+/// then all second views, on any number of ranks.
+package final class QueueContrast: AddedObjective {
+    /// Which of a pair's two qualities counts.
+    package enum PairQuality: String, Sendable, CaseIterable {
+        case lesser = "min"
+        case mean
+        case greater = "max"
+    }
+
+    package struct Options: Sendable, Equatable {
+        /// λ.
+        package var weight = 1.0
+        package var scale = 64.0
+        package var capacity = 8192
+        package var correction = ProxyQueue.Correction.proxy
+        package var gate = ContrastGate()
+        package var pairQuality = PairQuality.lesser
+        /// Whether the first view's rows are compared with the queue too.
+        package var comparesBothViews = true
+        /// Whether the first view of a positive pair counts as constant.
+        package var detachesKeys = false
+        /// Subtracted from the positive's cosine.
+        package var margin = 0.0
+        /// Brings the loss to the magnitude of one with 128 negatives.
+        package var rescales = true
+
+        package init() {}
+    }
+
+    package let name = "qgface"
+    package let options: Options
+    package let demand = StepDemand(views: 2, passes: [0..<2], classified: 2)
+    package let queue: ProxyQueue
+
+    /// Elements of a block of logits.
+    private static let blockElements = 8 << 20
+
+    private let communicator: any Communicator
+    private let pool: ThreadPool
+    /// B, and N = B·P.
+    private let batch: Int
+    private let pairs: Int
+    private let dimension: Int
+    /// Rows in gathered order, (2N x d): unit embeddings, and partial gradients.
+    private let units: Tensor
+    private let partial: Tensor
+    private let own: Tensor
+    private let inverses: Tensor
+    private var logits = Tensor([0])
+    private var negatives = Tensor([0])
+    private var rows: [ContrastRow]
+    /// By row: Σ exp(logit − shift) over negatives.
+    private var sums: [Double]
+
+    /// - Parameter batch: B, records of this rank.
+    package init(
+        _ options: Options, batch: Int, dimension: Int, communicator: any Communicator, pool: ThreadPool
+    ) {
+        self.options = options
+        self.batch = batch
+        self.dimension = dimension
+        self.communicator = communicator
+        self.pool = pool
+        pairs = batch * communicator.size
+        queue = ProxyQueue(capacity: options.capacity, dimension: dimension, correction: options.correction)
+        units = Tensor([2 * pairs, dimension])
+        partial = Tensor([2 * pairs, dimension])
+        own = Tensor([2 * batch, dimension])
+        inverses = Tensor([2 * pairs])
+        rows = .init(repeating: ContrastRow(scale: 0, positive: 0), count: 2 * pairs)
+        sums = .init(repeating: 0, count: 2 * pairs)
+    }
+
+    private var x: UnsafeMutablePointer<Float> { units.floats.baseAddress! }
+
+    /// The gathered row of a view of pair `pair`, which is the canonical order's `view`·N + `pair`.
+    private func row(_ view: Int, _ pair: Int) -> Int {
+        let (rank, place) = pair.quotientAndRemainder(dividingBy: batch)
+        return (2 * rank + view) * batch + place
+    }
+
+    package func step(
+        _ pass: ObjectivePass, _ classification: MarginClassification, weight: Float, accumulate: Bool
+    ) throws -> ObjectiveOutcome {
+        let classifier = classification.classifier
+        precondition(classifier.globalBatch == 2 * pairs, "a classification of other rows")
+        normalise(classifier)
+        enqueue(classifier)
+        let active = prepareRows(classifier)
+        try compareWithQueue(classifier)
+        let outcome = outcome(active: active)
+        try propagate(pass, classifier, weight: weight)
+        return outcome
+    }
+
+    private func normalise(_ classifier: ShardedClassifier<Float>) {
+        let raw = classifier.gatheredEmbeddings.floats.baseAddress!
+        let inverse = inverses.floats.baseAddress!
+        Float.inverseNorms(pool, raw, rows: 2 * pairs, columns: dimension, into: inverse)
+        x.update(from: raw, count: 2 * pairs * dimension)
+        Float.scaleRows(pool, x, factors: inverse, rows: 2 * pairs, columns: dimension)
+    }
+
+    private func enqueue(_ classifier: ShardedClassifier<Float>) {
+        queue.push(
+            2 * pairs,
+            row: { place in
+                let row = row(place / pairs, place % pairs)
+                return (UnsafePointer(x + row * dimension), Int(classifier.gatheredLabels[row]))
+            },
+            centre: { centre($0, classifier) })
+    }
+
+    private func centre(_ label: Int, _ classifier: ShardedClassifier<Float>) -> UnsafePointer<Float>? {
+        guard classifier.classRange.contains(label) else { return nil }
+        return UnsafePointer(
+            classifier.centres.floats.baseAddress! + (label - classifier.classRange.lowerBound) * dimension)
+    }
+
+    // MARK: - Rows
+
+    /// Positives and gates; returns how many pairs take part.
+    private func prepareRows(_ classifier: ShardedClassifier<Float>) -> Int {
+        var active = 0
+        for pair in 0..<pairs {
+            let (key, query) = (row(0, pair), row(1, pair))
+            let cosine = Float.dot(x + key * dimension, x + query * dimension, count: dimension)
+            let gate = options.gate.value(pairQuality(classifier, key, query))
+            if gate > 0 { active += 1 }
+            let positive = min(1, max(-1, cosine)) - options.margin
+            rows[query] = ContrastRow(scale: options.scale * gate, positive: positive)
+            rows[key] = ContrastRow(scale: options.comparesBothViews ? options.scale * gate : 0, positive: positive)
+        }
+        return active
+    }
+
+    private func pairQuality(_ classifier: ShardedClassifier<Float>, _ key: Int, _ query: Int) -> Double {
+        guard let margin = classifier.margin as? QualityGatedMargin else { return 0 }
+        let qualities = (
+            margin.quality(norm: classifier.norms[key]), margin.quality(norm: classifier.norms[query])
+        )
+        return switch options.pairQuality {
+        case .lesser: min(qualities.0, qualities.1)
+        case .mean: (qualities.0 + qualities.1) / 2
+        case .greater: max(qualities.0, qualities.1)
+        }
+    }
+
+    private var counted: Double { Double(options.comparesBothViews ? 2 * pairs : pairs) }
+
+    private func isCounted(_ row: Int) -> Bool { options.comparesBothViews || row / batch % 2 == 1 }
+
+    // MARK: - The queue
+
+    /// This rank's entries by blocks: corrected, compared with all rows, their exponentials left in `logits`.
+    private func forEachBlock(
+        _ classifier: ShardedClassifier<Float>, _ body: (_ entries: Range<Int>, _ logits: UnsafeMutablePointer<Float>) -> Void
+    ) {
+        let count = queue.localCount
+        let width = max(1, min(count, Self.blockElements / (2 * pairs)))
+        if logits.shape[0] < 2 * pairs * width { logits = Tensor([2 * pairs * width]) }
+        if negatives.shape[0] < width * dimension { negatives = Tensor([width * dimension]) }
+        let z = logits.floats.baseAddress!
+        let entries = negatives.floats.baseAddress!
+        for start in stride(from: 0, to: count, by: width) {
+            let range = start..<min(start + width, count)
+            queue.write(range, to: entries, pool: pool) { centre($0, classifier)! }
+            Float.gemm(
+                pool, transposeA: false, transposeB: true, m: 2 * pairs, n: range.count, k: dimension, a: x, b: entries,
+                beta: 0, c: z)
+            body(range, z)
+        }
+    }
+
+    /// Σ exp(logit − shift) over all ranks' entries.
+    private func compareWithQueue(_ classifier: ShardedClassifier<Float>) throws {
+        for row in sums.indices { sums[row] = 0 }
+        forEachBlock(classifier) { range, z in
+            sums.withUnsafeMutableBufferPointer { sums in
+                nonisolated(unsafe) let sums = sums
+                pool.forEachRange(2 * pairs) { rows in
+                    for row in rows { sums[row] += exponentials(row, range, z, classifier, slopes: false) }
+                }
+            }
+        }
+        try sums.withUnsafeMutableBufferPointer { try communicator.allReduce($0, .sum, "contrast") }
+    }
+
+    /// Cosines of a row to exp(logit − shift), or to their gradients where `slopes`; returns the sum.
+    private func exponentials(
+        _ row: Int, _ range: Range<Int>, _ z: UnsafeMutablePointer<Float>, _ classifier: ShardedClassifier<Float>,
+        slopes: Bool
+    ) -> Double {
+        let values = z + row * range.count
+        let state = rows[row]
+        guard isCounted(row), state.scale > 0 || !slopes else {
+            if slopes { values.update(repeating: 0, count: range.count) }
+            return 0
+        }
+        let label = Int(classifier.gatheredLabels[row])
+        let (scale, shift) = (Float(state.scale), Float(state.shift))
+        let factor = Float(state.negativeFactor(negatives: sums[row]) / counted)
+        var sum = 0.0
+        for column in 0..<range.count {
+            // The original clamps; what exceeds 1 after a correction has no gradient.
+            let cosine = values[column]
+            let isSame = queue.label(range.lowerBound + column) == label
+            let isInside = !isSame && cosine > -1 && cosine < 1
+            let exponential = exp(scale * (isSame ? 0 : min(1, max(-1, cosine))) - shift)
+            sum += Double(exponential)
+            if slopes { values[column] = isInside ? factor * exponential : 0 }
+        }
+        return sum
+    }
+
+    // MARK: - Loss and gradients
+
+    private func outcome(active: Int) -> ObjectiveOutcome {
+        var loss = 0.0
+        var positives = 0.0
+        for row in rows.indices where isCounted(row) { loss += rows[row].loss(negatives: sums[row]) / counted }
+        for pair in 0..<pairs { positives += rows[row(1, pair)].positive / Double(pairs) }
+        var outcome = ObjectiveOutcome(loss: options.weight * factor * loss)
+        outcome.metrics.add("contrast_loss", factor * loss)
+        outcome.metrics.add("contrast_share", Double(active) / Double(pairs))
+        outcome.metrics.add("positive_cosine", positives)
+        return outcome
+    }
+
+    private var factor: Double { options.rescales ? ContrastRow.rescale(negatives: queue.count) : 1 }
+
+    private func propagate(
+        _ pass: ObjectivePass, _ classifier: ShardedClassifier<Float>, weight: Float
+    ) throws {
+        let gradient = partial.floats.baseAddress!
+        partial.fill(0)
+        forEachBlock(classifier) { range, z in
+            pool.forEachRange(2 * pairs) { rows in
+                for row in rows { _ = exponentials(row, range, z, classifier, slopes: true) }
+            }
+            Float.gemm(
+                pool, transposeA: false, transposeB: false, m: 2 * pairs, n: dimension, k: range.count, a: z,
+                b: negatives.floats.baseAddress!, beta: 1, c: gradient)
+        }
+        addPositives(to: gradient)
+        // To raw embeddings.
+        let inverse = inverses.floats.baseAddress!
+        Float.scaleRows(pool, gradient, factors: inverse, rows: 2 * pairs, columns: dimension)
+        Float.project(
+            pool, gradient, x: UnsafePointer(classifier.gatheredEmbeddings.floats.baseAddress!), inverse: inverse,
+            rows: 2 * pairs, columns: dimension, radial: nil)
+        try Float.reduceScatter(communicator, partial.floats, into: own.floats, "contrast gradients")
+        let share = weight * Float(options.weight * factor)
+        let target = pass.embeddingGradient.floats
+        let source = own.floats
+        for i in target.indices { target[i] += share * source[i] }
+    }
+
+    /// The positives' gradients, on the rank whose pairs they are.
+    private func addPositives(to gradient: UnsafeMutablePointer<Float>) {
+        let first = communicator.rank * batch
+        for pair in first..<first + batch {
+            let (key, query) = (row(0, pair), row(1, pair))
+            var slope = rows[query].positiveSlope(negatives: sums[query])
+            if options.comparesBothViews { slope += rows[key].positiveSlope(negatives: sums[key]) }
+            let share = Float(slope / counted)
+            guard share != 0 else { continue }
+            let (k, q) = (x + key * dimension, x + query * dimension)
+            for i in 0..<dimension {
+                gradient[query * dimension + i] += share * k[i]
+                if !options.detachesKeys { gradient[key * dimension + i] += share * q[i] }
+            }
+        }
+    }
+}
