@@ -37,6 +37,8 @@ package final class QueueContrast: AddedObjective {
         package var detachesKeys = false
         /// Subtracted from the positive's cosine.
         package var margin = 0.0
+        /// Whether the batch itself is among its negatives, as in the authors' code; otherwise it joins the queue after.
+        package var comparesWithBatch = true
         /// Brings the loss to the magnitude of one with 128 negatives.
         package var rescales = true
 
@@ -101,11 +103,12 @@ package final class QueueContrast: AddedObjective {
         let classifier = classification.classifier
         precondition(classifier.globalBatch == 2 * pairs, "a classification of other rows")
         normalise(classifier)
-        enqueue(classifier)
+        if options.comparesWithBatch { enqueue(classifier) }
         let active = prepareRows(classifier)
         try compareWithQueue(classifier)
         let outcome = outcome(active: active)
         try propagate(pass, classifier, weight: weight)
+        if !options.comparesWithBatch { enqueue(classifier) }
         return outcome
     }
 
