@@ -13,8 +13,12 @@ package struct StepDemand: Sendable, Equatable {
     package var classified: Int
     /// Taps of the backbone whose spatial energies the objectives compare.
     package var taps: [String]
+    /// Whether a frozen backbone sees all views, too.
+    package var teacher: Bool
 
-    package init(views: Int = 1, passes: [Range<Int>] = [0..<1], classified: Int = 1, taps: [String] = []) {
+    package init(
+        views: Int = 1, passes: [Range<Int>] = [0..<1], classified: Int = 1, taps: [String] = [], teacher: Bool = false
+    ) {
         precondition(
             passes.first?.lowerBound == 0 && passes.last?.upperBound == views && classified >= 1 && classified <= views
                 && zip(passes, passes.dropFirst()).allSatisfy { $0.upperBound == $1.lowerBound },
@@ -23,6 +27,7 @@ package struct StepDemand: Sendable, Equatable {
         self.passes = passes
         self.classified = classified
         self.taps = taps
+        self.teacher = teacher
     }
 
     /// One view, one pass.
@@ -62,13 +67,16 @@ package struct ObjectivePass {
     package let records: UnsafeBufferPointer<Int>
     package let labels: UnsafeBufferPointer<Int>
     package let taps: [TapMaps]
+    /// Raw embeddings by the teacher, (V·B x d), where one was asked for.
+    package let teacher: Tensor?
     /// Updates completed before this one.
     package let step: Int
 
     package init(
         embeddings: Tensor, embeddingGradient: Tensor, classified: (embeddings: Tensor, gradient: Tensor)? = nil,
         batch: Int? = nil, labels: UnsafeBufferPointer<Int> = .init(start: nil, count: 0),
-        records: UnsafeBufferPointer<Int> = .init(start: nil, count: 0), taps: [TapMaps] = [], step: Int
+        records: UnsafeBufferPointer<Int> = .init(start: nil, count: 0), taps: [TapMaps] = [],
+        teacher: Tensor? = nil, step: Int
     ) {
         self.embeddings = embeddings
         self.embeddingGradient = embeddingGradient
@@ -77,6 +85,7 @@ package struct ObjectivePass {
         self.labels = labels
         self.records = records
         self.taps = taps
+        self.teacher = teacher
         self.step = step
     }
 }

@@ -68,6 +68,11 @@ package struct LocalStatistics: MarginFunction {
         return function.negatives(row)
     }
 
+    package func weight(_ row: MarginRow) -> Double {
+        let (function, row) = own(row)
+        return function.weight(row)
+    }
+
     package func penalty(_ row: MarginRow) -> NormPenalty {
         let (function, row) = own(row)
         return function.penalty(row)

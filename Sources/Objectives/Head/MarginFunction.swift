@@ -163,6 +163,8 @@ package protocol MarginFunction: Sendable {
     /// The rule for the row's other classes; nil leaves them alone. A function whose scale depends on the norm may
     /// only return rules with f(c) = f'(c)·c (scaling by 0, for one).
     func negatives(_ row: MarginRow) -> NegativeRule?
+    /// What the row's cross-entropy counts in the mean over the global batch.
+    func weight(_ row: MarginRow) -> Double
     /// A term added to the row's loss; its mean over the global batch joins the loss.
     func penalty(_ row: MarginRow) -> NormPenalty
     /// What is worth watching beside loss and accuracy, by name; from state and `outcome` alone, so that all ranks agree.
@@ -181,6 +183,7 @@ extension MarginFunction {
 
     package mutating func prepare(_ batch: MarginBatch) {}
     package func negatives(_ row: MarginRow) -> NegativeRule? { nil }
+    package func weight(_ row: MarginRow) -> Double { 1 }
     package func penalty(_ row: MarginRow) -> NormPenalty { .none }
     package func metrics(_ outcome: MarginOutcome) -> Metrics { Metrics() }
 }

@@ -217,8 +217,9 @@ extension ShardedClassifier {
         var correct = 0
         var cosines = 0.0
         for row in 0..<globalBatch {
-            loss += crossEntropy(row)
-            penalty += margin.penalty(self.row(row, cosine: work.targetCosines[row])).value
+            let state = self.row(row, cosine: work.targetCosines[row])
+            loss += margin.weight(state) * crossEntropy(row)
+            penalty += margin.penalty(state).value
             if work.targetCosines[row] > work.negativeMaxima[row] { correct += 1 }
             cosines += work.targetCosines[row]
         }
@@ -242,10 +243,12 @@ extension ShardedClassifier {
     /// Per-row factors of the gradient: with G = dL/dz, element (i, c) of dL/d(x_i·w_c) is
     /// G·s_i·f'(c)/(‖x_i‖‖w_c‖), so that dX and dW are products with raw rows.
     private func prepareBackward() {
-        let count = Double(globalBatch)
         for index in 0..<globalBatch {
             let state = work.activations[index]
-            let factor = state.scale * Double(work.rowInverse[index]) / count
+            let row = row(index, cosine: work.targetCosines[index])
+            // Of this row's cross-entropy in the loss.
+            let share = margin.weight(row) / Double(globalBatch)
+            let factor = state.scale * Double(work.rowInverse[index]) * share
             let maximum = work.logitMaxima[index]
             let total = work.negativeSums[index] + exp(work.shiftedTargets[index])
             // Without normalisation nothing is projected.
@@ -257,18 +260,15 @@ extension ShardedClassifier {
                 let residual = -work.negativeSums[index] / total
                 let slope = work.targetSlopes[index]
                 work.targetGradients[index] = residual * factor * slope
-                radial.radial = residual / count * state.scale * work.targetNormSlopes[index]
+                radial.radial = residual * share * state.scale * work.targetNormSlopes[index]
                 if scaleSlope != 0 {
                     // ∂z/∂s of the target is φ, where the projected gradient above counts φ'·cos θ.
                     let value = state.targetLogit / state.scale
                     radial.radial +=
-                        residual / count * scaleSlope * (value - slope * work.localTargetCosines[index])
+                        residual * share * scaleSlope * (value - slope * work.localTargetCosines[index])
                 }
             }
-            if ownRows.contains(index) {
-                let row = row(index, cosine: work.targetCosines[index])
-                radial.radial += margin.penalty(row).slope / count
-            }
+            if ownRows.contains(index) { radial.radial += margin.penalty(row).slope / Double(globalBatch) }
             work.radials[index] = radial
             work.coefficients[index] =
                 work.localMaxima[index] == -.infinity

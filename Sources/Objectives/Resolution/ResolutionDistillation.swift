@@ -1,0 +1,230 @@
+package import Collectives
+package import Layers
+package import Tensors
+
+/// Classification consistency across resolutions (CCFace, as reconstructed in `docs/methods.md`): a student learns on records at
+/// full resolution and degraded, against the frozen class centres of a teacher; each row's angular margin follows how
+/// recognisable it is, and a term draws the degraded embedding to the other, whose side is constant.
+///
+/// The first view is the record, the second its degraded copy. Collectives beside the classification's: where margins follow
+/// the teacher, a gather of its embeddings and a sum of one value per row; a sum for the loss.
+package final class ResolutionDistillation: AddedObjective {
+    /// What a_i, the share of the margin, is for a degraded row: a cosine, between 0 and 1.
+    package enum MarginSource: String, Sendable, CaseIterable {
+        /// Of the teacher's embedding of the degraded image to the class centre.
+        case teacherLow = "teacher_low"
+        /// Of the teacher's embedding of the image itself to the class centre.
+        case teacherHigh = "teacher_high"
+        /// Of the student's embedding of the degraded image to the teacher's of the image itself.
+        case agreement
+        /// Of the student's embedding of the degraded image to the class centre.
+        case student
+    }
+
+    package enum CrossTerm: String, Sendable, CaseIterable { case none, relation, predictor, contrast }
+
+    package struct Options: Sendable, Equatable {
+        /// m₀, s.
+        package var margin = 0.5
+        package var scale = 64.0
+        package var marginSource = MarginSource.teacherLow
+        /// α, of the classification of the images themselves.
+        package var highWeight = 1.0
+        /// λ, of the cross-resolution term.
+        package var crossWeight = 1.0
+        package var cross = CrossTerm.relation
+        package var capacity = 8192
+        /// τ_t and τ_s of `relation`; τ_s is `contrast`'s too.
+        package var teacherTemperature = 0.04
+        package var studentTemperature = 0.1
+        /// Width of the predictor's inner layer.
+        package var hidden = 512
+
+        package init() {}
+    }
+
+    package let name = "ccface"
+    package let options: Options
+    package let demand = StepDemand(views: 2, passes: [0..<2], classified: 2, teacher: true)
+    package let rows: RowMargins
+    package let queue: EmbeddingQueue?
+    private let predictor: EmbeddingPredictor?
+
+    private let communicator: any Communicator
+    private let pool: ThreadPool
+    private let batch: Int
+    private let dimension: Int
+    private let gathered: Tensor
+    private let units: Tensor
+    private let gradient: Tensor
+    private var scratch = Tensor([0])
+    private var shares: [Double]
+
+    package init(
+        _ options: Options, batch: Int, dimension: Int, communicator: any Communicator, pool: ThreadPool, seed: UInt64
+    ) {
+        self.options = options
+        self.batch = batch
+        self.dimension = dimension
+        self.communicator = communicator
+        self.pool = pool
+        let count = 2 * batch * communicator.size
+        rows = RowMargins(rows: count)
+        shares = .init(repeating: 0, count: count)
+        let usesQueue = options.cross == .relation || options.cross == .contrast
+        queue = usesQueue ? EmbeddingQueue(capacity: options.capacity, dimension: dimension) : nil
+        predictor =
+            options.cross == .predictor
+            ? EmbeddingPredictor(dimension: dimension, hidden: options.hidden, rows: batch, seed: seed) : nil
+        gathered = Tensor([count, dimension])
+        units = Tensor([2 * batch, dimension])
+        gradient = Tensor([batch, dimension])
+        // The mean over both views' rows shall be L(degraded) + α·L(itself).
+        for row in 0..<count { rows.weights[row] = isLow(row) ? 2 : 2 * options.highWeight }
+    }
+
+    /// What classifies: to be made with these rows.
+    package var marginFunction: AdaptiveAngularMargin {
+        AdaptiveAngularMargin(
+            margin: options.margin, scale: options.scale, rows: rows, followsStudent: options.marginSource == .student,
+            followers: { [batch] in $0 / batch % 2 == 1 })
+    }
+
+    package var parameters: [Parameter] { predictor?.parameters ?? [] }
+
+    /// Whether a row of the gathered order is a degraded one's.
+    private func isLow(_ row: Int) -> Bool { row / batch % 2 == 1 }
+
+    // MARK: - Margins
+
+    /// The teacher's cosines to the class centres, and from them each row's share of the margin.
+    package func prepare(_ pass: ObjectivePass, _ classification: MarginClassification) throws {
+        guard let teacher = pass.teacher else { preconditionFailure("a pass without its teacher") }
+        let classifier = classification.classifier
+        try communicator.allGather(
+            UnsafeRawBufferPointer(teacher.bytes), into: gathered.bytes, "teacher's embeddings")
+        let x = gathered.floats.baseAddress!
+        let d = dimension
+        for row in shares.indices {
+            let label = Int(classifier.gatheredLabels[row])
+            // Each class's owner knows the centre; the sum tells the others.
+            guard classifier.classRange.contains(label) else {
+                shares[row] = 0
+                continue
+            }
+            let centre = classifier.centres.floats.baseAddress! + (label - classifier.classRange.lowerBound) * d
+            shares[row] = Self.cosine(x + row * d, centre, d)
+        }
+        try shares.withUnsafeMutableBufferPointer { try communicator.allReduce($0, .sum, "teacher's cosines") }
+        if options.marginSource == .agreement { try agree(pass, teacher) }
+        for row in shares.indices {
+            let source = isLow(row) && options.marginSource == .teacherHigh ? row - batch : row
+            if isLow(row), options.marginSource == .student { continue }
+            rows.shares[row] = min(1, max(0, shares[source]))
+        }
+    }
+
+    /// The degraded rows' shares become the student's agreement with the teacher.
+    private func agree(_ pass: ObjectivePass, _ teacher: Tensor) throws {
+        for row in shares.indices where isLow(row) { shares[row] = 0 }
+        let first = communicator.rank * 2 * batch
+        for pair in 0..<batch {
+            shares[first + batch + pair] = Self.cosine(
+                pass.embeddings.floats.baseAddress! + (batch + pair) * dimension,
+                teacher.floats.baseAddress! + pair * dimension, dimension)
+        }
+        for row in shares.indices where !isLow(row) && !(first..<first + batch).contains(row) { shares[row] = 0 }
+        try shares.withUnsafeMutableBufferPointer { try communicator.allReduce($0, .sum, "agreement") }
+    }
+
+    private static func cosine(_ a: UnsafePointer<Float>, _ b: UnsafePointer<Float>, _ count: Int) -> Double {
+        let norms = Float.dot(a, a, count: count).squareRoot() * Float.dot(b, b, count: count).squareRoot()
+        return Float.dot(a, b, count: count) / max(norms, 1e-12)
+    }
+
+    // MARK: - Across resolutions
+
+    package func step(
+        _ pass: ObjectivePass, _ classification: MarginClassification, weight: Float, accumulate: Bool
+    ) throws -> ObjectiveOutcome {
+        var outcome = ObjectiveOutcome()
+        guard options.cross != .none else { return outcome }
+        let count = Double(batch * communicator.size)
+        normalise(pass.embeddings, into: units, rows: 2 * batch)
+        let high = UnsafePointer(units.floats.baseAddress!)
+        let low = high + batch * dimension
+        let factor = Float(options.crossWeight / count) * weight
+        var sum = compare(pass, high: high, low: low, factor: factor, accumulate: accumulate)
+        try withUnsafeMutablePointer(to: &sum) {
+            try communicator.allReduce(UnsafeMutableBufferPointer(start: $0, count: 1), .sum, "cross-resolution loss")
+        }
+        enqueue(classification.classifier)
+        outcome.loss = options.crossWeight * sum / count
+        outcome.metrics.add("cross_resolution_loss", sum / count)
+        return outcome
+    }
+
+    private func normalise(_ raw: Tensor, into unit: Tensor, rows: Int) {
+        let (x, y) = (raw.floats.baseAddress!, unit.floats.baseAddress!)
+        for row in 0..<rows {
+            let source = x + row * dimension
+            let inverse = Float(1 / max(Float.dot(source, source, count: dimension).squareRoot(), 1e-12))
+            for i in 0..<dimension { y[row * dimension + i] = inverse * source[i] }
+        }
+    }
+
+    /// The sum over this rank's rows; adds the gradient of the degraded embeddings.
+    private func compare(
+        _ pass: ObjectivePass, high: UnsafePointer<Float>, low: UnsafePointer<Float>, factor: Float, accumulate: Bool
+    ) -> Double {
+        let g = gradient.floats.baseAddress!
+        var share = factor
+        let sum: Double
+        if let predictor {
+            sum = predictor.step(
+                high: high, low: low, rows: batch, factor: factor, accumulate: accumulate, gradient: g, pool: pool)
+            share = 1
+        } else {
+            guard let queue, queue.count > 0 else { return 0 }
+            let room = 2 * batch * queue.count
+            if scratch.shape[0] < room { scratch = Tensor([2 * batch * queue.capacity]) }
+            let z = scratch.floats.baseAddress!
+            sum =
+                options.cross == .relation
+                ? CrossResolutionTerm.relation(
+                    high: high, low: low, rows: batch, queue: queue,
+                    temperatures: (Float(options.teacherTemperature), Float(options.studentTemperature)), scratch: z,
+                    gradient: g, pool: pool)
+                : CrossResolutionTerm.contrast(
+                    high: high, low: low, labels: pass.labels, rows: batch, queue: queue,
+                    temperature: Float(options.studentTemperature), scratch: z, gradient: g, pool: pool)
+        }
+        project(pass, low, g, share)
+        return sum
+    }
+
+    /// From unit embeddings to raw ones: (g − x̂(x̂·g)) / ‖x‖.
+    private func project(
+        _ pass: ObjectivePass, _ low: UnsafePointer<Float>, _ g: UnsafePointer<Float>, _ share: Float
+    ) {
+        let raw = pass.embeddings.floats.baseAddress! + batch * dimension
+        let target = pass.embeddingGradient.floats.baseAddress! + batch * dimension
+        for row in 0..<batch {
+            let place = row * dimension
+            let norm = max(Float.dot(raw + place, raw + place, count: dimension).squareRoot(), 1e-12)
+            let along = Float(Float.dot(low + place, g + place, count: dimension))
+            let factor = share / Float(norm)
+            for i in place..<place + dimension { target[i] += factor * (g[i] - along * low[i]) }
+        }
+    }
+
+    /// The high-resolution rows of the global batch, in the sampler's order on any number of ranks.
+    private func enqueue(_ classifier: ShardedClassifier<Float>) {
+        guard let queue else { return }
+        normalise(classifier.gatheredEmbeddings, into: gathered, rows: rows.shares.count)
+        let x = gathered.floats.baseAddress!
+        for row in rows.shares.indices where !isLow(row) {
+            queue.push(UnsafePointer(x + row * dimension), label: Int(classifier.gatheredLabels[row]))
+        }
+    }
+}
