@@ -16,6 +16,7 @@ final class StepRows {
     private let embeddings: Tensor
     private let gradient: Tensor
     private let classified: (embeddings: Tensor, gradient: Tensor)
+    private let teacher: Tensor?
     private let isCopied: Bool
     /// V·B each.
     private let labels: UnsafeMutableBufferPointer<Int>
@@ -30,6 +31,7 @@ final class StepRows {
         let count = demand.views * batch
         embeddings = isCopied ? Tensor([count, dimension]) : executions[0].embeddings
         gradient = isCopied ? Tensor([count, dimension]) : executions[0].outputGradient
+        teacher = demand.teacher ? Tensor([count, dimension]) : nil
         let rows = demand.classified * batch
         func first(_ tensor: Tensor) -> Tensor {
             rows == count ? tensor : tensor.rows(0..<rows)
@@ -60,6 +62,13 @@ final class StepRows {
         for row in records.indices { records[row] = input.records[row] }
     }
 
+    /// The teacher's embeddings of all views.
+    func keepTeacher(_ output: Tensor) {
+        guard let teacher else { return }
+        precondition(output.count == teacher.count, "a teacher with embeddings of another length")
+        teacher.pointer.update(from: output.pointer, count: output.count)
+    }
+
     /// What a pass has made of its views.
     func collect(_ output: Tensor, _ views: Range<Int>) {
         guard isCopied else { return }
@@ -76,7 +85,8 @@ final class StepRows {
     func pass(step: Int) -> ObjectivePass {
         ObjectivePass(
             embeddings: embeddings, embeddingGradient: gradient, classified: classified, batch: batch,
-            labels: .init(rebasing: labels[..<batch]), records: UnsafeBufferPointer(records), taps: taps, step: step)
+            labels: .init(rebasing: labels[..<batch]), records: UnsafeBufferPointer(records), taps: taps, teacher: teacher,
+            step: step)
     }
 
     /// Gives a pass's execution the gradient of its embeddings.

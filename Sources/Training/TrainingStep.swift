@@ -58,6 +58,8 @@ package final class TrainingStep {
     package let network: Network
     /// One for each pass that the objective asks for.
     package let executions: [Execution]
+    /// A frozen backbone that sees all views first, in the first pass's memory.
+    private let teacher: Execution?
     package let arena: ParameterArena
     package let objective: any Objective
     package let communicator: any Communicator
@@ -81,12 +83,15 @@ package final class TrainingStep {
 
     package var execution: Execution { executions[0] }
 
-    /// - Parameter batch: records per rank and micro-batch.
+    /// - Parameters:
+    ///   - batch: records per rank and micro-batch.
+    ///   - teacher: what objectives that ask for one learn from.
     /// - Throws: `CollectiveError`.
     package init(
         network: Network, objective: any Objective, communicator: any Communicator, pool: ThreadPool, batch: Int,
-        recipe: Recipe, schedule: LearningRateSchedule
+        recipe: Recipe, schedule: LearningRateSchedule, teacher: Network? = nil
     ) throws {
+        precondition((teacher != nil) == objective.demand.teacher, "a teacher that was not asked for, or none")
         self.network = network
         self.objective = objective
         self.communicator = communicator
@@ -106,6 +111,11 @@ package final class TrainingStep {
             Execution(
                 network.graph, batch: views.count * batch, purpose: .training,
                 precision: RunSetup.precision(recipe.compute), pool: pool, taps: demand.taps)
+        }
+        self.teacher = teacher.map { [demand, executions] in
+            Execution(
+                $0.graph, batch: demand.views * batch, purpose: .inference, precision: RunSetup.precision(recipe.compute),
+                pool: pool, within: executions[0])
         }
         let rows = StepRows(demand, batch: batch, executions)
         self.rows = rows
@@ -169,6 +179,9 @@ package final class TrainingStep {
         rows.take(input)
         // The labels travel while the backbone computes.
         labels.start(step)
+        if let teacher {
+            rows.keepTeacher(teacher.forward(input.images.pointer, count: demand.views * batch, mode: .evaluation))
+        }
         let valueCount = network.graph.inputShape.count
         for (execution, views) in zip(executions, demand.passes) {
             let embeddings = execution.forward(

@@ -24,6 +24,7 @@ package struct InterclassFilter: MarginFunction {
     package mutating func prepare(_ batch: MarginBatch) { base.prepare(batch) }
     package func scale(_ row: MarginRow) -> LogitScale { base.scale(row) }
     package func target(_ row: MarginRow) -> MarginTarget { base.target(row) }
+    package func weight(_ row: MarginRow) -> Double { base.weight(row) }
     package func penalty(_ row: MarginRow) -> NormPenalty { base.penalty(row) }
 
     /// Adds the share of rows with a class that was taken out.
