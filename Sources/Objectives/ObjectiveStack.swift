@@ -13,6 +13,15 @@ package protocol AddedObjective: AnyObject {
     var parameters: [Parameter] { get }
     var needsEveryClass: Bool { get }
 
+    /// Whether there is anything to keep beside the parameters.
+    var keepsState: Bool { get }
+    /// What a checkpoint keeps of this rank beside the parameters, by name; nothing where another rank has it.
+    var state: [(name: String, tensor: Tensor)] { get }
+    /// Puts back what all ranks of a checkpoint kept, however many they were.
+    ///
+    /// - Throws: `ObjectiveStateError` where it does not fit.
+    func restore(_ shares: [[String: Tensor]]) throws
+
     /// Runs before the classification of the same pass, which it may steer by its margin function.
     func prepare(_ pass: ObjectivePass, _ classification: MarginClassification) throws
 
@@ -29,7 +38,18 @@ extension AddedObjective {
     package var demand: StepDemand { .single }
     package var parameters: [Parameter] { [] }
     package var needsEveryClass: Bool { false }
+    package var keepsState: Bool { false }
+    package var state: [(name: String, tensor: Tensor)] { [] }
+    package func restore(_ shares: [[String: Tensor]]) throws {}
     package func prepare(_ pass: ObjectivePass, _ classification: MarginClassification) throws {}
+}
+
+/// What a checkpoint kept of an objective does not fit the one that the recipe describes.
+package struct ObjectiveStateError: Error, Equatable, CustomStringConvertible {
+    package var objective: String
+    package var reason: String
+
+    package var description: String { "objectives.\(objective): \(reason)" }
 }
 
 /// A margin classification and what a recipe adds to it, as one objective: the sum of their losses.

@@ -68,6 +68,11 @@ package enum CheckpointContents {
             if !classifier.isFrozen { shard.append(CheckpointTensor(biasMomentum, bias.momentum, rows: rows)) }
         }
         try files.addShard("head", shard)
+        for added in (step.objective as? ObjectiveStack)?.added ?? [] where added.keepsState {
+            try files.addShard(
+                added.name,
+                added.state.map { CheckpointTensor("\(added.name)/rank-\(files.rank)/\($0.name)", $0.tensor) })
+        }
         let statistics = RunningStatistics(network.buffers).values
         try files.addShard(
             "statistics",
@@ -93,12 +98,29 @@ package enum CheckpointContents {
             target.bytes.copyMemory(from: UnsafeRawBufferPointer(stored.bytes))
         }
         try readHead(checkpoint, into: head.classifier)
+        for added in (step.objective as? ObjectiveStack)?.added ?? [] where added.keepsState {
+            try readState(checkpoint, into: added)
+        }
         let communicator = step.communicator
         if checkpoint.manifest.worldSize == communicator.size {
             let name = CheckpointFiles.shardName("statistics", rank: communicator.rank, worldSize: communicator.size)
             let values = try checkpoint.tensors(name).tensor("statistics/rank-\(communicator.rank)")
             RunningStatistics(values: Array(values.floats)).apply(to: network.buffers)
         }
+    }
+
+    /// What all ranks of the checkpoint kept of an objective.
+    private static func readState(_ checkpoint: Checkpoint, into added: any AddedObjective) throws {
+        let worldSize = checkpoint.manifest.worldSize
+        try added.restore(
+            (0..<worldSize).map { rank in
+                let file = try checkpoint.tensors(
+                    CheckpointFiles.shardName(added.name, rank: rank, worldSize: worldSize))
+                let prefix = "\(added.name)/rank-\(rank)/"
+                return try file.names.reduce(into: [:]) { result, name in
+                    if name.hasPrefix(prefix) { result[String(name.dropFirst(prefix.count))] = try file.tensor(name) }
+                }
+            })
     }
 
     private static func readStatistics(

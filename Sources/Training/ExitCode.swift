@@ -52,7 +52,8 @@ package enum ExitCode {
             case .folderInUse: cannotWrite
             case .tooFewImages, .batchNotDivisible, .quarantineLimit, .preprocessing, .incompatible: badData
             }
-        case is NetworkError, is EvaluationError, is SamplerError, is ClassificationError, is ImageError: badData
+        case is NetworkError, is EvaluationError, is SamplerError, is ClassificationError, is ObjectiveStateError,
+            is ImageError: badData
         default: internalError
         }
     }

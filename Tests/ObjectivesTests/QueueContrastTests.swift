@@ -114,7 +114,7 @@ import Testing
                 embeddings: [], centres: problem.centres, labels: problem.labels + problem.labels, dimension: problem.d)
             let classifier: ShardedClassifier<Float> = head.classifier(Float.self, margin, communicator)
             let contrast = QueueContrast(
-                chosen, batch: batch, dimension: problem.d, communicator: communicator, pool: pool)
+                chosen, classes: problem.classes, batch: batch, dimension: problem.d, communicator: communicator, pool: pool)
             contrast.queue.restore(
                 total: stored.count,
                 stored.enumerated().filter { classifier.classRange.contains($1.label) }.map {

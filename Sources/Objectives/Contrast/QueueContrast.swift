@@ -55,6 +55,8 @@ package final class QueueContrast: AddedObjective {
 
     private let communicator: any Communicator
     private let pool: ThreadPool
+    /// Whose queue entries live here.
+    private let ownClasses: Range<Int>
     /// B, and N = B·P.
     private let batch: Int
     private let pairs: Int
@@ -70,11 +72,14 @@ package final class QueueContrast: AddedObjective {
     /// By row: Σ exp(logit − shift) over negatives.
     private var sums: [Double]
 
-    /// - Parameter batch: B, records of this rank.
+    /// - Parameters:
+    ///   - classes: C over all ranks.
+    ///   - batch: B, records of this rank.
     package init(
-        _ options: Options, batch: Int, dimension: Int, communicator: any Communicator, pool: ThreadPool
+        _ options: Options, classes: Int, batch: Int, dimension: Int, communicator: any Communicator, pool: ThreadPool
     ) {
         self.options = options
+        ownClasses = ShardMap(classes: classes, ranks: communicator.size).range(ofRank: communicator.rank)
         self.batch = batch
         self.dimension = dimension
         self.communicator = communicator
@@ -291,4 +296,49 @@ package final class QueueContrast: AddedObjective {
             }
         }
     }
+
+    // MARK: - State
+
+    package var keepsState: Bool { true }
+
+    package var state: [(name: String, tensor: Tensor)] {
+        let entries = queue.entries
+        let features = Tensor([entries.count, dimension])
+        let proxies = Tensor([entries.count, dimension])
+        let numbers = Tensor([entries.count, 2], dtype: .int64)
+        for (row, entry) in entries.enumerated() {
+            _ = features.floats[(row * dimension)...].update(fromContentsOf: entry.feature)
+            _ = proxies.floats[(row * dimension)...].update(fromContentsOf: entry.proxy)
+            numbers.int64s[2 * row] = Int64(entry.number)
+            numbers.int64s[2 * row + 1] = Int64(entry.label)
+        }
+        let total = Tensor([1], dtype: .int64)
+        total.int64s[0] = Int64(queue.total)
+        return [("features", features), ("proxies", proxies), ("numbers", numbers), ("total", total)]
+    }
+
+    package func restore(_ shares: [[String: Tensor]]) throws {
+        var entries: [(number: Int, label: Int, feature: [Float], proxy: [Float])] = []
+        var total = 0
+        for share in shares {
+            guard let features = share["features"], let proxies = share["proxies"], let numbers = share["numbers"],
+                let count = share["total"], features.shape == proxies.shape, features.shape.last == dimension,
+                numbers.shape == [features.shape[0], 2], numbers.dtype == .int64, count.dtype == .int64, count.count == 1
+            else { throw ObjectiveStateError(objective: name, reason: "the checkpoint's queue is of another shape") }
+            total = Int(count.int64s[0])
+            for row in 0..<features.shape[0] {
+                let label = Int(numbers.int64s[2 * row + 1])
+                let range = row * dimension..<(row + 1) * dimension
+                guard isOwn(label), numbers.int64s[2 * row] >= Int64(total - options.capacity) else { continue }
+                entries.append(
+                    (Int(numbers.int64s[2 * row]), label, Array(features.floats[range]), Array(proxies.floats[range])))
+            }
+        }
+        guard entries.count <= options.capacity else {
+            throw ObjectiveStateError(objective: name, reason: "the checkpoint's queue is longer than its capacity")
+        }
+        queue.restore(total: total, entries.sorted { $0.number < $1.number })
+    }
+
+    private func isOwn(_ label: Int) -> Bool { ownClasses.contains(label) }
 }

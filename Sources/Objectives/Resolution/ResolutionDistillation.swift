@@ -227,4 +227,27 @@ package final class ResolutionDistillation: AddedObjective {
             queue.push(UnsafePointer(x + row * dimension), label: Int(classifier.gatheredLabels[row]))
         }
     }
+
+    // MARK: - State
+
+    package var keepsState: Bool { queue != nil }
+
+    /// The queue is the same on every rank: the first one's is kept.
+    package var state: [(name: String, tensor: Tensor)] {
+        guard let queue, communicator.rank == 0 else { return [] }
+        let labels = Tensor([queue.count + 1], dtype: .int64)
+        for index in 0..<queue.count { labels.int64s[index] = Int64(queue.labels[index]) }
+        labels.int64s[queue.count] = Int64(queue.next)
+        return [("features", queue.features.rows(0..<queue.count).copy()), ("labels", labels)]
+    }
+
+    package func restore(_ shares: [[String: Tensor]]) throws {
+        guard let queue else { return }
+        guard let features = shares.first?["features"], let labels = shares.first?["labels"],
+            features.shape.last == dimension, features.shape[0] <= queue.capacity, labels.dtype == .int64,
+            labels.count == features.shape[0] + 1
+        else { throw ObjectiveStateError(objective: name, reason: "the checkpoint's queue is of another shape") }
+        queue.restore(
+            features: features, labels: labels.int64s.dropLast().map { Int($0) }, next: Int(labels.int64s[labels.count - 1]))
+    }
 }
