@@ -2,6 +2,8 @@
 package struct ObjectivesSection: Sendable, Equatable, Codable {
     package var certainty: CertaintySection?
     package var distillation: SelfDistillationSection?
+    package var resolution: ResolutionSection?
+    package var contrast: ContrastSection?
 
     package init() {}
     init(_ section: SectionReader) throws {
@@ -10,18 +12,27 @@ package struct ObjectivesSection: Sendable, Equatable, Codable {
         if reader.has("cr_fiqa") { certainty = try CertaintySection(certaintyReader) }
         let distillationReader = try reader.section("qsd")
         if reader.has("qsd") { distillation = try SelfDistillationSection(distillationReader) }
+        let resolutionReader = try reader.section("ccface")
+        if reader.has("ccface") { resolution = try ResolutionSection(resolutionReader) }
+        let contrastReader = try reader.section("qgface")
+        if reader.has("qgface") { contrast = try ContrastSection(contrastReader) }
         try reader.finish()
     }
 
     /// Names of what is given.
     package var names: [String] {
-        (certainty == nil ? [] : [CodingKeys.certainty.rawValue])
-            + (distillation == nil ? [] : [CodingKeys.distillation.rawValue])
+        let given: [(CodingKeys, Bool)] = [
+            (.certainty, certainty != nil), (.distillation, distillation != nil), (.resolution, resolution != nil),
+            (.contrast, contrast != nil),
+        ]
+        return given.filter(\.1).map(\.0.rawValue)
     }
 
     private enum CodingKeys: String, CodingKey {
         case certainty = "cr_fiqa"
         case distillation = "qsd"
+        case resolution = "ccface"
+        case contrast = "qgface"
     }
 }
 
@@ -32,7 +43,9 @@ extension Recipe {
     }
 
     /// Whether the class centres stay as they are.
-    package var freezesHead: Bool { objectives.certainty?.onTop == true || start.freeze.contains("head") }
+    package var freezesHead: Bool {
+        objectives.certainty?.onTop == true || objectives.resolution?.freezesCentres == true || start.freeze.contains("head")
+    }
 }
 
 /// Quality learnt from relative classifiability (`objectives.cr_fiqa`).
@@ -111,5 +124,110 @@ package struct SelfDistillationSection: Sendable, Equatable, Codable {
         amplification = try reader.choice("amplification", default: amplification)
         classified = try reader.choice("classified", default: classified)
         try reader.finish()
+    }
+}
+
+/// Classification consistency across resolutions (`objectives.ccface`).
+package struct ResolutionSection: Sendable, Equatable, Codable {
+    package enum MarginSource: String, Sendable, Codable, CaseIterable {
+        case teacherLow = "teacher_low"
+        case teacherHigh = "teacher_high"
+        case agreement, student
+    }
+    package enum Cross: String, Sendable, Codable, CaseIterable { case none, relation, predictor, contrast }
+
+    /// The teacher's weights; by default those that the run starts from.
+    package var teacher: String?
+    /// m₀ of the margin m₀·a_i, and what a_i is for degraded images.
+    package var m = 0.5
+    package var marginSource = MarginSource.teacherLow
+    /// α, of the classification of the images themselves.
+    package var highWeight = 1.0
+    /// λ, and which term draws degraded embeddings to the others.
+    package var crossWeight = 1.0
+    package var cross = Cross.relation
+    package var queue = 8192
+    package var teacherTemperature = 0.04
+    package var studentTemperature = 0.1
+    package var hidden = 512
+    /// Whether the class centres stay the teacher's.
+    package var freezesCentres = true
+
+    package init() {}
+    init(_ section: SectionReader) throws {
+        var reader = section
+        teacher = try reader.string("teacher")
+        m = try reader.number("m", default: m, in: 0...1.5)
+        marginSource = try reader.choice("margin_source", default: marginSource)
+        highWeight = try reader.number("high_weight", default: highWeight, in: 0...1e3)
+        crossWeight = try reader.number("cross_weight", default: crossWeight, in: 0...1e3)
+        cross = try reader.choice("cross", default: cross)
+        queue = try reader.integer("queue", default: queue, in: 1...10_000_000)
+        teacherTemperature = try reader.number("teacher_temperature", default: teacherTemperature, in: 1e-3...10)
+        studentTemperature = try reader.number(
+            "student_temperature", default: cross == .contrast ? 0.07 : studentTemperature, in: 1e-3...10)
+        hidden = try reader.integer("hidden", default: hidden, in: 1...65_536)
+        freezesCentres = try reader.bool("freeze_centres", default: freezesCentres)
+        try reader.finish()
+    }
+
+    private enum CodingKeys: String, CodingKey {
+        case teacher, m, cross, queue, hidden
+        case marginSource = "margin_source"
+        case highWeight = "high_weight"
+        case crossWeight = "cross_weight"
+        case teacherTemperature = "teacher_temperature"
+        case studentTemperature = "student_temperature"
+        case freezesCentres = "freeze_centres"
+    }
+}
+
+/// Quality-guided joint training (`objectives.qgface`).
+package struct ContrastSection: Sendable, Equatable, Codable {
+    package enum Correction: String, Sendable, Codable, CaseIterable { case none, proxy, unit }
+    package enum Gate: String, Sendable, Codable, CaseIterable { case sgn, cos, linear }
+    package enum GateRange: String, Sendable, Codable, CaseIterable { case half, whole }
+    package enum PairQuality: String, Sendable, Codable, CaseIterable { case min, mean, max }
+    package enum Views: String, Sendable, Codable, CaseIterable { case both, low }
+
+    /// λ of the contrast; 0 leaves it out, and the gated classification of both views stays.
+    package var weight = 1.0
+    /// b of the gates; 0 gates nothing.
+    package var threshold = 0.2
+    package var scale = 64.0
+    package var queue = 8192
+    package var correction = Correction.proxy
+    package var gate = Gate.sgn
+    package var gateRange = GateRange.half
+    package var pairQuality = PairQuality.min
+    /// Which views' rows are compared with the queue.
+    package var compared = Views.both
+    package var detachKeys = false
+    package var m = 0.0
+    package var rescale = true
+
+    package init() {}
+    init(_ section: SectionReader) throws {
+        var reader = section
+        weight = try reader.number("weight", default: weight, in: 0...1e3)
+        threshold = try reader.number("threshold", default: threshold, in: 0...1)
+        scale = try reader.number("scale", default: scale, in: 0.1...1e3)
+        queue = try reader.integer("queue", default: queue, in: 1...10_000_000)
+        correction = try reader.choice("correction", default: correction)
+        gate = try reader.choice("gate", default: gate)
+        gateRange = try reader.choice("gate_range", default: gateRange)
+        pairQuality = try reader.choice("pair_quality", default: pairQuality)
+        compared = try reader.choice("compared", default: compared)
+        detachKeys = try reader.bool("detach_keys", default: detachKeys)
+        m = try reader.number("m", default: m, in: 0...1)
+        rescale = try reader.bool("rescale", default: rescale)
+        try reader.finish()
+    }
+
+    private enum CodingKeys: String, CodingKey {
+        case weight, threshold, scale, queue, correction, gate, compared, m, rescale
+        case gateRange = "gate_range"
+        case pairQuality = "pair_quality"
+        case detachKeys = "detach_keys"
     }
 }
