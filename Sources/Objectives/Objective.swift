@@ -13,7 +13,7 @@ package struct StepDemand: Sendable, Equatable {
     package var classified: Int
     /// Taps of the backbone whose spatial energies the objectives compare.
     package var taps: [String]
-    /// Whether a frozen backbone sees all views, too.
+    /// Whether a frozen backbone sees the classified views, too.
     package var teacher: Bool
 
     package init(
@@ -67,7 +67,7 @@ package struct ObjectivePass {
     package let records: UnsafeBufferPointer<Int>
     package let labels: UnsafeBufferPointer<Int>
     package let taps: [TapMaps]
-    /// Raw embeddings by the teacher, (V·B x d), where one was asked for.
+    /// Raw embeddings of the classified rows by the teacher, where one was asked for.
     package let teacher: Tensor?
     /// Updates completed before this one.
     package let step: Int

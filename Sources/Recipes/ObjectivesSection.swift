@@ -133,6 +133,8 @@ package struct ResolutionSection: Sendable, Equatable, Codable {
         case teacherLow = "teacher_low"
         case teacherHigh = "teacher_high"
         case agreement, student
+        /// The head's own margin, the same for all.
+        case head
     }
     package enum Cross: String, Sendable, Codable, CaseIterable { case none, relation, predictor, contrast }
 

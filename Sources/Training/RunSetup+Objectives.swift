@@ -1,53 +1,97 @@
+import Artifacts
 import Collectives
 import FaceData
-import Objectives
-import Recipes
+import Networks
+package import Objectives
+package import Recipes
 import Tensors
 
 extension RunSetup {
     /// What a recipe adds to the classification, and what all of it asks of a step.
-    struct Objectives {
-        var added: [any AddedObjective]
+    struct AddedObjectives {
+        var added: [any AddedObjective] = []
         var demand: StepDemand
         /// What the loader makes of each record.
         var views: [View]
+        /// What classifies in place of the head's own margin.
+        var margin: (any MarginFunction)?
+        var teacher: Network?
     }
 
-    /// What a step of the recipe looks like, before any data is read.
+    /// What a step of the recipe looks like: the record; its degraded copy, which goes through the network with it; and
+    /// another image of its identity, in a pass of its own.
     ///
     /// - Throws: `TrainingError.incompatible` where two objectives ask for what cannot be had together.
     package static func demand(_ recipe: Recipe) throws -> StepDemand {
-        guard let section = recipe.objectives.distillation else { return .single }
-        let options = options(section)
+        let objectives = recipe.objectives
+        let degrades = objectives.resolution != nil || objectives.contrast != nil
+        if objectives.contrast != nil, let resolution = objectives.resolution, resolution.marginSource != .head {
+            throw TrainingError.incompatible(
+                "objectives.ccface and objectives.qgface would both set the margin of each image; with qgface, let the head "
+                    + "have its own: objectives.ccface.margin_source: head")
+        }
+        var passes = [0..<(degrades ? 2 : 1)]
+        var classified = passes[0].count
+        var taps: [String] = []
+        if let section = objectives.distillation {
+            let options = options(section)
+            passes.append(passes[0].upperBound..<passes[0].upperBound + 1)
+            if options.classifiesBothViews {
+                if degrades {
+                    throw TrainingError.incompatible(
+                        "objectives.qsd.classified: both is for QSD alone; beside ccface or qgface the partner teaches only")
+                }
+                classified = 2
+            }
+            if options.stages > 0 { taps = options.taps }
+        }
         return StepDemand(
-            views: 2, passes: [0..<1, 1..<2], classified: options.classifiesBothViews ? 2 : 1,
-            taps: options.stages > 0 ? options.taps : [])
+            views: passes.last!.upperBound, passes: passes, classified: classified, taps: taps,
+            teacher: objectives.resolution != nil)
     }
 
     /// - Parameters:
     ///   - batch: B, records of a rank and pass.
     ///   - source: where qualities are looked up.
-    /// - Throws: `FaceDataError`; `TrainingError.incompatible`.
+    /// - Throws: `FaceDataError`; `ArtifactError`; `TrainingError.incompatible`.
     static func objectives(
         _ recipe: Recipe, source: any FaceSource, batch: Int, _ environment: RunEnvironment
-    ) throws -> Objectives {
-        var added: [any AddedObjective] = []
-        var views = [View()]
+    ) throws -> AddedObjectives {
+        var result = AddedObjectives(demand: try demand(recipe), views: [View()])
+        let communicator = environment.communicator
+        let dimension = recipe.network.embedding
+        if result.demand.passes[0].count == 2 { result.views.append(degradedView(recipe)) }
         if let section = recipe.objectives.certainty {
-            added.append(
+            result.added.append(
                 QualityRegression(
-                    dimension: recipe.network.embedding, ratio: section.ratio == .paper ? .paper : .code,
-                    weight: section.weight, beta: section.beta, communicator: environment.communicator,
-                    seed: recipe.run.seed))
+                    dimension: dimension, ratio: section.ratio == .paper ? .paper : .code, weight: section.weight,
+                    beta: section.beta, communicator: communicator, seed: recipe.run.seed))
+        }
+        if let section = recipe.objectives.resolution {
+            let objective = ResolutionDistillation(
+                try options(section, recipe), batch: batch, dimension: dimension, communicator: communicator,
+                pool: environment.pool, seed: recipe.run.seed)
+            if section.marginSource != .head { result.margin = objective.marginFunction }
+            result.teacher = try teacher(section, recipe)
+            result.added.append(objective)
+        }
+        if let section = recipe.objectives.contrast {
+            result.margin = try gatedMargin(section, recipe)
+            if section.weight > 0 {
+                result.added.append(
+                    QueueContrast(
+                        options(section), classes: source.classCount, batch: batch, dimension: dimension,
+                        communicator: communicator, pool: environment.pool))
+            }
         }
         if let section = recipe.objectives.distillation {
-            views = [View(.record), View(.partner)]
-            added.append(
+            result.views.append(View(.partner))
+            result.added.append(
                 SelfDistillation(
-                    options(section), qualities: try qualities(section, of: source), batch: batch,
-                    dimension: recipe.network.embedding, communicator: environment.communicator, pool: environment.pool))
+                    options(section), qualities: try qualities(section, of: source), batch: batch, dimension: dimension,
+                    partner: result.views.count - 1, communicator: communicator, pool: environment.pool))
         }
-        return Objectives(added: added, demand: try demand(recipe), views: views)
+        return result
     }
 
     /// Refuses a head without cosines to an objective that looks at them.
@@ -59,6 +103,8 @@ extension RunSetup {
             "head.margin = \(recipe.head.margin.name.rawValue) compares inner products; objectives.\(name) needs cosines, as "
                 + "cosface, arcface and the others have them")
     }
+
+    // MARK: - CR-FIQA, QSD
 
     private static func options(_ section: SelfDistillationSection) -> SelfDistillation.Options {
         var options = SelfDistillation.Options()
@@ -76,5 +122,78 @@ extension RunSetup {
     private static func qualities(_ section: SelfDistillationSection, of source: any FaceSource) throws -> [Float] {
         let table = try QualityTable(section.qualities)
         return try table.qualities(of: source, missing: section.missing == .refuse ? .refuse : .value(.nan)).values
+    }
+
+    // MARK: - CCFace
+
+    private static func options(_ section: ResolutionSection, _ recipe: Recipe) throws -> ResolutionDistillation.Options {
+        var options = ResolutionDistillation.Options()
+        if section.marginSource != .head {
+            guard case .arcface(let keys) = recipe.head.margin, keys.fallback == .hard, keys.gradient == .exact,
+                recipe.head.filter == nil
+            else {
+                throw TrainingError.incompatible(
+                    "objectives.ccface gives each image a share of an angular margin: write head.margin: arcface, without "
+                        + "fallback, gradient or filter, or objectives.ccface.margin_source: head")
+            }
+            options.scale = keys.scale
+        }
+        options.margin = section.m
+        options.marginSource = .init(rawValue: section.marginSource.rawValue)!
+        options.highWeight = section.highWeight
+        options.crossWeight = section.crossWeight
+        options.cross = .init(rawValue: section.cross.rawValue)!
+        options.capacity = section.queue
+        options.teacherTemperature = section.teacherTemperature
+        options.studentTemperature = section.studentTemperature
+        options.hidden = section.hidden
+        return options
+    }
+
+    private static func teacher(_ section: ResolutionSection, _ recipe: Recipe) throws -> Network {
+        guard let path = section.teacher ?? recipe.start.weights else {
+            throw TrainingError.incompatible(
+                "objectives.ccface learns from a teacher: name its weights in objectives.ccface.teacher or init.weights")
+        }
+        let (network, card, location) = try ModelFile.open(path)
+        if let (have, need) = difference(card.preprocessing, preprocessing(recipe)) {
+            throw TrainingError.preprocessing(file: location, have: have, need: need)
+        }
+        guard card.specification.embeddingSize == recipe.network.embedding else {
+            throw TrainingError.incompatible(
+                "the teacher's embeddings have \(card.specification.embeddingSize) components, network.embedding is "
+                    + "\(recipe.network.embedding)")
+        }
+        return network
+    }
+
+    // MARK: - QGFace
+
+    private static func gatedMargin(_ section: ContrastSection, _ recipe: Recipe) throws -> any MarginFunction {
+        guard case .adaface(let keys) = recipe.head.margin, keys.statistics == .global, recipe.head.filter == nil,
+            let base = margin(recipe.head, seed: recipe.run.seed, ranks: 1) as? AdaFace
+        else {
+            throw TrainingError.incompatible(
+                "objectives.qgface reads quality from AdaFace's statistics: write head.margin: adaface, with global statistics "
+                    + "and no filter")
+        }
+        return QualityGatedMargin(base, threshold: section.threshold)
+    }
+
+    private static func options(_ section: ContrastSection) -> QueueContrast.Options {
+        var options = QueueContrast.Options()
+        options.weight = section.weight
+        options.scale = section.scale
+        options.capacity = section.queue
+        options.correction = .init(rawValue: section.correction.rawValue)!
+        options.gate = ContrastGate(
+            shape: .init(rawValue: section.gate.rawValue)!, range: .init(rawValue: section.gateRange.rawValue)!,
+            threshold: section.threshold)
+        options.pairQuality = .init(rawValue: section.pairQuality.rawValue)!
+        options.comparesBothViews = section.compared == .both
+        options.detachesKeys = section.detachKeys
+        options.margin = section.m
+        options.rescales = section.rescale
+        return options
     }
 }

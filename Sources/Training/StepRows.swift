@@ -31,8 +31,8 @@ final class StepRows {
         let count = demand.views * batch
         embeddings = isCopied ? Tensor([count, dimension]) : executions[0].embeddings
         gradient = isCopied ? Tensor([count, dimension]) : executions[0].outputGradient
-        teacher = demand.teacher ? Tensor([count, dimension]) : nil
         let rows = demand.classified * batch
+        teacher = demand.teacher ? Tensor([rows, dimension]) : nil
         func first(_ tensor: Tensor) -> Tensor {
             rows == count ? tensor : tensor.rows(0..<rows)
         }

@@ -106,7 +106,7 @@ package final class Trainer {
             ShardedClassifier<Float>(
                 classes: source.classCount, dimension: recipe.network.embedding,
                 batch: objectives.demand.classified * batch,
-                margin: RunSetup.margin(recipe.head, seed: recipe.run.seed, ranks: ranks), communicator: communicator,
+                margin: objectives.margin ?? RunSetup.margin(recipe.head, seed: recipe.run.seed, ranks: ranks), communicator: communicator,
                 pool: environment.pool, seed: recipe.run.seed, initializer: RunSetup.initializer(recipe.head),
                 frozen: recipe.freezesHead, sampling: RunSetup.sampling(recipe.head),
                 storage: storage), pool: environment.pool,
@@ -119,7 +119,7 @@ package final class Trainer {
         try communicator.together("head") { try RunSetup.checkCosines(head, recipe) }
         let step = try TrainingStep(
             network: network, objective: objective, communicator: communicator, pool: environment.pool, batch: batch,
-            recipe: recipe, schedule: schedule)
+            recipe: recipe, schedule: schedule, teacher: objectives.teacher)
         self.step = step
         state = RunState(
             seed: recipe.run.seed, worldSize: ranks, classes: source.classCount, images: source.count)

@@ -58,7 +58,7 @@ package final class TrainingStep {
     package let network: Network
     /// One for each pass that the objective asks for.
     package let executions: [Execution]
-    /// A frozen backbone that sees all views first, in the first pass's memory.
+    /// A frozen backbone that sees the classified views first, in the first pass's memory.
     private let teacher: Execution?
     package let arena: ParameterArena
     package let objective: any Objective
@@ -114,7 +114,7 @@ package final class TrainingStep {
         }
         self.teacher = teacher.map { [demand, executions] in
             Execution(
-                $0.graph, batch: demand.views * batch, purpose: .inference, precision: RunSetup.precision(recipe.compute),
+                $0.graph, batch: demand.classified * batch, purpose: .inference, precision: RunSetup.precision(recipe.compute),
                 pool: pool, within: executions[0])
         }
         let rows = StepRows(demand, batch: batch, executions)
@@ -180,7 +180,8 @@ package final class TrainingStep {
         // The labels travel while the backbone computes.
         labels.start(step)
         if let teacher {
-            rows.keepTeacher(teacher.forward(input.images.pointer, count: demand.views * batch, mode: .evaluation))
+            rows.keepTeacher(
+                teacher.forward(input.images.pointer, count: demand.classified * batch, mode: .evaluation))
         }
         let valueCount = network.graph.inputShape.count
         for (execution, views) in zip(executions, demand.passes) {

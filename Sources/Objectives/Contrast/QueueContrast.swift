@@ -275,7 +275,7 @@ package final class QueueContrast: AddedObjective {
             rows: 2 * pairs, columns: dimension, radial: nil)
         try Float.reduceScatter(communicator, partial.floats, into: own.floats, "contrast gradients")
         let share = weight * Float(options.weight * factor)
-        let target = pass.embeddingGradient.floats
+        let target = pass.classified.gradient.floats
         let source = own.floats
         for i in target.indices { target[i] += share * source[i] }
     }

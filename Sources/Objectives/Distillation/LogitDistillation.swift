@@ -15,6 +15,8 @@ final class LogitDistillation {
     private let pool: ThreadPool
     private let pairs: Int
     private let batch: Int
+    /// The first row of the second view in a pass.
+    private let partner: Int
     private let dimension: Int
     /// Embeddings of both views of all pairs, (2N x d), rank by rank; their inverse norms; partial gradients.
     private let embeddings: Tensor
@@ -25,9 +27,12 @@ final class LogitDistillation {
     private var sums: [Double]
     private var factors: [(teacher: Float, student: Float)]
 
-    init(pairs: Int, batch: Int, dimension: Int, communicator: any Communicator, pool: ThreadPool) {
+    init(
+        pairs: Int, batch: Int, partner: Int, dimension: Int, communicator: any Communicator, pool: ThreadPool
+    ) {
         self.pairs = pairs
         self.batch = batch
+        self.partner = partner
         self.dimension = dimension
         self.communicator = communicator
         self.pool = pool
@@ -52,8 +57,12 @@ final class LogitDistillation {
         _ pass: ObjectivePass, _ classifier: ShardedClassifier<Float>, _ selected: TeachingPairs, factor: Double,
         weight: Float
     ) throws -> Double {
+        let raw = pass.embeddings.floats.baseAddress!
+        let size = batch * dimension
+        own.floats.baseAddress!.update(from: raw, count: size)
+        (own.floats.baseAddress! + size).update(from: raw + partner * dimension, count: size)
         try communicator.allGather(
-            UnsafeRawBufferPointer(pass.embeddings.bytes), into: embeddings.bytes, "embeddings of pairs")
+            UnsafeRawBufferPointer(own.bytes), into: embeddings.bytes, "embeddings of pairs")
         Float.inverseNorms(pool, x, rows: rows, columns: dimension, into: inverses.floats.baseAddress!)
         let classes = classifier.classRange.count
         let width = max(1, min(classes, Self.blockElements / rows))
@@ -86,9 +95,12 @@ final class LogitDistillation {
             pool, partial.floats.baseAddress!, x: x, inverse: inverses.floats.baseAddress!, rows: rows, columns: dimension,
             radial: nil)
         try Float.reduceScatter(communicator, partial.floats, into: own.floats, "gradients of pairs")
-        let target = pass.embeddingGradient.floats
+        let target = pass.embeddingGradient.floats.baseAddress!
         let source = own.floats
-        for i in target.indices { target[i] += weight * source[i] }
+        for i in 0..<size {
+            target[i] += weight * source[i]
+            target[partner * dimension + i] += weight * source[size + i]
+        }
         return loss / Double(selected.count)
     }
 

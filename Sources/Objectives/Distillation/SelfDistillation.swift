@@ -37,6 +37,8 @@ package final class SelfDistillation: AddedObjective {
     /// By record, in [0, 100]; NaN where unknown.
     private let qualities: [Float]
     private let batch: Int
+    /// The first row of the second view.
+    private let partner: Int
     private var pairs: TeachingPairs
     /// Both qualities of this rank's pairs, of every rank's, and of the global batch by view.
     private let own: UnsafeMutableBufferPointer<Double>
@@ -50,11 +52,14 @@ package final class SelfDistillation: AddedObjective {
     /// - Parameters:
     ///   - qualities: by global record index.
     ///   - batch: B, pairs of this rank.
+    ///   - partner: which of the step's views the second one is.
     package init(
-        _ options: Options, qualities: [Float], batch: Int, dimension: Int, communicator: any Communicator,
-        pool: ThreadPool
+        _ options: Options, qualities: [Float], batch: Int, dimension: Int, partner: Int = 1,
+        communicator: any Communicator, pool: ThreadPool
     ) {
+        precondition(partner > 0, "the first view is no partner of itself")
         self.options = options
+        self.partner = partner * batch
         self.qualities = qualities
         self.batch = batch
         self.communicator = communicator
@@ -72,7 +77,9 @@ package final class SelfDistillation: AddedObjective {
         sums = .init(repeating: 0, count: 3 * taps.count + 1)
         logits =
             options.logits > 0
-            ? LogitDistillation(pairs: global, batch: batch, dimension: dimension, communicator: communicator, pool: pool)
+            ? LogitDistillation(
+                pairs: global, batch: batch, partner: self.partner, dimension: dimension, communicator: communicator,
+                pool: pool)
             : nil
     }
 
@@ -86,7 +93,7 @@ package final class SelfDistillation: AddedObjective {
     package func step(
         _ pass: ObjectivePass, _ classification: MarginClassification, weight: Float, accumulate: Bool
     ) throws -> ObjectiveOutcome {
-        precondition(pass.batch == batch && pass.records.count == 2 * batch, "a pass of other pairs")
+        precondition(pass.batch == batch && pass.records.count >= partner + batch, "a pass of other pairs")
         try selectPairs(pass.records)
         var outcome = ObjectiveOutcome()
         outcome.metrics.add("quality_gap", pairs.meanGap)
@@ -109,7 +116,10 @@ package final class SelfDistillation: AddedObjective {
 
     /// Every rank knows the qualities of all pairs, and so which of them count.
     private func selectPairs(_ records: UnsafeBufferPointer<Int>) throws {
-        for row in 0..<2 * batch { own[row] = Double(qualities[records[row]]) }
+        for row in 0..<batch {
+            own[row] = Double(qualities[records[row]])
+            own[batch + row] = Double(qualities[records[partner + row]])
+        }
         try communicator.allGather(
             UnsafeRawBufferPointer(own), into: UnsafeMutableRawBufferPointer(gathered), "qualities of pairs")
         let global = batch * communicator.size
@@ -129,8 +139,8 @@ package final class SelfDistillation: AddedObjective {
         for pair in 0..<batch {
             switch pairs.teachers[first + pair] {
             case .none: continue
-            case .first: body(batch + pair, pair)
-            case .second: body(pair, batch + pair)
+            case .first: body(partner + pair, pair)
+            case .second: body(pair, partner + pair)
             }
         }
     }

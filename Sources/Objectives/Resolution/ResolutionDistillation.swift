@@ -11,6 +11,8 @@ package import Tensors
 package final class ResolutionDistillation: AddedObjective {
     /// What a_i, the share of the margin, is for a degraded row: a cosine, between 0 and 1.
     package enum MarginSource: String, Sendable, CaseIterable {
+        /// The head has a margin of its own.
+        case head
         /// Of the teacher's embedding of the degraded image to the class centre.
         case teacherLow = "teacher_low"
         /// Of the teacher's embedding of the image itself to the class centre.
@@ -99,6 +101,7 @@ package final class ResolutionDistillation: AddedObjective {
 
     /// The teacher's cosines to the class centres, and from them each row's share of the margin.
     package func prepare(_ pass: ObjectivePass, _ classification: MarginClassification) throws {
+        if options.marginSource == .head { return }
         guard let teacher = pass.teacher else { preconditionFailure("a pass without its teacher") }
         let classifier = classification.classifier
         try communicator.allGather(
