@@ -156,7 +156,7 @@ struct DiscardArguments: ParsableArguments {
         DiscardPlot.plot(
             DiscardPlot.Curves(
                 "quality", discardRates: report.discardRates, falseNonMatchRates: curve.falseNonMatchRates,
-                interval: curve.intervals.map { $0.map { ($0.lower, $0.upper) } },
+                interval: curve.intervals.map { $0.map { (lower: $0.lower, upper: $0.upper) } },
                 random: curve.random.map { $0?.mean }, oracle: curve.oracle),
             title: "\(report.facts.dataset), \(report.facts.pairs.rawValue), FMR \(short(curve.targetFMR)), "
                 + "threshold \(report.threshold.rawValue)")

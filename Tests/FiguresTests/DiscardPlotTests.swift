@@ -6,7 +6,7 @@ import Testing
         DiscardPlot.plot(
             DiscardPlot.Curves(
                 "quality", discardRates: [0, 0.25, 0.5, 0.75], falseNonMatchRates: rates,
-                interval: rates.map { $0.map { ($0 / 2, $0 * 2) } }, random: [0.1, 0.1, 0.1, 0.1],
+                interval: rates.map { $0.map { (lower: $0 / 2, upper: $0 * 2) } }, random: [0.1, 0.1, 0.1, 0.1],
                 oracle: [0.1, 0, 0, 0]), title: "set")
     }
 

@@ -39,8 +39,9 @@ struct AllPairsScan {
     ///   - progress: called with the share done.
     ///   - body: gets the number of the thread, in 0..<pool.threads.
     func forEachRow(progress: (Double) -> Void, _ body: (_ part: Int, _ row: Row) -> Void) {
-        let cosines = AlignedBuffer(byteCount: Self.blockRows * Self.blockColumns * MemoryLayout<Float>.stride)
-        let target = cosines.base.assumingMemoryBound(to: Float.self)
+        let block = Tensor([Self.blockRows, Self.blockColumns])
+        defer { withExtendedLifetime(block) {} }
+        let target = block.pointer
         values.withUnsafeBufferPointer { values in
             guard let base = values.baseAddress else { return }
             for top in stride(from: 0, to: count, by: Self.blockRows) {

@@ -178,10 +178,10 @@ package struct DiscardReport: Sendable, Equatable, Codable {
         self.resampled = resampled
         let plain = Self.evaluated(discard.byQuality(), discard, options)
         let random = Self.evaluated(options.randomOrders, pool, discard, options) { discard.atRandom($0) }
-        let samples = Self.evaluated(options.samples, pool, discard, options) { discard.resampled($0) }
+        let drawn = Self.evaluated(options.samples, pool, discard, options) { discard.resampled($0) }
         curves = options.targetFMRs.indices.map { target in
             Self.curve(
-                plain[target], random: random.map { $0[target] }, samples: samples.map { $0[target] },
+                plain[target], random: random.map { $0[target] }, samples: drawn.map { $0[target] },
                 resamplesThreshold: discard.heldPoints[target] == nil, discard, options.rates)
         }
     }

@@ -100,7 +100,7 @@ package struct ImageCollection: Sendable {
             let table = try DegradationTable(degrade)
             (variant, words) = (.mixed(table), "as \(table.location) says")
             // Before the work, not in the middle of it.
-            for index in 0..<count { _ = try variant.degradation(of: key(index), isSecond: true) }
+            for index in 0..<count { _ = try variant.degradation(of: self.key(index), isSecond: true) }
         }
         let (key, image) = (key, image)
         return ImageCollection(

@@ -79,13 +79,15 @@ extension Embedder {
         let count = annotation.records.count
         let positions =
             count * communicator.rank / communicator.size..<count * (communicator.rank + 1) / communicator.size
-        let own = try annotation.qualities(
-            of: positions, rows: rows.base.assumingMemoryBound(to: Float.self), dimension: embeddingSize, pool: pool,
-            together: { least, greatest in
-                var extremes = [-least, greatest]
-                try extremes.withUnsafeMutableBufferPointer { try communicator.allReduce($0, .max, "separations") }
-                (least, greatest) = (-extremes[0], extremes[1])
-            }, progress: { progress(.rounds($0)) })
+        let own = try withExtendedLifetime(rows) {
+            try annotation.qualities(
+                of: positions, rows: rows.base.assumingMemoryBound(to: Float.self), dimension: embeddingSize, pool: pool,
+                together: { least, greatest in
+                    var extremes = [-least, greatest]
+                    try extremes.withUnsafeMutableBufferPointer { try communicator.allReduce($0, .max, "separations") }
+                    (least, greatest) = (-extremes[0], extremes[1])
+                }, progress: { progress(.rounds($0)) })
+        }
         let bytes = own.map { Float($0) }.withUnsafeBytes { Array($0) }
         guard let parts = try communicator.gather(bytes, root: 0, "qualities") else { return nil }
         var values = [Float?](repeating: nil, count: images.count)
@@ -100,7 +102,7 @@ extension Embedder {
     /// One file, made by rank 0 and open on all.
     private func openRows(_ count: Int, prefix: String, _ communicator: any Communicator) throws -> RowFile {
         let made = try communicator.together("file for embeddings") {
-            communicator.rank == 0 ? try RowFile.create(prefix: prefix, rows: count, columns: embeddingSize) : nil
+            try communicator.rank == 0 ? RowFile.create(prefix: prefix, rows: count, columns: embeddingSize) : nil
         }
         let path = String(
             decoding: try communicator.broadcast(Array((made?.path ?? "").utf8), root: 0, "file for embeddings"),

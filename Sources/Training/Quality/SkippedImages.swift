@@ -1,5 +1,5 @@
 package import Collectives
-package import FaceData
+import FaceData
 import Foundation
 import Synchronization
 package import Tensors
