@@ -1,8 +1,9 @@
 package import Artifacts
 package import FaceData
 import Foundation
-import Layers
+package import Layers
 package import Networks
+import Objectives
 import Tensors
 
 /// A backbone's weights on disk with everything that a command must know to use them: network, sizes, preprocessing.
@@ -89,7 +90,8 @@ package enum ModelFile {
         return nil
     }
 
-    /// Copies a file's tensors into a network's state.
+    /// Copies a file's tensors into a network's state. Parameters of objectives beside the backbone are let pass
+    /// (`QualityHead.read`).
     ///
     /// - Parameter others: parameters of objectives that the file holds as well.
     /// - Returns: what was loaded and what was not.
@@ -100,7 +102,9 @@ package enum ModelFile {
         _ mode: WeightsMatch.Mode = .strict
     ) throws -> WeightsMatch {
         let entries = network.state + others.map { .parameter($0) }
-        let match = try file.load(entries.map { TensorSpec($0.name, $0.value.shape, $0.value.dtype) }, mode)
+        let beside = QualityHead.names.union(EmbeddingPredictor.names).subtracting(others.map(\.name))
+        let match = try file.load(
+            entries.map { TensorSpec($0.name, $0.value.shape, $0.value.dtype) }, mode, beside: beside)
         for entry in entries {
             guard let tensor = match.tensors[entry.name] else { continue }
             entry.value.bytes.copyMemory(from: UnsafeRawBufferPointer(tensor.bytes))
@@ -119,6 +123,24 @@ package enum ModelFile {
     ///
     /// - Throws: `ArtifactError`, `NetworkError`.
     package static func open(_ path: String) throws -> (network: Network, card: Card, path: String) {
+        let model = try model(path)
+        return (model.network, model.card, model.path)
+    }
+
+    /// A backbone with what belongs to it.
+    package struct Model {
+        package let network: Network
+        package let card: Card
+        /// The file that was opened.
+        package let path: String
+        /// Where the file has one.
+        package let qualityHead: QualityHead?
+    }
+
+    /// As `open`, with the quality head that the file may hold.
+    ///
+    /// - Throws: `ArtifactError`, `NetworkError`.
+    package static func model(_ path: String) throws -> Model {
         var isFolder: ObjCBool = false
         var location = path
         if FileManager.default.fileExists(atPath: path, isDirectory: &isFolder), isFolder.boolValue {
@@ -129,12 +151,15 @@ package enum ModelFile {
         let card = try card(of: file)
         let network = try card.specification.build()
         try load(file, into: network)
-        return (network, card, location)
+        let head = try QualityHead.read(file, embeddingSize: card.specification.embeddingSize)
+        return Model(network: network, card: card, path: location, qualityHead: head)
     }
 
-    /// Writes a network's state under its names.
-    package static func write(_ network: Network, card: Card, to path: String) throws {
-        try WeightsFile.write(
-            path, network.state.map { (name: $0.name, tensor: $0.value) }, metadata: card.metadata)
+    /// Writes a network's state under its names, and the quality head's if there is one.
+    package static func write(
+        _ network: Network, card: Card, qualityHead: QualityHead? = nil, to path: String
+    ) throws {
+        let backbone = network.state.map { (name: $0.name, tensor: $0.value) }
+        try WeightsFile.write(path, backbone + (qualityHead?.tensors ?? []), metadata: card.metadata)
     }
 }

@@ -19,7 +19,7 @@ struct Acuity: ParsableCommand {
             """,
         version: versionText,
         subcommands: [
-            Train.self, Resume.self, Plan.self, Evaluate.self, Embed.self, Dataset.self, Import.self, Export.self, Config.self,
+            Train.self, Resume.self, Plan.self, Evaluate.self, Embed.self, Score.self, Annotate.self, Dataset.self, Import.self, Export.self, Config.self,
             Doctor.self, Bench.self,
         ])
 

@@ -131,6 +131,11 @@ package final class EmbeddingPredictor {
         back = Tensor([rows, hidden])
     }
 
+    /// Of the parameters, as files have them.
+    package static let names: Set<String> = [
+        "predictor.0.weight", "predictor.0.bias", "predictor.2.weight", "predictor.2.bias",
+    ]
+
     package var parameters: [Parameter] { [first.weight, first.bias, second.weight, second.bias] }
 
     /// - Parameters:
