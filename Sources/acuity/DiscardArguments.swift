@@ -86,7 +86,7 @@ struct DiscardArguments: ParsableArguments {
         let (model, subjects, source) = try communicator.together("set-up") {
             if environment.isRoot, let output = command.output { try Output.folder(output) }
             let model = try ModelFile.model(command.weights!)
-            return (model, try subjects(command), try qualitySource(model))
+            return (model, try self.subjects(command), try self.qualitySource(model))
         }
         let embedder = Embedder(
             model.network, preprocessing: model.card.preprocessing, batch: command.batch, precision: command.precision,

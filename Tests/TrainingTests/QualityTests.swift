@@ -3,6 +3,7 @@ import Collectives
 import Evaluation
 import FaceData
 import Foundation
+import Layers
 import Networks
 import Tensors
 import Testing

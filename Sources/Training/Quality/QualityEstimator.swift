@@ -1,3 +1,5 @@
+import Networks
+
 /// How a number for the quality of a face is had. In all of them a larger number means a better image.
 package enum QualityEstimator: String, CaseIterable, Sendable, Codable {
     /// The length of the raw embedding.
