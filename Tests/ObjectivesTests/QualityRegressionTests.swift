@@ -1,5 +1,6 @@
 import Collectives
 import Foundation
+import Layers
 import Objectives
 import Tensors
 import TestSupport

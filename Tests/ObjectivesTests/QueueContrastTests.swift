@@ -100,7 +100,7 @@ import Testing
         _ change: @Sendable (inout QueueContrast.Options) -> Void = { _ in }
     ) throws -> Outcome {
         // A length that AdaFace, with averages at rest, reads as the wanted quality.
-        func length(_ z: Double) -> Double { 20 + z * (5 + 1e-3) / 0.333 }
+        @Sendable func length(_ z: Double) -> Double { 20 + z * (5 + 1e-3) / 0.333 }
         var options = QueueContrast.Options()
         change(&options)
         let chosen = options

@@ -59,10 +59,12 @@ import Testing
             weight: weight, expected: expected)
     }
 
-    private static let taps = [
+    private static var taps: [Tap] {
+        [
         map(3, 4, 2, 0.6, 0.0528349055), map(5, 2, 2, 0.9, 0.1888164925), map(4, 2, 1, 0.4, 0.0164107938),
         vector(5, 0.7, weight: 1, 0.2600291935), vector(3, 0.2, weight: 0.1, 0.0234362427),
-    ]
+        ]
+    }
 
     /// The loss of a tap, and the norms of the weighted loss's gradient by view.
     private func evaluate(_ tap: Tap, differentiates: Bool) -> (loss: Double, norms: [Double]) {

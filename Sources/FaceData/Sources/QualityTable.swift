@@ -71,6 +71,11 @@ package struct QualityTable: Sendable {
         package let values: [Float]
         /// Images that the table lacks.
         package let missing: Int
+
+        package init(values: [Float], missing: Int) {
+            self.values = values
+            self.missing = missing
+        }
     }
 
     /// The quality of each record of a source.

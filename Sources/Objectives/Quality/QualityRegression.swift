@@ -1,6 +1,6 @@
 package import Collectives
 package import Layers
-package import Tensors
+import Tensors
 
 /// Quality learnt while a recogniser learns: a linear layer on the raw embedding regresses each sample's certainty ratio
 /// (Boutros et al., "CR-FIQA: Face Image Quality Assessment by Learning Sample Relative Classifiability", CVPR 2023).
