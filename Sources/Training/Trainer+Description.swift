@@ -16,6 +16,7 @@ extension Trainer {
                 + "gradients \(step.reducer.route.rawValue)")
         info("\(source.location): \(source.count) images of \(source.classCount) identities")
         for note in source.notes { warning("\(source.location): \(note)") }
+        if let degradation = RunSetup.degradation(recipe.data.augment) { info("augmentation \(degradation)") }
         let millions = Double(network.parameterCount) / 1e6
         info(
             "\(recipe.network.name): \((millions * 100).rounded() / 100) M parameters, "
