@@ -132,3 +132,5 @@ extension Bench {
         }
     }
 }
+
+extension AugmentSection.Name: ExpressibleByArgument {}

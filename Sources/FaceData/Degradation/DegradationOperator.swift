@@ -70,8 +70,8 @@ package enum DegradationOperator: Sendable, Equatable {
                 let share = random.uniform(range.lowerBound, range.upperBound)
                 size = (max(1, Int(share * Double(width))), max(1, Int(share * Double(height))))
             }
-            let down = down[random.below(down.count)]
-            let up = up[random.below(up.count)]
+            let shrinking = down[random.below(down.count)]
+            let enlarging = up[random.below(up.count)]
             var drawn: Int?
             if let quality {
                 let isCompressed = random.uniform(0, 1) < qualityProbability
@@ -79,7 +79,7 @@ package enum DegradationOperator: Sendable, Equatable {
                 drawn = isCompressed ? value : nil
             }
             return Degradation.Resampling(
-                width: size.width, height: size.height, down: down, up: up, quality: drawn)
+                width: size.width, height: size.height, down: shrinking, up: enlarging, quality: drawn)
         }
 
         private static func scaled(_ width: Int, _ height: Int, to side: Int) -> (width: Int, height: Int) {
@@ -126,7 +126,7 @@ package enum DegradationOperator: Sendable, Equatable {
         case .contrast(let factor): [.contrast(random.uniform(factor))]
         case .saturation(let factor): [.saturation(random.uniform(factor))]
         case .jitter(let brightness, let contrast, let saturation):
-            Self.jitter(brightness, contrast, saturation, &random)
+            Self.drawJitter(brightness, contrast, saturation, &random)
         case .noise(let sigma): [.noise(sigma: random.uniform(sigma), seed: random.next())]
         case .shotNoise(let photons): [.shotNoise(photons: random.logUniform(photons), seed: random.next())]
         case .crop(let area, let aspect, let kernel):
@@ -134,14 +134,14 @@ package enum DegradationOperator: Sendable, Equatable {
         case .occlude(let area, let aspect, let fill):
             [
                 .occlude(
-                    .random(in: (width, height), share: area, ratio: aspect, &random), Self.fill(fill, &random))
+                    .random(in: (width, height), share: area, ratio: aspect, &random), Self.drawFill(fill, &random))
             ]
         case .rotate(let angle): [.rotate(degrees: random.uniform(angle))]
         case .grey: [.grey]
         }
     }
 
-    private static func jitter(
+    private static func drawJitter(
         _ brightness: Double, _ contrast: Double, _ saturation: Double, _ random: inout RandomStream
     ) -> [Degradation] {
         func factor(_ amount: Double) -> Double { random.uniform(max(0, 1 - amount), 1 + amount) }
@@ -153,7 +153,7 @@ package enum DegradationOperator: Sendable, Equatable {
         return steps
     }
 
-    private static func fill(_ fill: Fill, _ random: inout RandomStream) -> Degradation.Fill {
+    private static func drawFill(_ fill: Fill, _ random: inout RandomStream) -> Degradation.Fill {
         switch fill {
         case .black: .black
         case .grey: .grey

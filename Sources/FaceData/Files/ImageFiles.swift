@@ -26,7 +26,9 @@ package struct ImageFiles: Sendable {
             labels = nil
         } else {
             self.folder = folder ?? Folder.parent(of: path)
-            (names, labels) = try Self.list(path, folder: folder)
+            let listed = try Self.list(path, folder: folder)
+            names = listed.names
+            labels = listed.labels
         }
         guard !names.isEmpty else {
             throw FaceDataError(.malformed, file: path, "no images", advice: "expected .jpg or .png files")

@@ -1,22 +1,22 @@
 /// Memory that image operators use again from call to call, so that a pipeline allocates nothing but the images
 /// themselves. One thread at a time.
 package final class ImageScratch {
-    private var bytes = UnsafeMutableBufferPointer<UInt8>(start: nil, count: 0)
-    private var integers = UnsafeMutableBufferPointer<Int32>(start: nil, count: 0)
-    private var floats = UnsafeMutableBufferPointer<Float>(start: nil, count: 0)
+    private var byteBlock = UnsafeMutableBufferPointer<UInt8>(start: nil, count: 0)
+    private var integerBlock = UnsafeMutableBufferPointer<Int32>(start: nil, count: 0)
+    private var floatBlock = UnsafeMutableBufferPointer<Float>(start: nil, count: 0)
 
     package init() {}
 
     deinit {
-        bytes.deallocate()
-        integers.deallocate()
-        floats.deallocate()
+        byteBlock.deallocate()
+        integerBlock.deallocate()
+        floatBlock.deallocate()
     }
 
     /// Room for `count` values of undefined content; valid until the next call for the same type.
-    func bytes(_ count: Int) -> UnsafeMutablePointer<UInt8> { Self.room(&bytes, count) }
-    func integers(_ count: Int) -> UnsafeMutablePointer<Int32> { Self.room(&integers, count) }
-    func floats(_ count: Int) -> UnsafeMutablePointer<Float> { Self.room(&floats, count) }
+    func bytes(_ count: Int) -> UnsafeMutablePointer<UInt8> { Self.room(&byteBlock, count) }
+    func integers(_ count: Int) -> UnsafeMutablePointer<Int32> { Self.room(&integerBlock, count) }
+    func floats(_ count: Int) -> UnsafeMutablePointer<Float> { Self.room(&floatBlock, count) }
 
     private static func room<T: BitwiseCopyable>(
         _ block: inout UnsafeMutableBufferPointer<T>, _ count: Int
