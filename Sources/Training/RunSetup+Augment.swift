@@ -22,7 +22,7 @@ extension RunSetup {
     }
 
     /// How a run's images are loaded.
-    package static func loading(_ recipe: Recipe) -> BatchLoader.Options {
+    package static func loaderOptions(_ recipe: Recipe) -> BatchLoader.Options {
         BatchLoader.Options(
             preprocessing: preprocessing(recipe), seed: recipe.run.seed,
             flipProbability: recipe.data.flip ? 0.5 : 0, threads: recipe.data.workers,

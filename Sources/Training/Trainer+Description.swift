@@ -16,7 +16,6 @@ extension Trainer {
                 + "gradients \(step.reducer.route.rawValue)")
         info("\(source.location): \(source.count) images of \(source.classCount) identities")
         for note in source.notes { warning("\(source.location): \(note)") }
-        if let degradation = RunSetup.degradation(recipe.data.augment) { info("augmentation \(degradation)") }
         let millions = Double(network.parameterCount) / 1e6
         info(
             "\(recipe.network.name): \((millions * 100).rounded() / 100) M parameters, "
@@ -27,6 +26,7 @@ extension Trainer {
             "head: \(recipe.head.summary), \(source.classCount) centres, weight decay "
                 + "\(headDecay)" + (head.classifier.isFrozen ? ", frozen" : ""))
         describeSampling()
+        if let degradation = RunSetup.degradation(recipe.data.augment) { info("augmentation \(degradation)") }
         describeSchedule()
         if let overfit { warning("--overfit: only \(min(overfit, source.count)) different images, again and again") }
         warn()

@@ -252,7 +252,7 @@ package final class Trainer {
         }
         let loader = BatchLoader(
             source: source, sampler: sampler, rank: communicator.rank, worldSize: communicator.size,
-            position: state.position, options: RunSetup.loading(recipe))
+            position: state.position, options: RunSetup.loaderOptions(recipe))
         recorder.restartClock()
         let deadline = recipe.schedule.maxTime.map { monotonicSeconds() + $0 }
         var ending: Ending?

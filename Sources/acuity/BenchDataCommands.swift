@@ -64,7 +64,7 @@ extension Bench {
                 benchmark.batches = batches
                 benchmark.degradation = RunSetup.degradation(AugmentSection(augment))
                 let result = try benchmark.run(source, communicator)
-                let degrading = try benchmark.degradation.map { try LoaderBenchmark.seconds($0, on: source) * 1e3 }
+                let degrading = try benchmark.degradation.map { try DegradationBenchmark.seconds($0, on: source) * 1e3 }
                 guard environment.isRoot else { return Training.ExitCode.success }
                 if json {
                     print(

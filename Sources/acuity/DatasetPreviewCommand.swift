@@ -47,7 +47,7 @@ extension Dataset {
             try Command.run {
                 let recipe = recipe.read()
                 let source = try RunSetup.source(recipe.data)
-                let loading = RunSetup.loading(recipe)
+                let loading = RunSetup.loaderOptions(recipe)
                 let rows = min(identities, source.classCount)
                 let labels = (0..<rows).map { $0 * source.classCount / rows }
                 let members = IdentityTable(source)

@@ -131,7 +131,7 @@ import Training
         recipe.data.channelOrder = .bgr
         recipe.network.input = [112, 96]
         let source = try RunSetup.source(recipe.data)
-        let options = RunSetup.loading(recipe)
+        let options = RunSetup.loaderOptions(recipe)
         let sampler = try EpochSampler(recordCount: 18, globalBatch: 6, seed: options.seed)
         let loader = BatchLoader(source: source, sampler: sampler, position: 18, options: options)
         let batch = try loader.next()

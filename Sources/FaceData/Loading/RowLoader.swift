@@ -37,14 +37,8 @@ final class RowLoader: Sendable {
     func load(
         epoch: Int, ordinal: Int, into planes: (_ view: Int) -> UnsafeMutableBufferPointer<Float>
     ) throws(FaceDataError) -> Row {
-        try load(record: sampler.order(of: epoch)[ordinal], epoch: epoch, into: planes)
-    }
-
-    /// The same for a given record.
-    func load(
-        record wanted: Int, epoch: Int, into planes: (_ view: Int) -> UnsafeMutableBufferPointer<Float>
-    ) throws(FaceDataError) -> Row {
         var row = Row()
+        let wanted = sampler.order(of: epoch)[ordinal]
         let (record, image) = try firstIntact(wanted, &row)
         row.label = source.label(of: record)
         var partner: (record: Int, image: RGBImage)?
