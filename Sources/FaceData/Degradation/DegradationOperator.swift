@@ -1,4 +1,4 @@
-package import Tensors
+internal import Tensors
 
 /// A kind of degradation with the ranges that its parameters are drawn from: uniformly, unless it says otherwise.
 package enum DegradationOperator: Sendable, Equatable {
