@@ -61,7 +61,7 @@ import Testing
         let template = FaceTemplate.standard
         #expect(template.alignment(of: Array(repeating: ImagePoint(5, 5), count: 5)) == nil)
         #expect(template.alignment(of: Array(repeating: ImagePoint(.nan, 5), count: 5)) == nil)
-        #expect(template.alignment(of: [.init(.infinity, 1)] + landmarks.dropFirst()) == nil)
+        #expect(template.alignment(of: [ImagePoint(.infinity, 1)] + Array(landmarks.dropFirst())) == nil)
         // On a line is enough for a similarity.
         #expect(template.alignment(of: (0..<5).map { ImagePoint(Double($0), 2 * Double($0)) }) != nil)
     }
@@ -141,7 +141,8 @@ import Testing
         let list = try LandmarkList(scratch.write("bad.txt", "good.jpg \(row)\n" + bad.joined(separator: "\n")))
         // "b.jpg 40" is a path with a space as good as any.
         #expect(list.entries.map(\.path) == ["good.jpg", "b.jpg 40"])
-        #expect(list.failures.map(\.place) == [2, 4, 5, 6, 7, 8, 9, 10, 11].map { .line($0) })
+        let lines = [2, 4, 5, 6, 7, 8, 9, 10, 11].map { FaceDataError.Place.line($0) }
+        #expect(list.failures.compactMap(\.place) == lines)
         #expect(list.failures.allSatisfy { $0.kind == .malformed && $0.file.hasSuffix("bad.txt") })
         for text in ["", "# nothing\n", "x 1\n"] {
             #expect(throws: FaceDataError.self) { try LandmarkList(scratch.write("none.txt", text)) }

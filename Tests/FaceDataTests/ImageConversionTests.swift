@@ -43,17 +43,18 @@ import Testing
         let scratch = Scratch()
         let files = try images(scratch)
         let conversion = ImageConversion(to: scratch.path + "/out", threads: threads)
-        let made = Mutex<[Int]>([])
+        final class Made: Sendable { let jobs = Mutex<[Int]>([]) }
+        let made = Made()
         func run(_ conversion: ImageConversion) throws -> ImageConversion.Summary {
-            made.withLock { $0 = [] }
+            made.jobs.withLock { $0 = [] }
             return try conversion.run(jobs(files)) { job, image, _ throws(FaceDataError) in
-                made.withLock { $0.append(job) }
+                made.jobs.withLock { $0.append(job) }
                 return image.greyed()
             }
         }
         let first = try run(conversion)
         #expect(first.written == 4 && first.kept == 0 && first.failures.isEmpty)
-        #expect(made.withLock { $0.sorted() } == [0, 1, 2, 3])
+        #expect(made.jobs.withLock { $0.sorted() } == [0, 1, 2, 3])
         let original = try ImageCodec.decode(scratch.bytes("in/b/deep/3.jpg"))
         #expect(try ImageCodec.decode(scratch.bytes("out/b/deep/3.png")) == original.greyed())
         #expect(ImageCodec.format(of: scratch.bytes("out/4.png")) == .png)
@@ -61,7 +62,7 @@ import Testing
         scratch.remove("out/a/2.png")
         let again = try run(conversion)
         #expect(again.written == 1 && again.kept == 3)
-        #expect(made.withLock { $0 } == [2])
+        #expect(made.jobs.withLock { $0 } == [2])
         var forced = conversion
         forced.overwrites = true
         #expect(try run(forced).written == 4)
