@@ -6,7 +6,7 @@ import Testing
 /// OpenCV's family against its formulas, in double precision and without tables.
 @Suite struct ResizeKernelTests {
     private static let sizes: [((Int, Int), (Int, Int))] = [
-        ((17, 13), (5, 4)), ((5, 4), (17, 13)), ((40, 40), (13, 29)), ((6, 6), (6, 11)), ((9, 7), (9, 3)),
+        ((17, 13), (5, 4)), ((5, 4), (17, 13)), ((40, 40), (13, 29)), ((6, 6), (6, 10)), ((9, 7), (9, 3)),
         ((1, 1), (3, 2)), ((31, 2), (1, 5)), ((16, 16), (8, 8)),
     ]
 
