@@ -27,7 +27,8 @@ package struct LoaderBenchmark: Sendable {
         let loader = BatchLoader(
             source: source, sampler: sampler, rank: communicator.rank, worldSize: communicator.size,
             options: .init(
-                seed: 1, threads: workers, quarantineLimit: .max, views: [degradation.map { View.degraded($0) } ?? View()]))
+                seed: 1, threads: workers, quarantineLimit: .max,
+                views: [degradation.map { View.degraded($0) } ?? View()]))
         // The first batches start the threads and open the files.
         for _ in 0..<2 { _ = try loader.next() }
         try communicator.barrier("benchmark")

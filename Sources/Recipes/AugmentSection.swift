@@ -131,7 +131,9 @@ package struct AugmentOperator: Sendable, Equatable, Encodable {
         guard given.count == 1, given != ["sides"] || !sides.isEmpty else {
             throw RecipeError.missing(
                 key: reader.full("side"),
-                why: "reduce takes one of side: [smallest, largest] in pixels, sides: [a, b, …], scale: [smallest, largest]")
+                why:
+                    "reduce takes one of side: [smallest, largest] in pixels, sides: [a, b, …], scale: [smallest, largest]"
+            )
         }
         if ranges["jpeg"] == nil, reader.has("jpeg_p") {
             throw reader.error("jpeg_p", expected: "jpeg: [smallest, largest] beside it")
@@ -158,7 +160,8 @@ package struct AugmentOperator: Sendable, Equatable, Encodable {
         case .reduce:
             [
                 Parameter("side", nil, in: 1...112, isWhole: true), Parameter("scale", nil, in: 0.01...1),
-                Parameter("jpeg", nil, in: 1...100, isWhole: true), Parameter("jpeg_p", 1...1, in: 0...1, isSingle: true),
+                Parameter("jpeg", nil, in: 1...100, isWhole: true),
+                Parameter("jpeg_p", 1...1, in: 0...1, isSingle: true),
             ]
         case .blur: [Parameter("sigma", 0.5...2, in: 0...30)]
         case .motion: [Parameter("length", 3...9, in: 0...64), Parameter("angle", 0...180, in: -360...360)]
@@ -194,7 +197,8 @@ package struct AugmentOperator: Sendable, Equatable, Encodable {
         for parameter in Self.parameters(name) {
             if parameter.key == "jpeg_p", ranges["jpeg"] == nil { continue }
             guard let range = ranges[parameter.key] else { continue }
-            let bounds = range.lowerBound == range.upperBound ? [range.lowerBound] : [range.lowerBound, range.upperBound]
+            let bounds =
+                range.lowerBound == range.upperBound ? [range.lowerBound] : [range.lowerBound, range.upperBound]
             if bounds.count == 1 {
                 if parameter.isWhole {
                     try container.encode(Int(bounds[0]), forKey: Key(parameter.key))

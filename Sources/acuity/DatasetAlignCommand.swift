@@ -49,7 +49,8 @@ extension Dataset {
                     let entry = entries[job]
                     guard let alignment = template.alignment(of: entry.points) else {
                         throw FaceDataError(
-                            .malformed, file: list.location, at: .line(entry.line), "no alignment follows from these points")
+                            .malformed, file: list.location, at: .line(entry.line),
+                            "no alignment follows from these points")
                     }
                     return template.aligned(photo, by: alignment)
                 }

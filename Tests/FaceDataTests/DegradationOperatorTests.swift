@@ -32,7 +32,8 @@ import Testing
         for y in 0..<63 {
             for x in 0..<63 {
                 let value = spread.pixels[3 * (63 * y + x)]
-                #expect(value == spread.pixels[3 * (63 * x + y)] && value == spread.pixels[3 * (63 * (62 - y) + 62 - x)])
+                #expect(
+                    value == spread.pixels[3 * (63 * x + y)] && value == spread.pixels[3 * (63 * (62 - y) + 62 - x)])
                 // 255/(2π·4)·exp(-r²/8), rounded.
                 let square = Double((x - 31) * (x - 31) + (y - 31) * (y - 31))
                 #expect(abs(Double(value) - 255 / (8 * .pi) * exp(-square / 8)) < 0.52)

@@ -9,7 +9,8 @@ import Testing
         for name in ["a/1.png", "a/2.png", "b/deep/3.jpg", "4.jpeg"] {
             let image = testImage(UInt64(name.count), width: 24, height: 20)
             scratch.write(
-                "in/" + name, name.hasSuffix("png") ? try ImageCodec.encodePNG(image) : try ImageCodec.encodeJPEG(image))
+                "in/" + name, name.hasSuffix("png") ? try ImageCodec.encodePNG(image) : try ImageCodec.encodeJPEG(image)
+            )
         }
         scratch.write("in/notes.txt", "no image")
         scratch.write("in/.hidden/5.png", "no image")

@@ -54,11 +54,13 @@ import Testing
     /// Every operator with its defaults, and everything that can be said.
     @Test func whatIsWrittenReadsBack() throws {
         let names = AugmentOperator.Name.allCases.filter { $0 != .reduce }.map { "{op: \($0.rawValue)}" }
-        let all = names + [
-            "{op: reduce, sides: [7, 14], jpeg: [60, 95], jpeg_p: 0.5}", "{op: reduce, scale: 0.25, jpeg: 75}",
-            "{op: crop, resize: false, area: [0.5, 0.75]}", "{op: occlude, fill: noise}", "{op: jitter, contrast: 0}",
-            "{op: rotate, angle: [-45, 45]}",
-        ]
+        let all =
+            names + [
+                "{op: reduce, sides: [7, 14], jpeg: [60, 95], jpeg_p: 0.5}", "{op: reduce, scale: 0.25, jpeg: 75}",
+                "{op: crop, resize: false, area: [0.5, 0.75]}", "{op: occlude, fill: noise}",
+                "{op: jitter, contrast: 0}",
+                "{op: rotate, angle: [-45, 45]}",
+            ]
         let recipe = try Recipe(files: [], overrides: ["data.augment.pipeline=[\(all.joined(separator: ", "))]"])
         #expect(recipe.data.augment.pipeline.count == AugmentOperator.Name.allCases.count + 5)
         let written = try read(recipe.yaml)
@@ -66,11 +68,12 @@ import Testing
         #expect(!recipe.yaml.contains("recipe: none"))
     }
 
-    @Test(arguments: [
-        ("{op: blur, sgma: 2}", "data.augment.pipeline[0].sgma", "data.augment.pipeline[0].sigma"),
-        ("{op: grey, sigma: 2}", "data.augment.pipeline[0].sigma", nil),
-        ("{op: reduce, side: 9, donw: [box]}", "data.augment.pipeline[0].donw", "data.augment.pipeline[0].down"),
-    ] as [(String, String, String?)])
+    @Test(
+        arguments: [
+            ("{op: blur, sgma: 2}", "data.augment.pipeline[0].sgma", "data.augment.pipeline[0].sigma"),
+            ("{op: grey, sigma: 2}", "data.augment.pipeline[0].sigma", nil),
+            ("{op: reduce, side: 9, donw: [box]}", "data.augment.pipeline[0].donw", "data.augment.pipeline[0].down"),
+        ] as [(String, String, String?)])
     func unknownKeys(_ text: String, _ key: String, _ suggestion: String?) throws {
         #expect(throws: RecipeError.unknownKey(key: key, origin: .override, suggestion: suggestion)) {
             try pipeline(text)
@@ -88,7 +91,8 @@ import Testing
         let error = #expect(throws: RecipeError.self) { try read(wrong) }
         #expect(error?.description.hasPrefix("r.yaml:5: data.augment.pipeline[1].op = melt: expected one of") == true)
         let unknown = #expect(throws: RecipeError.self) { try read("data:\n  augment:\n    recpie: adaface\n") }
-        #expect(unknown?.description == "r.yaml:3: unknown key 'data.augment.recpie'; did you mean 'data.augment.recipe'?")
+        #expect(
+            unknown?.description == "r.yaml:3: unknown key 'data.augment.recpie'; did you mean 'data.augment.recipe'?")
     }
 
     @Test(arguments: [

@@ -75,7 +75,9 @@ import Training
     @Test func trainingSeesItAndEvaluationDoesNot() throws {
         let folder = try TemporaryFolder()
         let pairs = try FaceFiles.pairs(in: folder, people: 5)
-        func run(_ name: String, _ augment: AugmentSection) throws -> (losses: [Double], log: [String], accuracy: Double) {
+        func run(_ name: String, _ augment: AugmentSection) throws -> (
+            losses: [Double], log: [String], accuracy: Double
+        ) {
             let recipe = TinyRun.recipe(folder.file(name)) {
                 $0.data.augment = augment
                 $0.schedule.maxSteps = 2
@@ -153,7 +155,8 @@ import Training
             let isStraight = pictures[row] == seen
             #expect(isStraight || pictures[row] == mirrored(seen))
             // Planes as they are: blue comes first.
-            #expect(planes[row].pixels[0] == pictures[row].pixels[2] && planes[row].pixels[1] == pictures[row].pixels[1])
+            #expect(
+                planes[row].pixels[0] == pictures[row].pixels[2] && planes[row].pixels[1] == pictures[row].pixels[1])
         }
     }
 
