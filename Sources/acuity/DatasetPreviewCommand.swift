@@ -90,7 +90,7 @@ extension Dataset {
         private func title(_ recipe: Recipe, _ loading: BatchLoader.Options) -> String {
             let order = loading.preprocessing.channelOrder.rawValue
             let name = RunSetup.degradation(recipe.data.augment).map { ", \($0.name)" } ?? ""
-            let shown = planes ? "planes as they are (\(order))" : "channel order \(order) undone"
+            let shown = planes ? "planes as they are (\(order))" : "channel order \(order)"
             return "epoch \(epoch)\(name), \(shown)"
         }
     }
