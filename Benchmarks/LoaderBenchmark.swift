@@ -9,6 +9,8 @@ package struct LoaderBenchmark: Sendable {
     /// Images of all ranks together.
     package var globalBatch = 64
     package var batches = 200
+    /// What is done to each image.
+    package var degradation: DegradationRecipe?
 
     package init() {}
 
@@ -24,7 +26,9 @@ package struct LoaderBenchmark: Sendable {
         let sampler = try EpochSampler(recordCount: source.count, globalBatch: globalBatch, seed: 1)
         let loader = BatchLoader(
             source: source, sampler: sampler, rank: communicator.rank, worldSize: communicator.size,
-            options: .init(seed: 1, threads: workers, quarantineLimit: .max))
+            options: .init(
+                seed: 1, threads: workers, quarantineLimit: .max,
+                views: [degradation.map { View.degraded($0) } ?? View()]))
         // The first batches start the threads and open the files.
         for _ in 0..<2 { _ = try loader.next() }
         try communicator.barrier("benchmark")

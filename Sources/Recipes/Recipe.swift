@@ -96,7 +96,7 @@ package struct SyntheticSection: Sendable, Equatable, Codable {
 }
 
 /// What is learnt from.
-package struct DataSection: Sendable, Equatable, Codable {
+package struct DataSection: Sendable, Equatable, Encodable {
     package enum ChannelOrder: String, Sendable, Codable, CaseIterable { case rgb, bgr }
 
     /// A `.rec`, a folder of identity folders, a list, or `synthetic`.
@@ -105,6 +105,8 @@ package struct DataSection: Sendable, Equatable, Codable {
     package var folder: String?
     package var synthetic = SyntheticSection()
     package var flip = true
+    /// What is done to training images beside mirroring.
+    package var augment = AugmentSection()
     package var channelOrder = ChannelOrder.rgb
     /// Decoding threads per rank.
     package var workers = 1
@@ -118,6 +120,7 @@ package struct DataSection: Sendable, Equatable, Codable {
         folder = try reader.string("folder")
         synthetic = try SyntheticSection(reader.section("synthetic"))
         flip = try reader.bool("flip", default: flip)
+        augment = try AugmentSection(reader.section("augment"))
         channelOrder = try reader.choice("channel_order", default: channelOrder)
         workers = try reader.integer("workers", default: workers, in: 1...256)
         quarantineLimit = try reader.integer("quarantine_limit", default: quarantineLimit, in: 0...Int.max)
@@ -125,7 +128,7 @@ package struct DataSection: Sendable, Equatable, Codable {
     }
 
     private enum CodingKeys: String, CodingKey {
-        case train, folder, synthetic, flip, workers
+        case train, folder, synthetic, flip, augment, workers
         case channelOrder = "channel_order"
         case quarantineLimit = "quarantine_limit"
     }

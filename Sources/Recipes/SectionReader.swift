@@ -164,6 +164,31 @@ struct SectionReader {
         return bounds[0]...bounds[1]
     }
 
+    /// A number, or two of which the larger one comes last.
+    mutating func range(
+        _ key: String, in bounds: ClosedRange<Double>, whole: Bool = false
+    ) throws -> ClosedRange<Double>? {
+        known.append(key)
+        try refuseNull(key)
+        guard has(key) else { return nil }
+        let items: [ConfigTree.Value]
+        if case .list(let list, _) = values[key]! { items = list } else { items = [values[key]!, values[key]!] }
+        let numbers = items.compactMap { item -> Double? in
+            guard case .scalar(let text, false, _) = item else { return nil }
+            return Double(text)
+        }
+        guard items.count == 2, numbers.count == 2, numbers.allSatisfy(bounds.contains), numbers[0] <= numbers[1],
+            !whole || numbers.allSatisfy({ $0 == $0.rounded() })
+        else {
+            func text(_ value: Double) -> String { whole ? "\(Int(value))" : "\(value)" }
+            throw error(
+                key,
+                expected: "\(whole ? "a whole number" : "a number") from \(text(bounds.lowerBound)) to "
+                    + "\(text(bounds.upperBound)), or [smallest, largest]")
+        }
+        return numbers[0]...numbers[1]
+    }
+
     mutating func numbers(_ key: String) throws -> [String: Double] {
         known.append(key)
         guard has(key) else { return [:] }

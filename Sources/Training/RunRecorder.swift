@@ -146,22 +146,12 @@ final class RunRecorder {
 
     /// The images of the first step as the network sees them, with their labels.
     func saveFirstBatch(_ batch: Batch, _ recipe: Recipe) throws {
-        let preprocessing = RunSetup.preprocessing(recipe)
-        let area = preprocessing.width * preprocessing.height
-        let values = batch.images.floats
-        let items = batch.labels.prefix(64).indices.map { index in
-            var image = RGBImage(width: preprocessing.width, height: preprocessing.height)
-            for channel in 0..<3 {
-                let plane = preprocessing.channelOrder == .rgb ? channel : 2 - channel
-                for pixel in 0..<area {
-                    let value = values[(3 * index + plane) * area + pixel] * preprocessing.scale + preprocessing.mean
-                    image.pixels[3 * pixel + channel] = UInt8(min(255, max(0, value.rounded())))
-                }
-            }
-            return ContactSheet.Item(image, caption: ["\(batch.labels[index])"])
-        }
+        let shown = min(64, batch.labels.count)
+        let pictures = BatchPictures.images(batch.images, count: shown, RunSetup.preprocessing(recipe))
+        let items = zip(pictures, batch.labels).map { ContactSheet.Item($0, caption: ["\($1)"]) }
+        let augmentation = RunSetup.degradation(recipe.data.augment).map { ", augmented by \($0.name)" } ?? ""
         let path = folder + "/first-batch.png"
-        let sheet = ContactSheet(items, columns: 8, title: "first batch, captions are labels")
+        let sheet = ContactSheet(items, columns: 8, title: "first batch\(augmentation), captions are labels")
         do {
             try Data(sheet.png()).write(to: URL(filePath: path), options: .atomic)
         } catch {

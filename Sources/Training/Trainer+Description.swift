@@ -26,6 +26,7 @@ extension Trainer {
             "head: \(recipe.head.summary), \(source.classCount) centres, weight decay "
                 + "\(headDecay)" + (head.classifier.isFrozen ? ", frozen" : ""))
         describeSampling()
+        if let degradation = RunSetup.degradation(recipe.data.augment) { info("augmentation \(degradation)") }
         describeSchedule()
         if let overfit { warning("--overfit: only \(min(overfit, source.count)) different images, again and again") }
         warn()

@@ -252,11 +252,7 @@ package final class Trainer {
         }
         let loader = BatchLoader(
             source: source, sampler: sampler, rank: communicator.rank, worldSize: communicator.size,
-            position: state.position,
-            options: .init(
-                preprocessing: RunSetup.preprocessing(recipe), seed: recipe.run.seed,
-                flipProbability: recipe.data.flip ? 0.5 : 0, threads: recipe.data.workers,
-                quarantineLimit: recipe.data.quarantineLimit))
+            position: state.position, options: RunSetup.loaderOptions(recipe))
         recorder.restartClock()
         let deadline = recipe.schedule.maxTime.map { monotonicSeconds() + $0 }
         var ending: Ending?

@@ -10,8 +10,8 @@ import Training
 extension Bench {
     struct Loader: ParsableCommand {
         static let configuration = CommandConfiguration(
-            abstract: "Time the loader on real data: decoding, mirroring, normalising.",
-            discussion: "acuity bench loader faces/train.rec --workers 2")
+            abstract: "Time the loader on real data: decoding, degrading, mirroring, normalising.",
+            discussion: "acuity bench loader faces/train.rec --workers 2 --augment adaface")
 
         @Argument(help: "A .rec file, a folder of identity folders, a list, or 'synthetic'.")
         var data: String
@@ -27,6 +27,9 @@ extension Bench {
 
         @Option(help: "Batches measured.")
         var batches = 200
+
+        @Option(help: "What is done to each image, also timed by itself: none, adaface, qgface, ccface.")
+        var augment = AugmentSection.Name.none
 
         @Flag(help: "Print one JSON object.")
         var json = false
@@ -59,20 +62,25 @@ extension Bench {
                 benchmark.workers = workers
                 benchmark.globalBatch = batch
                 benchmark.batches = batches
+                benchmark.degradation = RunSetup.degradation(AugmentSection(augment))
                 let result = try benchmark.run(source, communicator)
+                let degrading = try benchmark.degradation.map { try DegradationBenchmark.seconds($0, on: source) * 1e3 }
                 guard environment.isRoot else { return Training.ExitCode.success }
                 if json {
                     print(
                         String(
                             format: "{\"images_per_second\":%.1f,\"workers\":%d,\"ranks\":%d,\"images\":%d,"
-                                + "\"unreadable\":%d}", result.rate, workers, communicator.size, result.images,
-                            result.quarantined))
+                                + "\"unreadable\":%d,\"augment\":\"%@\",\"augment_ms\":%.4f}", result.rate, workers,
+                            communicator.size, result.images, result.quarantined, augment.rawValue, degrading ?? 0))
                 } else {
                     print(
                         String(
                             format: "%@: %.0f images/s, %.0f per worker (%d rank(s) x %d worker(s)); %d unreadable", data,
                             result.rate, result.rate / Double(workers * communicator.size), communicator.size, workers,
                             result.quarantined))
+                    if let degrading {
+                        print(String(format: "%@: %.3f ms per image on one thread", augment.rawValue, degrading))
+                    }
                 }
                 return Training.ExitCode.success
             }
@@ -144,3 +152,5 @@ extension Bench {
         }
     }
 }
+
+extension AugmentSection.Name: ExpressibleByArgument {}

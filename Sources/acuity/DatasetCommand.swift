@@ -8,7 +8,11 @@ import Training
 
 struct Dataset: ParsableCommand {
     static let configuration = CommandConfiguration(
-        abstract: "Inspect, pack and make data sets.", subcommands: [Inspect.self, Pack.self, Synthesize.self])
+        abstract: "Inspect, pack, align, degrade and make data sets.",
+        subcommands: [
+            Inspect.self, Pack.self, Synthesize.self,
+            Align.self, Degrade.self, Preview.self,
+        ])
 
     struct Inspect: ParsableCommand {
         static let configuration = CommandConfiguration(

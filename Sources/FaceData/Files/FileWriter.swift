@@ -49,9 +49,11 @@ final class FileWriter {
     }
 
     /// Puts everything on disk and gives the file its name.
-    func finish() throws(FaceDataError) {
+    /// - Parameter isDurable: false leaves the moment when bytes reach the disk to the operating system: for many files
+    ///   that can be made again.
+    func finish(isDurable: Bool = true) throws(FaceDataError) {
         try flush()
-        guard fsync(descriptor) == 0 else { throw .writing(path, errno) }
+        guard !isDurable || fsync(descriptor) == 0 else { throw .writing(path, errno) }
         let status = close(descriptor)
         descriptor = -1
         guard status == 0, rename(temporary, path) == 0 else {

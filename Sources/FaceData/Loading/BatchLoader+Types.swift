@@ -8,6 +8,13 @@ package struct ViewContext: Sendable, Equatable {
     /// Which of the batch's views, from 0.
     package let view: Int
 
+    package init(seed: UInt64, record: Int, epoch: Int, view: Int) {
+        self.seed = seed
+        self.record = record
+        self.epoch = epoch
+        self.view = view
+    }
+
     /// Draws that depend on nothing but seed, purpose, record, epoch and view.
     package func random(_ purpose: RandomPurpose) -> RandomStream {
         RandomStream(seed: seed, purpose: purpose, index: UInt64(record), step: UInt64(epoch) | UInt64(view) << 32)

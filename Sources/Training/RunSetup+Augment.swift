@@ -1,0 +1,98 @@
+package import FaceData
+package import Recipes
+
+/// What `data.augment` means.
+extension RunSetup {
+    /// nil where nothing is to be done.
+    package static func degradation(_ section: AugmentSection) -> DegradationRecipe? {
+        if section.isNone { return nil }
+        guard section.pipeline.isEmpty else {
+            return DegradationRecipe(
+                "pipeline", section.pipeline.map { .init(operation($0), probability: $0.probability) })
+        }
+        guard let recipe = DegradationRecipe.named(section.recipe.rawValue) else {
+            preconditionFailure("no degradation recipe '\(section.recipe.rawValue)'")
+        }
+        return recipe
+    }
+
+    /// The images that a batch holds per record.
+    package static func views(_ recipe: Recipe) -> [View] {
+        [degradation(recipe.data.augment).map { View.degraded($0) } ?? View()]
+    }
+
+    /// How a run's images are loaded.
+    package static func loaderOptions(_ recipe: Recipe) -> BatchLoader.Options {
+        BatchLoader.Options(
+            preprocessing: preprocessing(recipe), seed: recipe.run.seed,
+            flipProbability: recipe.data.flip ? 0.5 : 0, threads: recipe.data.workers,
+            quarantineLimit: recipe.data.quarantineLimit, views: views(recipe))
+    }
+
+    private static func operation(_ section: AugmentOperator) -> DegradationOperator {
+        func range(_ key: String) -> ClosedRange<Double> {
+            guard let range = section.range(key) else {
+                preconditionFailure("\(section.name.rawValue) has no \(key)")
+            }
+            return range
+        }
+        return switch section.name {
+        case .reduce: .reduce(reduction(section))
+        case .blur: .blur(sigma: range("sigma"))
+        case .motion: .motion(length: range("length"), angle: range("angle"))
+        case .defocus: .defocus(radius: range("radius"))
+        case .noise: .noise(sigma: range("sigma"))
+        case .shotNoise: .shotNoise(photons: range("photons"))
+        case .jpeg: .jpeg(quality: whole(range("quality")))
+        case .brightness: .brightness(factor: range("factor"))
+        case .gamma: .gamma(exponent: range("exponent"))
+        case .contrast: .contrast(factor: range("factor"))
+        case .saturation: .saturation(factor: range("factor"))
+        case .jitter:
+            .jitter(
+                brightness: range("brightness").lowerBound, contrast: range("contrast").lowerBound,
+                saturation: range("saturation").lowerBound)
+        case .crop:
+            .crop(area: range("area"), aspect: range("aspect"), resized: section.resizes ? .bilinear : nil)
+        case .occlude: .occlude(area: range("area"), aspect: range("aspect"), fill: fill(section.fill))
+        case .rotate: .rotate(angle: range("angle"))
+        case .grey: .grey
+        }
+    }
+
+    private static func reduction(_ section: AugmentOperator) -> DegradationOperator.Reduction {
+        let side: DegradationOperator.Reduction.Side
+        if let range = section.range("side") {
+            side = .pixels(whole(range))
+        } else if let range = section.range("scale") {
+            side = .share(range)
+        } else {
+            side = .choice(section.sides)
+        }
+        return DegradationOperator.Reduction(
+            side: side, down: kernels(section.down), up: kernels(section.up),
+            quality: section.range("jpeg").map { whole($0) },
+            qualityProbability: section.range("jpeg_p")?.lowerBound ?? 1)
+    }
+
+    private static func kernels(_ names: [String]) -> [ResizeKernel] {
+        names.map { name in
+            guard let kernel = ResizeKernel(rawValue: name) else { preconditionFailure("no kernel '\(name)'") }
+            return kernel
+        }
+    }
+
+    private static func fill(_ fill: AugmentOperator.Fill) -> DegradationOperator.Fill {
+        switch fill {
+        case .black: .black
+        case .grey: .grey
+        case .white: .white
+        case .mean: .mean
+        case .noise: .noise
+        }
+    }
+
+    private static func whole(_ range: ClosedRange<Double>) -> ClosedRange<Int> {
+        Int(range.lowerBound)...Int(range.upperBound)
+    }
+}
