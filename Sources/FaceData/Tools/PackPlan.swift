@@ -103,8 +103,9 @@ package struct PackPlan: Sendable {
         if !unused.isEmpty {
             let some = unused.prefix(3).joined(separator: ", ")
             notes.append(
-                "\(selection.exclusions.location ?? "the exclusions"): \(unused.count) lines name nothing that is here "
-                    + "(\(some)\(unused.count > 3 ? ", …" : ""))")
+                "\(selection.exclusions.location ?? "the exclusions"): "
+                    + (unused.count == 1 ? "1 line names" : "\(unused.count) lines name")
+                    + " nothing that is here (\(some)\(unused.count > 3 ? ", …" : ""))")
         }
         if selection.labels == .shared, sources.count > 1, sources.contains(where: \.namesAreNumbers) {
             notes.append(

@@ -5,7 +5,7 @@ package import Tensors
 /// The set says only which pairs show one person: images that are joined by such pairs, or are the same to the byte, are
 /// one identity. One person may be several of them.
 package struct PairSetSource: FaceSource {
-    private let set: PairSet
+    private let images: PairSet
     private let labels: [Int32]
     package let classCount: Int
 
@@ -33,23 +33,23 @@ package struct PairSetSource: FaceSource {
         var numbers: [Int: Int32] = [:]
         var labels: [Int32] = []
         for image in 0..<set.imageCount {
-            let root = root(image)
+            let top = root(image)
             let next = Int32(numbers.count)
-            let number = numbers[root, default: next]
-            numbers[root] = number
+            let number = numbers[top, default: next]
+            numbers[top] = number
             labels.append(number)
         }
-        self.set = set
+        images = set
         self.labels = labels
         classCount = numbers.count
     }
 
-    package var location: String { set.location }
+    package var location: String { images.location }
     package var count: Int { labels.count }
     package var namesAreNumbers: Bool { true }
     package func label(of index: Int) -> Int { Int(labels[index]) }
-    package func key(of index: Int) -> String { set.key(of: index) }
+    package func key(of index: Int) -> String { images.key(of: index) }
     package func identityName(_ label: Int) -> String { String(label) }
-    package func encodedBytes(of index: Int) throws(FaceDataError) -> [UInt8] { try set.encodedBytes(of: index) }
-    package func image(at index: Int) throws(FaceDataError) -> RGBImage { try set.image(at: index) }
+    package func encodedBytes(of index: Int) throws(FaceDataError) -> [UInt8] { try images.encodedBytes(of: index) }
+    package func image(at index: Int) throws(FaceDataError) -> RGBImage { try images.image(at: index) }
 }
