@@ -102,7 +102,7 @@ extension Dataset {
                 progress.finish()
                 try communicator.together("comparison") {
                     guard environment.isRoot else { return }
-                    let (limit, origin) = try limit(centroids, environment.pool)
+                    let (limit, origin) = try leastCosine(centroids, environment.pool)
                     let nearest = try IdentityOverlap.nearest(
                         centroids[0].directions, centroids[1].directions, top: top, pool: environment.pool)
                     try write(
@@ -113,7 +113,7 @@ extension Dataset {
             }
         }
 
-        private func limit(_ centroids: [IdentityCentroids], _ pool: ThreadPool) throws -> (cosine: Double, origin: String) {
+        private func leastCosine(_ centroids: [IdentityCentroids], _ pool: ThreadPool) throws -> (cosine: Double, origin: String) {
             if let threshold { return (threshold, "as given") }
             let counts = centroids.map { $0.images.count { $0 > 0 } }
             let comparisons = Double(max(1, counts[0])) * Double(max(1, counts[1]))

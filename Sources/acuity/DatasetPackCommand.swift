@@ -89,7 +89,7 @@ extension Dataset {
         private func options() throws -> RecordPacker.Options {
             var options = RecordPacker.Options()
             options.layout = layout
-            options.conversion = ImageConversion(size: resize, quality: quality ?? 95, reencodes: reencode)
+            options.conversion = RecordConversion(size: resize, quality: quality ?? 95, reencodes: reencode)
             options.selection.labels = labels
             options.selection.minimumImages = minImages
             options.selection.maximumImages = maxImages

@@ -109,7 +109,8 @@ private struct FailingSource: FaceSource {
 
     @Test func namesOfSources() {
         #expect(PackPlan.names(["/x/a", "y/b/"]) == ["a", "b"])
-        #expect(PackPlan.names(["/x/train.rec", "/y/train.rec", "z"]) == ["x/train.rec", "y/train.rec", "z"])
+        #expect(PackPlan.names(["/x/train.rec", "/y/train.rec", "z/w.lst", "train.rec"]) == ["x", "y", "w", "train"])
+        #expect(PackPlan.names(["/x/train.rec", "/z/x", "y"]) == ["/x/train.rec", "/z/x", "y"])
         #expect(PackPlan.names(["a", "a"]) == ["a", "a"])
     }
 
@@ -121,7 +122,7 @@ private struct FailingSource: FaceSource {
         scratch.write("s/a/1.png", try ImageCodec.encodePNG(testImage(77, width: 16, height: 16)))
         let both = try FolderSource(scratch.path + "/s")
         var options = RecordPacker.Options()
-        options.conversion = ImageConversion(size: 16, quality: 90)
+        options.conversion = RecordConversion(size: 16, quality: 90)
         _ = try RecordPacker.pack([both], to: scratch.path + "/x", options: options)
         let packed = try RecordIOSource(scratch.path + "/x.rec")
         let fitted = Preprocessing(faceWidth: 16, faceHeight: 16).fitted(try source.image(at: 0))
@@ -129,7 +130,7 @@ private struct FailingSource: FaceSource {
         // The other one has the size already.
         #expect(try packed.encodedBytes(of: 1) == both.encodedBytes(of: 1))
         #expect(text(scratch, "property") == "1,16,16\n")
-        options.conversion = ImageConversion(quality: 50, reencodes: true)
+        options.conversion = RecordConversion(quality: 50, reencodes: true)
         _ = try RecordPacker.pack([both], to: scratch.path + "/y", options: options)
         let encoded = try RecordIOSource(scratch.path + "/y.rec")
         #expect(try encoded.encodedBytes(of: 1) == ImageCodec.encodeJPEG(testImage(77, width: 16, height: 16), quality: 50))

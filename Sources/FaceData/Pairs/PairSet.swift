@@ -144,14 +144,14 @@ package struct PairSet: Sendable {
             }
         }
         try appendList(2 * count) { index throws(FaceDataError) in
-            let image = try image(index)
-            guard let length = Int32(exactly: image.count) else {
+            let bytes = try image(index)
+            guard let length = Int32(exactly: bytes.count) else {
                 throw FaceDataError(.tooLarge, file: path, at: .image(index), "longer than 2^31 - 1 bytes")
             }
             var header: [UInt8] = [0x54]
             header.append(littleEndian: length)
             try writer.append(header)
-            try writer.append(image)
+            try writer.append(bytes)
         }
         try appendList(count) { index throws(FaceDataError) in try writer.append([same(index) ? 0x88 : 0x89]) }
         try writer.append([0x86, 0x2E])

@@ -16,7 +16,7 @@ package enum RecordPacker {
     package struct Options: Sendable {
         package var layout = Layout.insightface
         package var selection = PackPlan.Selection()
-        package var conversion = ImageConversion()
+        package var conversion = RecordConversion()
         /// Leave out images that cannot be read; otherwise the first one ends the packing.
         package var skipsDamaged = false
         package var threads = 1

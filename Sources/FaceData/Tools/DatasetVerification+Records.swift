@@ -125,7 +125,7 @@ extension DatasetVerification {
                     checked.reason = "its length runs over the record at byte \(overrun)"
                     return checked
                 }
-                switch ImageRecordHeader.parse(payload.bytes, length: payload.bytes.count) {
+                switch RecordScanner.header(of: payload.bytes, length: payload.bytes.count) {
                 case .failure(let damage): checked.reason = "not an image record: \(damage.reason)"
                 case .success(let header):
                     guard header.hasImage else { return checked }

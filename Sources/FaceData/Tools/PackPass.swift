@@ -68,13 +68,13 @@ struct PackPass {
         _ state: inout PackState, _ progress: (RecordPacker.Progress) -> Void
     ) throws(FaceDataError) -> [Int] {
         precondition(state.written <= state.items && state.items <= plan.items.count, "a state of another plan")
-        if state.isComplete { return counts(state) }
+        if state.isComplete { return imageCounts(state) }
         progress(RecordPacker.Progress(done: state.items, total: plan.items.count, pass: state.pass))
         try checkSpace(after: state)
         let files = try Files(prefix, state.sizes)
         do throws(FaceDataError) {
             try write(&state, files, progress)
-            let counts = counts(state)
+            let counts = imageCounts(state)
             guard state.written > 0 else {
                 throw FaceDataError(
                     .malformed, file: sources.map(\.location).joined(separator: ", "),
@@ -215,7 +215,7 @@ struct PackPass {
         Set(state.damage.filter { $0.pass == state.pass }.map(\.place))
     }
 
-    private func counts(_ state: PackState) -> [Int] {
+    private func imageCounts(_ state: PackState) -> [Int] {
         let damaged = damagedNow(state)
         var counts = [Int](repeating: 0, count: plan.identities.count)
         for item in plan.items.prefix(state.items) where damaged.isEmpty || !damaged.contains(item.place) {

@@ -114,18 +114,16 @@ package struct PackPlan: Sendable {
         return notes
     }
 
-    /// What sources are called in messages, lists and exclusions: the last part of their paths, more where that is the
-    /// same.
+    /// What sources are called in lists and exclusions: their file without its extension, or their folder; the folder
+    /// around it where the file is called `train`, as most are; the whole path where that is not enough to tell them apart.
     package static func names(_ locations: [String]) -> [String] {
-        let parts = locations.map { $0.split(separator: "/").map(String.init) }
-        return locations.indices.map { own in
-            for length in 1...max(1, parts[own].count) {
-                let name = parts[own].suffix(length).joined(separator: "/")
-                let others = parts.indices.filter { $0 != own }
-                if !others.contains(where: { parts[$0].suffix(length).joined(separator: "/") == name }) { return name }
-            }
-            return locations[own]
+        let names = locations.map { location -> String in
+            var parts = location.split(separator: "/").map(String.init).filter { $0 != "." && $0 != ".." }
+            guard let last = parts.popLast() else { return location }
+            let stem = Folder.fileExtension(last).isEmpty ? last : String(last[..<(last.lastIndex(of: ".") ?? last.endIndex)])
+            return stem == "train" ? parts.last ?? stem : stem
         }
+        return names.indices.map { own in names.count { $0 == names[own] } == 1 ? names[own] : locations[own] }
     }
 }
 

@@ -67,7 +67,7 @@ struct PackState: Sendable, Equatable {
             let text = String(validating: bytes, as: UTF8.self)
         else { return nil }
         let lines = text.split(separator: "\n")
-        guard lines.first.map(String.init) == title, lines.last == "end" else { return nil }
+        guard lines.first == Substring(title), lines.last == "end" else { return nil }
         var state = PackState(inputs: 0)
         for line in lines.dropFirst().dropLast() {
             let fields = line.split(separator: "\t", omittingEmptySubsequences: false)

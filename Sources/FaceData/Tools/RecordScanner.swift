@@ -93,7 +93,7 @@ struct RecordScanner: Sendable {
             return .success(
                 Found(
                     offset: offset, end: first.next,
-                    header: ImageRecordHeader.parse(prefix, length: first.count)))
+                    header: Self.header(of: prefix, length: first.count)))
         case .middle, .last: return .failure(Damage("the middle of a record where one should begin"))
         case .first:
             switch try payload(at: offset) {
@@ -102,9 +102,18 @@ struct RecordScanner: Sendable {
                 return .success(
                     Found(
                         offset: offset, end: payload.next,
-                        header: ImageRecordHeader.parse(payload.bytes, length: payload.bytes.count)))
+                        header: Self.header(of: payload.bytes, length: payload.bytes.count)))
             }
         }
+    }
+
+    /// - Parameters:
+    ///   - prefix: the first bytes of a payload.
+    ///   - length: of the whole payload.
+    static func header(
+        of prefix: [UInt8], length: Int
+    ) -> Result<ImageRecordHeader, ImageRecordHeader.Damage> {
+        ImageRecordHeader.parse(prefix, length: length)
     }
 
     struct Payload {

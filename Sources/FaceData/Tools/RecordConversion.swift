@@ -1,7 +1,7 @@
 internal import Tensors
 
 /// What happens to an image on its way into a record.
-package struct ImageConversion: Sendable, Equatable {
+package struct RecordConversion: Sendable, Equatable {
     /// Width and height of what is written: other shapes are resized to cover the square and cut at the centre, as the
     /// loader does it (`Preprocessing.fitted`). nil: as it is.
     package var size: Int?
