@@ -63,12 +63,14 @@ package enum VerificationSets {
         let source = SyntheticSource(
             SyntheticFaces(
                 seed: section.synthetic.seed, options: .init(variation: Float(section.synthetic.variation))),
-            identities: section.synthetic.firstIdentity..<section.synthetic.firstIdentity + section.synthetic.identities,
+            identities: section.synthetic.firstIdentity..<section.synthetic.firstIdentity
+                + section.synthetic.identities,
             imagesPerIdentity: max(2, section.synthetic.imagesPerIdentity))
         let identities = section.synthetic.identities
         let images = source.imagesPerIdentity
         var pairs: [VerificationPair] = []
-        var random = RandomStream(seed: section.synthetic.seed, purpose: .pairs, index: UInt64(section.synthetic.firstIdentity))
+        var random = RandomStream(
+            seed: section.synthetic.seed, purpose: .pairs, index: UInt64(section.synthetic.firstIdentity))
         for index in 0..<section.pairCount {
             let a = random.below(identities)
             let first = random.below(images)

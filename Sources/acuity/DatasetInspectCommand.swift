@@ -152,7 +152,9 @@ extension Dataset {
             if let pixels = found.pixelDuplicates { lines += duplicates(pixels, "duplicates by pixels", source) }
             lines += found.notes.map { "  note: \($0)" }
             lines += found.unreadableExamples.prefix(2 * Self.mostNamed).map { "  unreadable: \($0)" }
-            if found.unreadable > 2 * Self.mostNamed { lines.append("  unreadable records in all: \(found.unreadable)") }
+            if found.unreadable > 2 * Self.mostNamed {
+                lines.append("  unreadable records in all: \(found.unreadable)")
+            }
             return lines.joined(separator: "\n")
         }
 

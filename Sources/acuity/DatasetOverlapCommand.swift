@@ -6,6 +6,7 @@ import Figures
 import Foundation
 import Layers
 import Networks
+import Telemetry
 import Tensors
 import Training
 
@@ -83,7 +84,9 @@ extension Dataset {
                         OverlapReport.Side(try FaceSources.open(training, folder: folder)),
                         OverlapReport.Side(try DatasetSources.openTest(test, folder: testFolder)),
                     ]
-                    if environment.isRoot { for file in [output, report, sheet] { if let file { try Output.folder(of: file) } } }
+                    if environment.isRoot {
+                        for file in [output, report, sheet] { if let file { try Output.folder(of: file) } }
+                    }
                     return (
                         Embedder(
                             network, preprocessing: card.preprocessing, batch: batch, precision: precision,
@@ -96,7 +99,8 @@ extension Dataset {
                         side.source, embedder, imagesPerIdentity: imagesPerIdentity == 0 ? nil : imagesPerIdentity,
                         communicator: communicator
                     ) { done, total in
-                        progress.update(number == 0 ? "embedding the training set" : "embedding the test set", done, of: total)
+                        progress.update(
+                            number == 0 ? "embedding the training set" : "embedding the test set", done, of: total)
                     }
                 }
                 progress.finish()
@@ -113,7 +117,9 @@ extension Dataset {
             }
         }
 
-        private func leastCosine(_ centroids: [IdentityCentroids], _ pool: ThreadPool) throws -> (cosine: Double, origin: String) {
+        private func leastCosine(_ centroids: [IdentityCentroids], _ pool: ThreadPool) throws -> (
+            cosine: Double, origin: String
+        ) {
             if let threshold { return (threshold, "as given") }
             let counts = centroids.map { $0.images.count { $0 > 0 } }
             let comparisons = Double(max(1, counts[0])) * Double(max(1, counts[1]))
@@ -125,7 +131,8 @@ extension Dataset {
                     "\(training) has too few identities to take a threshold from: give --threshold (0.5 is a start)")
             }
             let text = String(
-                format: "one pair of different people is expected above it among %.0f; of %d pairs of training identities, a "
+                format:
+                    "one pair of different people is expected above it among %.0f; of %d pairs of training identities, a "
                     + "share of %g lie above %.3f, %g above %.3f", comparisons, derived.pairs, derived.lower.tail,
                 derived.lower.cosine, derived.upper.tail, derived.upper.cosine)
             return (derived.cosine, text)

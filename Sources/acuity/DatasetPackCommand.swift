@@ -120,7 +120,8 @@ enum DatasetSources {
     static func open(_ paths: [String], folders: [String]) throws -> [any FaceSource] {
         var lists = 0
         return try paths.map { path in
-            let source = try FaceSources.open(path, folder: folders.isEmpty ? nil : folders[min(lists, folders.count - 1)])
+            let source = try FaceSources.open(
+                path, folder: folders.isEmpty ? nil : folders[min(lists, folders.count - 1)])
             if source is ListSource { lists += 1 }
             return source
         }

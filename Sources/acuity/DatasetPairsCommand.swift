@@ -68,7 +68,9 @@ extension Dataset {
                         }
                         progress.finish()
                     } else {
-                        form = try PairWriter.writeText(draw, of: source, to: file) == .lfw ? "LFW's format" : "lines of paths"
+                        form =
+                            try PairWriter.writeText(draw, of: source, to: file) == .lfw
+                            ? "LFW's format" : "lines of paths"
                     }
                     print(
                         "\(file): \(draw.pairs.count) pairs in \(folds) folds, half of them genuine, of \(images.count) images "

@@ -54,7 +54,8 @@ extension Dataset {
                         do {
                             try file.write(contentsOf: try encoder.encode(line) + [10])
                         } catch {
-                            throw FaceDataError(.cannotWrite, file: report, "cannot be written (\(error.localizedDescription))")
+                            throw FaceDataError(
+                                .cannotWrite, file: report, "cannot be written (\(error.localizedDescription))")
                         }
                     },
                     progress: { progress.update($0.what, $0.done, of: $0.total) })

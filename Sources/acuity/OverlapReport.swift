@@ -99,9 +99,12 @@ struct OverlapReport {
             lines.append(
                 String(format: "  %6.3f  ", row.candidate.cosine) + (row.isFound ? "yes    " : "no     ")
                     + (row.hasName ? "same  " : "      ")
-                    + "\(sides[0].title(a)) (\(centroids[0].images[a])) ~ \(sides[1].title(b)) (\(centroids[1].images[b]))")
+                    + "\(sides[0].title(a)) (\(centroids[0].images[a])) ~ \(sides[1].title(b)) (\(centroids[1].images[b]))"
+            )
         }
-        if found.count > table.count { lines.append("  and \(found.count - table.count) more; --report FILE names them") }
+        if found.count > table.count {
+            lines.append("  and \(found.count - table.count) more; --report FILE names them")
+        }
         return lines.joined(separator: "\n")
     }
 
@@ -113,11 +116,14 @@ struct OverlapReport {
             let labels = [row.candidate.identity, row.candidate.other]
             let fields = (0..<2).flatMap { side in
                 [
-                    sides[side].source.identityName(labels[side]), sides[side].names.names[labels[side]].joined(separator: "|"),
+                    sides[side].source.identityName(labels[side]),
+                    sides[side].names.names[labels[side]].joined(separator: "|"),
                     "\(centroids[side].images[labels[side]])",
                 ]
             }
-            let start = [String(format: "%.4f", row.candidate.cosine), row.isFound ? "1" : "0", row.hasName ? "1" : "0"]
+            let start = [
+                String(format: "%.4f", row.candidate.cosine), row.isFound ? "1" : "0", row.hasName ? "1" : "0",
+            ]
             lines.append((start + fields).joined(separator: "\t"))
         }
         return lines.joined(separator: "\n") + "\n"

@@ -63,7 +63,8 @@ import Testing
         let found = try #require(try IdentityOverlap.threshold(set, comparisons: 1e6, pool: pool))
         #expect(found.pairs == 400 * 399 / 2 && found.tail == 1e-6)
         let deviation = 1 / Double(dimension).squareRoot()
-        #expect(abs(found.upper.cosine - 3.0902 * deviation) < 0.01 && abs(found.lower.cosine - 2.3263 * deviation) < 0.005)
+        #expect(
+            abs(found.upper.cosine - 3.0902 * deviation) < 0.01 && abs(found.lower.cosine - 2.3263 * deviation) < 0.005)
         #expect(found.upper.tail == 1e-3 && found.lower.tail == 1e-2)
         // 4.75 deviations are where 1e-6 lie above; a sphere's tail is a little shorter.
         #expect(abs(found.cosine - 4.7534 * deviation) < 0.03)
@@ -108,7 +109,8 @@ import Testing
     // MARK: - Names
 
     @Test(arguments: [
-        ("Colin_Powell", "colinpowell"), ("José María Aznar", "josemariaaznar"), ("Jose\u{301} Mari\u{301}a", "josemaria"),
+        ("Colin_Powell", "colinpowell"), ("José María Aznar", "josemariaaznar"),
+        ("Jose\u{301} Mari\u{301}a", "josemaria"),
         ("Gerhard_Schröder", "gerhardschroder"), ("Øystein", "oystein"), ("Łukasz", "lukasz"), ("Weiß", "weiss"),
         ("AJ-Lamas", "ajlamas"), ("J. K. Rowling", "jkrowling"), ("Æther", "aether"), ("Иван", "иван"), ("王菲", "王菲"),
     ])

@@ -152,7 +152,8 @@ import Testing
         let (found, issues) = try verify(path)
         #expect(found.images == 5 && found.records == 10)
         let overrun = issues.first { $0.kind == .image }
-        #expect(overrun?.key == 1 && overrun?.reason.contains("runs over the record at byte \(entries[1].offset)") == true)
+        #expect(
+            overrun?.key == 1 && overrun?.reason.contains("runs over the record at byte \(entries[1].offset)") == true)
         #expect(issues.count { $0.kind == .image } == 1, "\(issues)")
     }
 
@@ -218,7 +219,10 @@ import Testing
             #expect(found.images == 6 && issues.allSatisfy { $0.kind == .index }, "\(issues)")
             return issues.map(\.reason)
         }
-        #expect(try issues { $0.remove(at: 2) } == ["the index lacks this record", "no record has the key 3 of image records"])
+        #expect(
+            try issues { $0.remove(at: 2) } == [
+                "the index lacks this record", "no record has the key 3 of image records",
+            ])
         #expect(try issues { $0[2].offset += 4 }.contains("no record begins here"))
         #expect(try issues { $0[2].offset += 2 }.contains { $0.contains("not a multiple of 4") })
         #expect(try issues { $0[2].offset = 1 << 30 }.contains { $0.contains("outside of the record file") })
@@ -270,11 +274,13 @@ import Testing
         #expect(
             try issues([0, 1, 1], [(1, 3), (3, 4)])
                 == ["identity label 1 in the range of key 4, whose first image has 0"])
-        #expect(try issues([0, 0, 7], [(1, 3), (3, 4)]) == ["label label 7 is out of range: the file has 2 identities"])
+        #expect(
+            try issues([0, 0, 7], [(1, 3), (3, 4)]) == ["label label 7 is out of range: the file has 2 identities"])
         #expect(try issues([0, 0, 1], [(1, 3), (.nan, 4)]).contains { $0.contains("expected keys of images") })
         #expect(try issues([0, 1], [(1, 2), (2, 3)], metadata: (1.5, 5)).contains { $0.hasPrefix("metadata bounds") })
         #expect(
-            try issues([0, 1], [(1, 2), (2, 3)], metadata: (3, 6)).contains("index no record has the key 5 of identity records"))
+            try issues([0, 1], [(1, 2), (2, 3)], metadata: (3, 6)).contains(
+                "index no record has the key 5 of identity records"))
         #expect(
             try issues([0, 1], [(1, 2), (2, 3)], classes: 9) == ["property says 9 classes, the records hold 2"])
         // An image where an identity should be.

@@ -56,7 +56,8 @@ private struct LabelSource: FaceSource {
 
     @Test(arguments: [
         Array(repeating: 5, count: 100), Array(repeating: 2, count: 400), (0..<200).map { 1 + $0 % 7 },
-        [500, 300, 200] + Array(repeating: 4, count: 117), Array(repeating: 1, count: 300) + Array(repeating: 6, count: 60),
+        [500, 300, 200] + Array(repeating: 4, count: 117),
+        Array(repeating: 1, count: 300) + Array(repeating: 6, count: 60),
     ])
     func balancedAndDisjoint(_ sizes: [Int]) throws {
         let source = LabelSource(sizes)
@@ -87,12 +88,13 @@ private struct LabelSource: FaceSource {
         #expect(try PairDraw(source, options: options(10, 40, seed: 5)).pairs != first.pairs)
     }
 
-    @Test(arguments: [
-        (Array(repeating: 3, count: 20), 10, 14, "at most 12 pairs per fold"),
-        (Array(repeating: 1, count: 500), 10, 2, "two or more images"),
-        ([9, 9, 9], 10, 2, "fewer folds"),
-        ([50], 1, 10, "fewer folds"),
-    ] as [([Int], Int, Int, String)])
+    @Test(
+        arguments: [
+            (Array(repeating: 3, count: 20), 10, 14, "at most 12 pairs per fold"),
+            (Array(repeating: 1, count: 500), 10, 2, "two or more images"),
+            ([9, 9, 9], 10, 2, "fewer folds"),
+            ([50], 1, 10, "fewer folds"),
+        ] as [([Int], Int, Int, String)])
     func setsThatAreTooSmall(_ sizes: [Int], _ folds: Int, _ pairs: Int, _ advice: String) {
         let error = #expect(throws: FaceDataError.self) {
             try PairDraw(LabelSource(sizes), options: options(folds, pairs))
@@ -100,7 +102,9 @@ private struct LabelSource: FaceSource {
         #expect(error?.description.contains("too small for \(folds) folds of \(pairs) pairs") == true)
         #expect(error?.advice?.contains(advice) == true, "\(error?.description ?? "")")
         // What the advice promises holds.
-        if let words = error?.advice?.split(separator: " "), words.first == "ask", let most = words.compactMap({ Int($0) }).first {
+        if let words = error?.advice?.split(separator: " "), words.first == "ask",
+            let most = words.compactMap({ Int($0) }).first
+        {
             #expect(throws: Never.self) { try PairDraw(LabelSource(sizes), options: options(folds, most)) }
         }
     }
@@ -155,7 +159,8 @@ private struct LabelSource: FaceSource {
         let rows = String(decoding: scratch.bytes("pairs.txt"), as: UTF8.self).split(separator: "\n").dropFirst()
         let absolute = rows.map { row in
             let fields = row.split(separator: "\t")
-            return fields[..<2].map { "\(scratch.path)/s/\($0)" }.joined(separator: "\t") + "\t\(fields[2])\t\(fields[3])\n"
+            return fields[..<2].map { "\(scratch.path)/s/\($0)" }.joined(separator: "\t")
+                + "\t\(fields[2])\t\(fields[3])\n"
         }
         let other = scratch.write("absolute.tsv", absolute.joined())
         try compare(try PairSet.text(other, folder: "/nowhere"), draw, source)

@@ -23,7 +23,9 @@ private struct FailingSource: FaceSource {
 @Suite struct RecordPackerTests {
     private static let suffixes = [".rec", ".idx", ".lst"]
 
-    private func folder(_ people: [String: Int], in scratch: Scratch, name: String, size: Int = 8) throws -> FolderSource {
+    private func folder(_ people: [String: Int], in scratch: Scratch, name: String, size: Int = 8) throws
+        -> FolderSource
+    {
         var seed: UInt64 = UInt64(name.utf8.reduce(0) { $0 + Int($1) })
         for (person, count) in people.sorted(by: { $0.key < $1.key }) {
             for image in 0..<count {
@@ -56,7 +58,8 @@ private struct FailingSource: FaceSource {
         #expect((0..<7).map(packed.label) == [0, 0, 1, 2, 2, 2, 3])
         #expect(
             text(scratch, "classes.tsv")
-                == "# joined.rec: label, identity, source, images\n0\tann\ta\t2\n1\tbob\ta\t1\n2\tbob\tb\t3\n3\tcid\tb\t1\n")
+                == "# joined.rec: label, identity, source, images\n0\tann\ta\t2\n1\tbob\ta\t1\n2\tbob\tb\t3\n3\tcid\tb\t1\n"
+        )
         #expect(text(scratch, "joined.lst").hasPrefix("1\ta/ann/0.png\t0\n"))
         #expect(try packed.encodedBytes(of: 3) == b.encodedBytes(of: 0))
     }
@@ -89,7 +92,9 @@ private struct FailingSource: FaceSource {
         // a has one image, d goes altogether, c loses one of three, b one of seven and keeps three of six.
         #expect(summary.classes == 3 && summary.images == 3 + 2 + 2)
         #expect(summary.excludedImages == 4 + 1 + 1 && summary.droppedIdentities == 1)
-        #expect(summary.notes.count == 1 && summary.notes[0].contains("2 lines name nothing that is here (nobody, other/e)"))
+        #expect(
+            summary.notes.count == 1 && summary.notes[0].contains("2 lines name nothing that is here (nobody, other/e)")
+        )
         let column = layout == .insightface ? 1 : 2
         let listed = text(scratch, "x.lst").split(separator: "\n").map { $0.split(separator: "\t")[column] }
         #expect(listed == ["b/1.png", "b/3.png", "b/5.png", "c/0.png", "c/2.png", "e/0.png", "e/1.png"])
@@ -133,13 +138,15 @@ private struct FailingSource: FaceSource {
         options.conversion = RecordConversion(quality: 50, reencodes: true)
         _ = try RecordPacker.pack([both], to: scratch.path + "/y", options: options)
         let encoded = try RecordIOSource(scratch.path + "/y.rec")
-        #expect(try encoded.encodedBytes(of: 1) == ImageCodec.encodeJPEG(testImage(77, width: 16, height: 16), quality: 50))
+        #expect(
+            try encoded.encodedBytes(of: 1) == ImageCodec.encodeJPEG(testImage(77, width: 16, height: 16), quality: 50))
     }
 
     // MARK: - Going on
 
     private func pack(
-        _ sources: [any FaceSource], _ scratch: Scratch, _ prefix: String, _ layout: RecordPacker.Layout, threads: Int = 2
+        _ sources: [any FaceSource], _ scratch: Scratch, _ prefix: String, _ layout: RecordPacker.Layout,
+        threads: Int = 2
     ) throws -> RecordPacker.Summary {
         var options = RecordPacker.Options()
         options.layout = layout
@@ -152,7 +159,8 @@ private struct FailingSource: FaceSource {
         scratch.write(name, scratch.bytes(name) + bytes)
     }
 
-    @Test(arguments: RecordPacker.Layout.allCases) func anInterruptedPackingGoesOn(_ layout: RecordPacker.Layout) throws {
+    @Test(arguments: RecordPacker.Layout.allCases) func anInterruptedPackingGoesOn(_ layout: RecordPacker.Layout) throws
+    {
         let scratch = Scratch()
         let a = try folder(["ann": 3, "bob": 4], in: scratch, name: "a")
         let b = try folder(["cid": 5], in: scratch, name: "b")

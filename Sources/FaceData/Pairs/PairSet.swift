@@ -124,7 +124,11 @@ package struct PairSet: Sendable {
     ///   - same: M truth values.
     package static func writeBin(_ images: [[UInt8]], same: [Bool], to path: String) throws(FaceDataError) {
         precondition(images.count == 2 * same.count, "\(images.count) images for \(same.count) pairs")
-        try writeBin(count: same.count, to: path) { index throws(FaceDataError) in images[index] } same: { same[$0] }
+        try writeBin(count: same.count, to: path) { index throws(FaceDataError) in
+            images[index]
+        } same: {
+            same[$0]
+        }
     }
 
     /// The same with images that are made one after the other.

@@ -51,7 +51,9 @@ extension DatasetVerification {
         for key in keys {
             if key >= expected.upperBound {
                 try add(
-                    Issue(.metadata, key: key, "\(what) records have the keys \(expected), which does not include this one"))
+                    Issue(
+                        .metadata, key: key,
+                        "\(what) records have the keys \(expected), which does not include this one"))
                 continue
             }
             if key > next { try add(Issue(.index, "\(Self.missing(next..<key)) of \(what) records")) }
@@ -129,7 +131,8 @@ extension DatasetVerification {
                     try add(
                         Issue(
                             .identity, key: images[place].key, at: found[images[place].record].offset,
-                            "label \(Int(label)) in the range of key \(entry.key), whose first image has \(Int(known))"))
+                            "label \(Int(label)) in the range of key \(entry.key), whose first image has \(Int(known))")
+                    )
                 } else if label >= 0 {
                     own = label
                 }

@@ -97,7 +97,8 @@ struct PackPass {
         state.isComplete = true
         try state.save(prefix)
         try FileWriter.save(
-            "\(plan.identities.count),\(state.height),\(state.width)\n".utf8, to: Folder.resolve("property", in: folder))
+            "\(plan.identities.count),\(state.height),\(state.width)\n".utf8, to: Folder.resolve("property", in: folder)
+        )
         try FileWriter.save(
             ClassMap.text(ofRecords: Folder.name(of: prefix) + ".rec", rows: classRows(state)).utf8,
             to: options.classMap ?? Folder.resolve(ClassMap.fileName, in: folder))

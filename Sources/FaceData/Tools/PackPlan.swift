@@ -120,7 +120,8 @@ package struct PackPlan: Sendable {
         let names = locations.map { location -> String in
             var parts = location.split(separator: "/").map(String.init).filter { $0 != "." && $0 != ".." }
             guard let last = parts.popLast() else { return location }
-            let stem = Folder.fileExtension(last).isEmpty ? last : String(last[..<(last.lastIndex(of: ".") ?? last.endIndex)])
+            let stem =
+                Folder.fileExtension(last).isEmpty ? last : String(last[..<(last.lastIndex(of: ".") ?? last.endIndex)])
             return stem == "train" ? parts.last ?? stem : stem
         }
         return names.indices.map { own in names.count { $0 == names[own] } == 1 ? names[own] : locations[own] }

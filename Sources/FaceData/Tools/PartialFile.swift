@@ -31,7 +31,8 @@ final class PartialFile {
             close(descriptor)
             guard code == EWOULDBLOCK else { throw .writing(path, code) }
             throw FaceDataError(
-                .cannotWrite, file: path, "another process is writing it", advice: "wait for it, or choose another name")
+                .cannotWrite, file: path, "another process is writing it", advice: "wait for it, or choose another name"
+            )
         }
         guard ftruncate(descriptor, off_t(kept)) == 0, lseek(descriptor, off_t(kept), SEEK_SET) == off_t(kept) else {
             let code = errno

@@ -71,7 +71,9 @@ struct RecordScanner: Sendable {
         guard UInt64(count) <= file.size - offset - 8 else {
             return .failure(Damage("announces \(count) bytes, and the file ends at byte \(file.size)"))
         }
-        guard count <= limit else { return .failure(Damage("announces \(count) bytes, more than the limit of \(limit)")) }
+        guard count <= limit else {
+            return .failure(Damage("announces \(count) bytes, more than the limit of \(limit)"))
+        }
         let end = offset + 8 + UInt64(count)
         return .success(Part(kind: kind, count: count, next: min(file.size, end + UInt64(RecordIO.padding(count)))))
     }
@@ -154,7 +156,8 @@ struct RecordScanner: Sendable {
     private static func magic(in bytes: [UInt8]) -> Int? {
         bytes.withUnsafeBytes { buffer in
             for offset in stride(from: 0, to: buffer.count / 4 * 4, by: 4)
-            where UInt32(littleEndian: buffer.loadUnaligned(fromByteOffset: offset, as: UInt32.self)) == RecordIO.magic {
+            where UInt32(littleEndian: buffer.loadUnaligned(fromByteOffset: offset, as: UInt32.self)) == RecordIO.magic
+            {
                 return offset
             }
             return nil
