@@ -98,9 +98,9 @@ package enum IdentityOverlap {
     /// A cosine above which two identities are taken for one person, and where it comes from.
     package struct Threshold: Sendable, Equatable {
         package let cosine: Double
-        /// Pairs of different identities of one set that were compared.
+        /// Pairs of identities whose cosines it comes from.
         package let pairs: Int
-        /// Two points of the distribution of their cosines: the share of pairs above, and the cosine.
+        /// Two points of their distribution: the share of pairs above, and the cosine.
         package let lower: (tail: Double, cosine: Double)
         package let upper: (tail: Double, cosine: Double)
         /// The share of pairs of different people that is to lie above the threshold.
@@ -111,42 +111,41 @@ package enum IdentityOverlap {
         }
     }
 
-    /// A threshold from how much the identities of one set look alike among themselves, who are different people but for
-    /// mistakes in the labels.
+    /// A threshold from how much the identities of the two sets look alike, nearly all pairs of whom are different people.
     ///
-    /// Two points of the upper tail are read off, that which 30 pairs (or a thousandth, whichever is more) lie above, and
-    /// that which ten times as many do: a handful of identities that were entered twice moves neither. The tail is taken
-    /// to fall as that of a normal distribution through the two points, and followed to where `falseAlarms` pairs of
-    /// different people are expected in `comparisons` comparisons. Within the points the distribution itself is read.
+    /// Of all pairs no more than one for each identity of the smaller set can show one person. Two points of the upper
+    /// tail are read off that these cannot move far: the one that a thousandth of the pairs lies above (or ten pairs for
+    /// each identity of the smaller set, or 30, whichever is most), and the one that ten times as many do. From there
+    /// the tail is taken to fall as that of a normal distribution through the two points, and followed to the share of
+    /// pairs at which an identity of `a` has a chance of `falseAlarms` to be taken for one of `b` that it is not. A share
+    /// that lies within the points is read from the distribution itself.
     ///
     /// - Parameters:
-    ///   - centroids: unit vectors; zeros are left out. Of more than `sample` rows that many, evenly spread, are compared
-    ///   with all.
-    ///   - comparisons: pairs of identities that the threshold is for.
-    /// - Returns: nil where fewer than 300 pairs can be compared: 25 identities.
+    ///   - a: unit vectors; zeros are left out. Of more than `sample` rows that many, evenly spread, are compared.
+    ///   - b: the same, all of which are compared.
+    /// - Returns: nil where the sets are too small for two such points.
     /// - Throws: `EvaluationError.nonFiniteEmbedding`.
     package static func threshold(
-        _ centroids: Embeddings, comparisons: Double, falseAlarms: Double = 1, sample: Int = 2000, pool: ThreadPool
+        _ a: Embeddings, _ b: Embeddings, falseAlarms: Double = 0.01, sample: Int = 2000, pool: ThreadPool
     ) throws(EvaluationError) -> Threshold? {
-        precondition(comparisons > 0 && falseAlarms > 0 && sample > 1, "a threshold for nothing")
-        let usable = try centroids.norms().enumerated().filter { $0.element > 0 }.map(\.offset)
+        precondition(falseAlarms > 0 && sample > 0, "a threshold for nothing")
+        let usable = try a.norms().enumerated().filter { $0.element > 0 }.map(\.offset)
+        let others = try b.norms().enumerated().filter { $0.element > 0 }.map(\.offset)
         let probes = min(sample, usable.count)
-        let places = (0..<probes).map { $0 * usable.count / probes }
-        let all = rows(usable, of: centroids)
+        let pairs = probes * others.count
+        guard pairs > 0 else { return nil }
+        let mates = 1 / Double(max(usable.count, others.count))
+        let upperTail = max(1e-3, 30 / Double(pairs), 10 * mates)
+        guard upperTail <= 0.1 else { return nil }
+        let chosen = (0..<probes).map { usable[$0 * usable.count / probes] }
         var histogram = Histogram()
-        products(of: rows(places, of: all), all, pool: pool) { range, scores in
-            for row in range {
-                let line = UnsafeBufferPointer(start: scores + (row - range.lowerBound) * all.count, count: all.count)
-                for other in line.indices where other != places[row] { histogram.add(line[other]) }
-            }
+        products(of: rows(chosen, of: a), rows(others, of: b), pool: pool) { range, scores in
+            for score in UnsafeBufferPointer(start: scores, count: range.count * others.count) { histogram.add(score) }
         }
-        // Where both are probes a pair counts twice.
-        let pairs = histogram.total - probes * (probes - 1) / 2
-        guard pairs >= 300 else { return nil }
-        let upperTail = max(1e-3, 30 / Double(pairs))
+        let lowerTail = min(0.5, 10 * upperTail)
         let upper = (tail: upperTail, cosine: histogram.value(tail: upperTail))
-        let lower = (tail: 10 * upperTail, cosine: histogram.value(tail: 10 * upperTail))
-        let tail = min(0.5, falseAlarms / comparisons)
+        let lower = (tail: lowerTail, cosine: histogram.value(tail: lowerTail))
+        let tail = min(0.5, falseAlarms / Double(others.count))
         var cosine = histogram.value(tail: tail)
         if tail < upperTail {
             let slope = (upper.cosine - lower.cosine) / (normalQuantile(upper.tail) - normalQuantile(lower.tail))

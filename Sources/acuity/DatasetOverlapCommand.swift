@@ -20,8 +20,8 @@ extension Dataset {
 
                 Every identity becomes the mean direction of its embeddings; those of the two sets whose cosine reaches the \
                 threshold, or whose names are equal, are listed, and --output writes the training set's for data.exclude or \
-                pack --exclude. Without --threshold it is set where chance alone makes about one pair of different people \
-                look as much alike, judged by the training set's identities among themselves.
+                pack --exclude. Without --threshold it is set where about one training identity in a hundred looks as much like \
+                somebody else of the test set, judged by all pairs of identities.
                 """)
 
         @Argument(help: "The training set: a folder of identity folders, a list, a .rec file.")
@@ -121,20 +121,20 @@ extension Dataset {
             cosine: Double, origin: String
         ) {
             if let threshold { return (threshold, "as given") }
-            let counts = centroids.map { $0.images.count { $0 > 0 } }
-            let comparisons = Double(max(1, counts[0])) * Double(max(1, counts[1]))
             guard
                 let derived = try IdentityOverlap.threshold(
-                    centroids[0].directions, comparisons: comparisons, pool: pool)
+                    centroids[0].directions, centroids[1].directions, pool: pool)
             else {
                 throw TrainingError.incompatible(
-                    "\(training) has too few identities to take a threshold from: give --threshold (0.5 is a start)")
+                    "\(training) and \(test) have too few identities to take a threshold from: give --threshold (0.5 is a start)"
+                )
             }
             let text = String(
                 format:
-                    "one pair of different people is expected above it among %.0f; of %d pairs of training identities, a "
-                    + "share of %g lie above %.3f, %g above %.3f", comparisons, derived.pairs, derived.lower.tail,
-                derived.lower.cosine, derived.upper.tail, derived.upper.cosine)
+                    "about one training identity in a hundred reaches it by chance; of %d pairs a share of %g lies above "
+                    + "%.3f, %g above %.3f", derived.pairs, derived.lower.tail, derived.lower.cosine,
+                derived.upper.tail,
+                derived.upper.cosine)
             return (derived.cosine, text)
         }
 

@@ -50,7 +50,7 @@ import Testing
             try IdentityOverlap.nearest(bad, bad, top: 1, pool: pool)
         }
         #expect(throws: EvaluationError.nonFiniteEmbedding(row: 2)) {
-            try IdentityOverlap.threshold(bad, comparisons: 10, pool: pool)
+            try IdentityOverlap.threshold(bad, bad, pool: pool)
         }
     }
 
@@ -59,51 +59,57 @@ import Testing
     /// Independent directions: the cosine of two is normal with variance 1/d, nearly.
     @Test func theThresholdFollowsTheTail() throws {
         let dimension = 128
-        let set = try random(400, dimension, seed: 3)
-        let found = try #require(try IdentityOverlap.threshold(set, comparisons: 1e6, pool: pool))
-        #expect(found.pairs == 400 * 399 / 2 && found.tail == 1e-6)
+        let (a, b) = (try random(400, dimension, seed: 3), try random(12_000, dimension, seed: 4))
+        let found = try #require(try IdentityOverlap.threshold(a, b, falseAlarms: 0.012, pool: pool))
+        #expect(found.pairs == 400 * 12_000 && abs(found.tail - 1e-6) < 1e-15)
         let deviation = 1 / Double(dimension).squareRoot()
         #expect(
             abs(found.upper.cosine - 3.0902 * deviation) < 0.01 && abs(found.lower.cosine - 2.3263 * deviation) < 0.005)
         #expect(found.upper.tail == 1e-3 && found.lower.tail == 1e-2)
         // 4.75 deviations are where 1e-6 lie above; a sphere's tail is a little shorter.
         #expect(abs(found.cosine - 4.7534 * deviation) < 0.03)
-        // More comparisons, or fewer false alarms, want more.
-        let more = try #require(try IdentityOverlap.threshold(set, comparisons: 1e9, pool: pool))
-        let fewer = try #require(try IdentityOverlap.threshold(set, comparisons: 1e6, falseAlarms: 0.001, pool: pool))
-        #expect(more.cosine > found.cosine + 0.05 && abs(fewer.cosine - more.cosine) < 1e-9)
+        // Fewer false alarms want more.
+        let fewer = try #require(try IdentityOverlap.threshold(a, b, falseAlarms: 0.000_012, pool: pool))
+        #expect(fewer.cosine > found.cosine + 0.05)
     }
 
-    /// Chance pairs of two sets of the same kind: the number above the threshold is about the one that was asked for.
+    /// Of the identities that are in one set only, about as many look like one of the other as was asked for.
     @Test func asManyFalseAlarmsAsAskedFor() throws {
-        let (a, b) = (try random(500, 64, seed: 5), try random(800, 64, seed: 6))
-        let threshold = try #require(
-            try IdentityOverlap.threshold(a, comparisons: 400_000, falseAlarms: 40, pool: pool))
-        let found = try IdentityOverlap.nearest(a, b, top: 800, pool: pool).flatMap { $0 }
-        let above = found.count { Double($0.cosine) >= threshold.cosine }
-        #expect(above >= 20 && above <= 70, "\(above)")
+        let (a, b) = (try random(600, 64, seed: 5), try random(1500, 64, seed: 6))
+        let threshold = try #require(try IdentityOverlap.threshold(a, b, falseAlarms: 0.1, pool: pool))
+        let found = try IdentityOverlap.nearest(a, b, top: 1, pool: pool)
+        let above = found.count { Double($0[0].cosine) >= threshold.cosine }
+        #expect(above >= 25 && above <= 90, "\(above) of 600")
     }
 
-    @Test func identitiesThatAreThereTwiceMoveItLittle() throws {
-        let set = try random(400, 128, seed: 3)
-        let before = try #require(try IdentityOverlap.threshold(set, comparisons: 1e6, pool: pool))
-        var twice = set
-        for row in 0..<10 { twice = replacing(twice, 100 + row, with: Array(set.values[row * 128..<(row + 1) * 128])) }
-        let after = try #require(try IdentityOverlap.threshold(twice, comparisons: 1e6, pool: pool))
-        #expect(abs(after.cosine - before.cosine) < 0.03)
+    /// Everybody of the smaller set is in the larger one, and is found all the same.
+    @Test func sharedPeopleMoveItLittle() throws {
+        let (a, b) = (try random(300, 128, seed: 3), try random(1200, 128, seed: 4))
+        let before = try #require(try IdentityOverlap.threshold(a, b, pool: pool))
+        var shared = b
+        for row in 0..<300 { shared = replacing(shared, 4 * row, with: Array(a.values[row * 128..<(row + 1) * 128])) }
+        let after = try #require(try IdentityOverlap.threshold(a, shared, pool: pool))
+        #expect(abs(after.cosine - before.cosine) < 0.05 && after.cosine < 0.5)
+        let found = try IdentityOverlap.nearest(a, shared, top: 1, pool: pool)
+        #expect(found.allSatisfy { $0[0].other == 4 * $0[0].identity && Double($0[0].cosine) > after.cosine })
     }
 
     @Test func aSampleStandsForAll() throws {
-        let set = try random(600, 64, seed: 3)
-        let all = try #require(try IdentityOverlap.threshold(set, comparisons: 1e6, pool: pool))
-        let sample = try #require(try IdentityOverlap.threshold(set, comparisons: 1e6, sample: 150, pool: pool))
-        #expect(sample.pairs == 150 * 599 - 150 * 149 / 2)
+        let (a, b) = (try random(600, 64, seed: 3), try random(1000, 64, seed: 4))
+        let all = try #require(try IdentityOverlap.threshold(a, b, pool: pool))
+        let sample = try #require(try IdentityOverlap.threshold(a, b, sample: 150, pool: pool))
+        #expect(all.pairs == 600_000 && sample.pairs == 150_000)
         #expect(abs(sample.cosine - all.cosine) < 0.05)
     }
 
     @Test func tooFewIdentities() throws {
-        #expect(try IdentityOverlap.threshold(try random(24, 16, seed: 1), comparisons: 10, pool: pool) == nil)
-        #expect(try IdentityOverlap.threshold(try random(25, 16, seed: 1), comparisons: 10, pool: pool) != nil)
+        func exists(_ a: Int, _ b: Int) throws -> Bool {
+            try IdentityOverlap.threshold(try random(a, 16, seed: 1), try random(b, 16, seed: 2), pool: pool) != nil
+        }
+        #expect(try !exists(4, 4) && !exists(99, 99) && !exists(2, 140))
+        #expect(try exists(100, 100) && exists(3, 150) && exists(150, 3))
+        let zeros = Embeddings([Float](repeating: 0, count: 160), dimension: 16)
+        #expect(try IdentityOverlap.threshold(zeros, try random(100, 16, seed: 1), pool: pool) == nil)
     }
 
     // MARK: - Names
