@@ -17,6 +17,10 @@ package struct IdentityNames: Sendable {
             return
         }
         var found = [[String]](repeating: [], count: source.classCount)
+        if source is RecordIOSource {
+            names = found
+            return
+        }
         for record in 0..<source.count {
             let parts = source.key(of: record).split(separator: "/")
             guard parts.count > 1 else { continue }
@@ -27,8 +31,8 @@ package struct IdentityNames: Sendable {
         names = found
     }
 
-    /// The first name of an identity, or its number.
+    /// The names of an identity, or its number.
     package func title(_ label: Int, _ source: any FaceSource) -> String {
-        names[label].first ?? source.identityName(label)
+        names[label].isEmpty ? source.identityName(label) : names[label].joined(separator: "|")
     }
 }

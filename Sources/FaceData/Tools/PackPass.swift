@@ -112,7 +112,7 @@ struct PackPass {
         guard error.kind == .cannotWrite, error.advice == nil else { return error }
         return FaceDataError(
             error.kind, file: error.file, at: error.place, error.reason,
-            advice: "what was packed is kept: make room and run the same command again")
+            advice: "make room and run the same command again: it goes on from the last saved state")
     }
 
     // MARK: - Writing
@@ -248,7 +248,9 @@ struct PackPass {
     private func checkSpace(after state: PackState) throws(FaceDataError) {
         let folder = Folder.parent(of: prefix)
         let remaining = plan.items.count - state.items
-        guard remaining > 0, let free = options.freeBytes(folder) else { return }
+        guard remaining > 0, var free = options.freeBytes(folder) else { return }
+        // What an earlier process wrote beyond its last state is cut off.
+        free += (PartialFile.size(of: prefix + ".rec") ?? 0) - state.sizes.records
         let looked = min(remaining, 64)
         let make = maker()
         let first = state.items

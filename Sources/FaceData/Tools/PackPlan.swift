@@ -137,6 +137,8 @@ private struct Joined {
     init(_ sources: [any FaceSource], labels: PackPlan.Labels) {
         var known: [String: Int32] = [:]
         for source in sources {
+            // Identities are joined by what the source calls them, and remembered by what people do.
+            let titles = IdentityNames(source)
             var own: [Int32] = []
             own.reserveCapacity(source.classCount)
             for label in 0..<source.classCount {
@@ -147,7 +149,7 @@ private struct Joined {
                 }
                 known[name] = Int32(names.count)
                 own.append(Int32(names.count))
-                names.append(name)
+                names.append(titles.title(label, source))
             }
             classes.append(own)
         }
