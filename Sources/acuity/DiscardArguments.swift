@@ -55,7 +55,8 @@ struct DiscardArguments: ParsableArguments {
     func validate(_ command: Evaluate) throws {
         guard edc else {
             if allPairs || quality != nil || qualityWeights != nil || estimator != nil || folder != nil {
-                throw ValidationError("--all-pairs, --folder, --quality, --quality-weights and --estimator go with --edc")
+                throw ValidationError(
+                    "--all-pairs, --folder, --quality, --quality-weights and --estimator go with --edc")
             }
             return
         }
@@ -70,14 +71,17 @@ struct DiscardArguments: ParsableArguments {
         guard !fmr.isEmpty, fmr.allSatisfy({ $0 > 0 && $0 < 1 }), Set(fmr).count == fmr.count else {
             throw ValidationError("--fmr takes different rates between 0 and 1")
         }
-        guard discardStep == 0.05 || discardStep == 0.01 else { throw ValidationError("--discard-step is 0.05 or 0.01") }
+        guard discardStep == 0.05 || discardStep == 0.01 else {
+            throw ValidationError("--discard-step is 0.05 or 0.01")
+        }
         if !(1...10_000).contains(randomOrders) { throw ValidationError("--random-orders must lie in 1...10000") }
         if !(0...100_000).contains(bootstrap) { throw ValidationError("--bootstrap must lie in 0...100000") }
     }
 
     private var options: DiscardReport.Options {
         .init(
-            targetFMRs: fmr.sorted(by: >), threshold: threshold, rates: DiscardRates(perUnit: discardStep == 0.05 ? 20 : 100),
+            targetFMRs: fmr.sorted(by: >), threshold: threshold,
+            rates: DiscardRates(perUnit: discardStep == 0.05 ? 20 : 100),
             randomOrders: randomOrders, samples: bootstrap, seed: seed)
     }
 
@@ -117,7 +121,8 @@ struct DiscardArguments: ParsableArguments {
         return try command.sections().map { section in
             if quality != nil, section.sides == .one, section.degrade.flatMap({ Int($0) }) != nil {
                 throw TrainingError.incompatible(
-                    "evaluation set '\(section.name)': an image degraded on one side only has two qualities, and a table one")
+                    "evaluation set '\(section.name)': an image degraded on one side only has two qualities, and a table one"
+                )
             }
             return DiscardSubject(try VerificationSets.open(section), flip: section.flip ? .sum : .none)
         }
@@ -207,13 +212,16 @@ struct DiscardArguments: ParsableArguments {
             }
             lines.append(
                 "    FNMR  "
-                    + shown.map { "\(percent(curve.falseNonMatchRates[$0])) at \(Int((100 * report.discardRates[$0]).rounded())) %" }
+                    + shown.map {
+                        "\(percent(curve.falseNonMatchRates[$0])) at \(Int((100 * report.discardRates[$0]).rounded())) %"
+                    }
                     .joined(separator: ", "))
             for one in curve.areas {
                 let interval = one.interval.map { "  (95 %: \(area($0.lower))–\(area($0.upper)))" } ?? ""
                 let random = one.random.map { "\(area($0.mean)) ± \(area($0.deviation))" } ?? "–"
                 lines.append(
-                    "    area to \(one.upTo)  \(area(one.quality))\(interval)   random \(random)   oracle \(area(one.oracle))")
+                    "    area to \(one.upTo)  \(area(one.quality))\(interval)   random \(random)   oracle \(area(one.oracle))"
+                )
             }
         }
         return lines.joined(separator: "\n")
