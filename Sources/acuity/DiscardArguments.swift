@@ -28,6 +28,9 @@ struct DiscardArguments: ParsableArguments {
     @Option(help: "Qualities from this table: a .tsv of 'acuity annotate', a .csv of 'acuity score'.")
     var quality: String?
 
+    @Option(help: "The quality of images that the table lacks; otherwise they are an error.")
+    var missingQuality: Float?
+
     @Option(help: "Qualities by these weights instead of those whose embeddings are compared.")
     var qualityWeights: String?
 
@@ -63,6 +66,9 @@ struct DiscardArguments: ParsableArguments {
         guard command.weights != nil else { throw ValidationError("--edc compares embeddings: give --weights") }
         if quality != nil, qualityWeights != nil || estimator != nil {
             throw ValidationError("--quality is a table: leave out --quality-weights and --estimator")
+        }
+        if let missingQuality, quality == nil || !missingQuality.isFinite {
+            throw ValidationError("--missing-quality is a number and goes with --quality")
         }
         if estimator == .annotation { throw ValidationError("name the table of an annotation with --quality") }
         if allPairs, command.pairs != nil { throw ValidationError("give --pairs or --all-pairs") }
@@ -129,7 +135,9 @@ struct DiscardArguments: ParsableArguments {
     }
 
     private func qualitySource(_ model: ModelFile.Model) throws -> DiscardQuality {
-        if let quality { return .table(try QualityTable(quality)) }
+        if let quality {
+            return .table(try QualityTable(quality), missing: missingQuality.map { .value($0) } ?? .refuse)
+        }
         guard let qualityWeights else { return .compared(try EmbeddingQuality(model, estimator)) }
         let other = try ModelFile.model(qualityWeights)
         return .model(other, try EmbeddingQuality(other, estimator))
