@@ -16,6 +16,10 @@ package enum EvaluationError: Error, Equatable, CustomStringConvertible {
     case probeWithoutMate(probe: Int, identity: Int)
     /// No query has a match in the gallery that another camera took.
     case noValidQuery
+    /// Fewer than two identities that have two images: nothing to compare an image with.
+    case tooFewIdentities(found: Int)
+    /// The quality of an image is not finite.
+    case nonFiniteQuality(image: Int)
 
     package var description: String {
         switch self {
@@ -36,6 +40,11 @@ package enum EvaluationError: Error, Equatable, CustomStringConvertible {
                 + " for each probe; drop the probe or add the identity"
         case .noValidQuery:
             "no query has a gallery match from another camera: check identities and camera numbers"
+        case .tooFewIdentities(let found):
+            "\(found) identities have two images or more: each image is compared with others of its identity and with those"
+                + " of other identities, so at least two such identities are needed"
+        case .nonFiniteQuality(let image):
+            "the quality of image \(image) is not finite: check the weights or the table that it comes from"
         }
     }
 }

@@ -61,7 +61,8 @@ package enum MappedFile {
             borrowing: base, byteCount: byteCount, owner: Mapping(base: base, byteCount: byteCount))
     }
 
-    private final class Mapping {
+    /// Unmaps when nobody holds it any more.
+    final class Mapping {
         private let base: UnsafeMutableRawPointer
         private let byteCount: Int
 

@@ -76,4 +76,34 @@ package enum Vectors {
         guard let from = x.baseAddress, let to = y.baseAddress else { return }
         ak_f32_from_bf16(pool.handle, from, to, x.count)
     }
+
+    /// The inner product of two vectors. Products and sums are rounded one by one, in an order that hangs on `count` alone:
+    /// the same bits on every processor.
+    package static func dot(_ a: UnsafePointer<Float>, _ b: UnsafePointer<Float>, count: Int) -> Float {
+        var sums = (SIMD16<Float>.zero, SIMD16<Float>.zero)
+        let (x, y) = (UnsafeRawPointer(a), UnsafeRawPointer(b))
+        var done = 0
+        func product(_ place: Int) -> SIMD16<Float> {
+            let offset = place * MemoryLayout<Float>.stride
+            return x.loadUnaligned(fromByteOffset: offset, as: SIMD16<Float>.self)
+                * y.loadUnaligned(fromByteOffset: offset, as: SIMD16<Float>.self)
+        }
+        while done + 32 <= count {
+            sums.0 += product(done)
+            sums.1 += product(done + 16)
+            done += 32
+        }
+        if done + 16 <= count {
+            sums.0 += product(done)
+            done += 16
+        }
+        let joined = sums.0 + sums.1
+        var total: Float = 0
+        for lane in 0..<16 { total += joined[lane] }
+        while done < count {
+            total += a[done] * b[done]
+            done += 1
+        }
+        return total
+    }
 }

@@ -10,9 +10,9 @@ package final class Embedder {
     package let network: Network
     package let preprocessing: Preprocessing
     private let execution: Execution
-    private let pool: ThreadPool
+    let pool: ThreadPool
     private let images: Tensor
-    private let batch: Int
+    let batch: Int
 
     /// - Parameters:
     ///   - batch: images per pass.
@@ -46,14 +46,35 @@ package final class Embedder {
         var plain: [Float] = []
         var mirrored: [Float] = []
         plain.reserveCapacity(range.count * embeddingSize)
+        try forEachBatch(range, flip: flip, image: image, progress: progress) { _, own, flipped in
+            plain += own
+            if let flipped { mirrored += flipped }
+        }
+        return (plain, flip ? mirrored : nil)
+    }
+
+    /// As `embed`, batch by batch, with nothing kept.
+    ///
+    /// - Parameter body: gets the first image of the batch, and the raw embeddings.
+    /// - Throws: the first error of `image` in the order of the images; errors of `body`.
+    package func forEachBatch(
+        _ range: Range<Int>, flip: Bool, image: @Sendable (Int) throws -> RGBImage, progress: (Int) -> Void = { _ in },
+        _ body: (_ first: Int, _ plain: [Float], _ mirrored: [Float]?) throws -> Void
+    ) throws {
         for start in stride(from: range.lowerBound, to: range.upperBound, by: batch) {
             let count = min(batch, range.upperBound - start)
             let decoded = try decode(start, count, image)
-            plain += run(decoded, mirror: false)
-            if flip { mirrored += run(decoded, mirror: true) }
+            let plain = run(decoded, mirror: false)
+            try body(start, plain, flip ? run(decoded, mirror: true) : nil)
             progress(start + count - range.lowerBound)
         }
-        return (plain, flip ? mirrored : nil)
+    }
+
+    /// The images of 0..<count that a rank embeds: whole batches, so that an image's batch is the same on any number of
+    /// ranks, and with it the last bits of its embedding.
+    package func share(of count: Int, rank: Int, ranks: Int) -> Range<Int> {
+        let batches = (count + batch - 1) / batch
+        return min(count, batches * rank / ranks * batch)..<min(count, batches * (rank + 1) / ranks * batch)
     }
 
     private func decode(_ start: Int, _ count: Int, _ image: @Sendable (Int) throws -> RGBImage) throws -> [RGBImage] {
@@ -110,7 +131,7 @@ package final class Embedder {
         count: Int, flip: Bool, communicator: any Communicator, image: @Sendable (Int) throws -> RGBImage,
         progress: (Int) -> Void = { _ in }
     ) throws -> (plain: [Float], mirrored: [Float]?)? {
-        let range = count * communicator.rank / communicator.size..<count * (communicator.rank + 1) / communicator.size
+        let range = share(of: count, rank: communicator.rank, ranks: communicator.size)
         let own = try communicator.together("embedding") {
             try embed(range, flip: flip, image: image, progress: progress)
         }

@@ -94,7 +94,8 @@ package enum ModelFile {
         network.state.map { TensorSpec($0.name, $0.value.shape, $0.value.dtype) }
     }
 
-    /// Copies a file's tensors into a network's state.
+    /// Copies a file's tensors into a network's state. A quality head beside the backbone is let pass
+    /// (`QualityHead.read`).
     ///
     /// - Returns: what was loaded and what was not.
     /// - Throws: `ArtifactError`, naming every tensor that does not fit (`.strict`).
@@ -102,7 +103,7 @@ package enum ModelFile {
     package static func load(
         _ file: WeightsFile, into network: Network, _ mode: WeightsMatch.Mode = .strict
     ) throws -> WeightsMatch {
-        let match = try file.load(specs(network), mode)
+        let match = try file.load(specs(network), mode, beside: QualityHead.names)
         for entry in network.state {
             guard let tensor = match.tensors[entry.name] else { continue }
             entry.value.bytes.copyMemory(from: UnsafeRawBufferPointer(tensor.bytes))
@@ -121,6 +122,24 @@ package enum ModelFile {
     ///
     /// - Throws: `ArtifactError`, `NetworkError`.
     package static func open(_ path: String) throws -> (network: Network, card: Card, path: String) {
+        let model = try model(path)
+        return (model.network, model.card, model.path)
+    }
+
+    /// A backbone with what belongs to it.
+    package struct Model {
+        package let network: Network
+        package let card: Card
+        /// The file that was opened.
+        package let path: String
+        /// Where the file has one.
+        package let qualityHead: QualityHead?
+    }
+
+    /// As `open`, with the quality head that the file may hold.
+    ///
+    /// - Throws: `ArtifactError`, `NetworkError`.
+    package static func model(_ path: String) throws -> Model {
         var isFolder: ObjCBool = false
         var location = path
         if FileManager.default.fileExists(atPath: path, isDirectory: &isFolder), isFolder.boolValue {
@@ -131,12 +150,15 @@ package enum ModelFile {
         let card = try card(of: file)
         let network = try card.specification.build()
         try load(file, into: network)
-        return (network, card, location)
+        let head = try QualityHead.read(file, embeddingSize: card.specification.embeddingSize)
+        return Model(network: network, card: card, path: location, qualityHead: head)
     }
 
-    /// Writes a network's state under its names.
-    package static func write(_ network: Network, card: Card, to path: String) throws {
-        try WeightsFile.write(
-            path, network.state.map { (name: $0.name, tensor: $0.value) }, metadata: card.metadata)
+    /// Writes a network's state under its names, and the quality head's if there is one.
+    package static func write(
+        _ network: Network, card: Card, qualityHead: QualityHead? = nil, to path: String
+    ) throws {
+        let backbone = network.state.map { (name: $0.name, tensor: $0.value) }
+        try WeightsFile.write(path, backbone + (qualityHead?.tensors ?? []), metadata: card.metadata)
     }
 }

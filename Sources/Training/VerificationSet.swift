@@ -12,18 +12,21 @@ package struct VerificationSet: Sendable {
     package let folds: Folds?
     /// In words, e.g. "none", "16 px, second image".
     package let degradation: String
+    /// What a person calls the image at an index.
+    package let key: @Sendable (Int) -> String
     /// The image at an index, degraded; safe from several threads.
     package let image: @Sendable (Int) throws -> RGBImage
 
     package init(
         name: String, imageCount: Int, pairs: [VerificationPair], folds: Folds?, degradation: String,
-        image: @escaping @Sendable (Int) throws -> RGBImage
+        key: @escaping @Sendable (Int) -> String, image: @escaping @Sendable (Int) throws -> RGBImage
     ) {
         self.name = name
         self.imageCount = imageCount
         self.pairs = pairs
         self.folds = folds
         self.degradation = degradation
+        self.key = key
         self.image = image
     }
 }

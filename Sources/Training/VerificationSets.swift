@@ -51,7 +51,9 @@ package enum VerificationSets {
         let pairs = files.pairs.map {
             VerificationPair($0.first * sides, $0.second * sides + sides - 1, same: $0.isSame)
         }
-        return compact(section.name, pairs, folds: folds, degradation: words) { index in
+        return compact(
+            section.name, pairs, folds: folds, degradation: words, key: { files.key(of: $0 / sides) }
+        ) { index in
             let place = index / sides
             let degradation = try variant.degradation(of: files.key(of: place), isSecond: index % sides == 1)
             return degradation.apply(to: try files.image(at: place))
@@ -82,13 +84,15 @@ package enum VerificationSets {
                 pairs.append(VerificationPair(a * images + first, b * images + random.below(images), same: false))
             }
         }
-        return compact(section.name, pairs, folds: nil, degradation: "none") { source.attributed($0).0 }
+        return compact(section.name, pairs, folds: nil, degradation: "none", key: { source.key(of: $0) }) {
+            source.attributed($0).0
+        }
     }
 
     /// Only the images that occur in pairs, renumbered in the order they occur.
     static func compact(
         _ name: String, _ pairs: [VerificationPair], folds: Folds?, degradation: String,
-        image: @escaping @Sendable (Int) throws -> RGBImage
+        key: @escaping @Sendable (Int) -> String, image: @escaping @Sendable (Int) throws -> RGBImage
     ) -> VerificationSet {
         var places: [Int: Int] = [:]
         var used: [Int] = []
@@ -102,6 +106,6 @@ package enum VerificationSets {
         let order = used
         return VerificationSet(
             name: name, imageCount: order.count, pairs: renumbered, folds: folds, degradation: degradation,
-            image: { try image(order[$0]) })
+            key: { key(order[$0]) }, image: { try image(order[$0]) })
     }
 }

@@ -15,7 +15,7 @@ import Training
 
 struct Evaluate: ParsableCommand {
     static let configuration = CommandConfiguration(
-        abstract: "Verify pairs of faces: accuracy by the 10-fold protocol, TAR at FAR, EER, ROC.",
+        abstract: "Verify pairs of faces: 10-fold accuracy, TAR at FAR, EER, ROC; with --edc error versus discard.",
         discussion: """
             acuity evaluate --weights runs/first --set lfw.bin
             acuity evaluate --weights model.safetensors --set faces/lfw --pairs faces/lfw-protocol/pairs.txt
@@ -23,6 +23,11 @@ struct Evaluate: ParsableCommand {
 
             The sets are those of --recipe, or the one that --set names. Figures are of insightface's protocol: sum of the \
             embeddings of image and mirror image, ten folds, thresholds in steps of 0.01.
+
+            acuity evaluate --edc --weights model.safetensors --set lfw.bin
+            acuity evaluate --edc --all-pairs --weights a.safetensors --quality-weights b.safetensors --set faces
+
+            With --edc: the false non-match rate as the pairs of lowest quality are left out (docs/quality.md).
             """)
 
     @Option(help: "A weights file, or a run folder (its newest checkpoint).")
@@ -64,19 +69,28 @@ struct Evaluate: ParsableCommand {
     @Flag(help: "Print the whole report as JSON.")
     var json = false
 
+    @OptionGroup(title: "Error versus discard") var discard: DiscardArguments
+
     @OptionGroup var session: SessionOptions
 
     func validate() throws {
+        try discard.validate(self)
         guard [weights != nil, untrained != nil, pixels].filter({ $0 }).count == 1 else {
             throw ValidationError("give one of --weights, --untrained, --pixels")
         }
         guard (recipe != nil) != (set != nil) else { throw ValidationError("give --recipe or --set") }
-        if set == nil, pairs != nil || degrade != nil { throw ValidationError("--pairs and --degrade go with --set") }
+        if set == nil, pairs != nil || degrade != nil || discard.allPairs {
+            throw ValidationError("--pairs, --degrade and --all-pairs go with --set")
+        }
         if batch < 1 { throw ValidationError("--batch must be at least 1") }
     }
 
     func run() throws {
         try Session.run(session) { environment in
+            if discard.edc {
+                try discard.run(self, environment)
+                return Training.ExitCode.success
+            }
             let sections = try environment.communicator.together("evaluation sets") {
                 let sections = try self.sections()
                 // Before the work, not after it.
@@ -91,7 +105,7 @@ struct Evaluate: ParsableCommand {
         }
     }
 
-    private func sections() throws -> [PairSetSection] {
+    func sections() throws -> [PairSetSection] {
         if let recipe {
             let sets = try Recipe(files: [recipe], overrides: []).evaluation.sets
             guard !sets.isEmpty else { throw TrainingError.incompatible("\(recipe) has no evaluation.sets") }
@@ -103,9 +117,14 @@ struct Evaluate: ParsableCommand {
         section.degrade = degrade
         section.sides = sides
         section.flip = flip
-        let stem = URL(filePath: set!).deletingPathExtension().lastPathComponent
-        section.name = degrade.map { "\(stem)@\(URL(filePath: $0).deletingPathExtension().lastPathComponent)" } ?? stem
+        section.name = setName
         return [section]
+    }
+
+    /// The set's file name, with what was done to its images.
+    var setName: String {
+        let stem = URL(filePath: set!).deletingPathExtension().lastPathComponent
+        return degrade.map { "\(stem)@\(URL(filePath: $0).deletingPathExtension().lastPathComponent)" } ?? stem
     }
 
     // MARK: - Scores

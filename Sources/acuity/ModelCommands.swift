@@ -65,7 +65,9 @@ struct Import: ParsableCommand {
             let specification = NetworkSpecification(
                 network, embeddingSize: embedding, inputHeight: height, inputWidth: columns, width: width)
             let built = try specification.build()
-            let match = try ModelFile.load(try WeightsFile(state), into: built)
+            let file = try WeightsFile(state)
+            let match = try ModelFile.load(file, into: built)
+            let head = try QualityHead.read(file, embeddingSize: embedding)
             if let name = ModelFile.nonFinite(built) {
                 throw ArtifactError.damaged(path: state, reason: "tensor '\(name)' holds values that are not finite")
             }
@@ -73,8 +75,12 @@ struct Import: ParsableCommand {
             let preprocessing = Preprocessing(
                 channelOrder: Preprocessing.ChannelOrder(rawValue: channels)!, mean: mean, scale: scale,
                 crop: .init(x: (112 - columns) / 2, y: (112 - height) / 2, width: columns, height: height))
-            try ModelFile.write(built, card: .init(specification: specification, preprocessing: preprocessing), to: output)
-            print("\(output): \(network), \(match.loaded.count) tensors, \(built.parameterCount) parameters")
+            try ModelFile.write(
+                built, card: .init(specification: specification, preprocessing: preprocessing), qualityHead: head,
+                to: output)
+            print(
+                "\(output): \(network), \(match.loaded.count) tensors, \(built.parameterCount) parameters"
+                    + (head == nil ? "" : ", and a quality head"))
         }
     }
 }
@@ -91,10 +97,13 @@ struct Export: ParsableCommand {
 
     func run() throws {
         try Command.run {
-            let (network, card, path) = try ModelFile.open(model)
+            let opened = try ModelFile.model(model)
+            let (network, head) = (opened.network, opened.qualityHead)
             try Output.folder(of: output)
-            try ModelFile.write(network, card: card, to: output)
-            print("\(output): \(card.specification.name) from \(path), \(network.state.count) tensors")
+            try ModelFile.write(network, card: opened.card, qualityHead: head, to: output)
+            print(
+                "\(output): \(opened.card.specification.name) from \(opened.path), \(network.state.count) tensors"
+                    + (head == nil ? "" : ", and a quality head"))
         }
     }
 }

@@ -56,11 +56,15 @@ package struct WeightsFile: Sendable {
     /// Floating-point types are converted to an expected fp32. Batch norm's counter `num_batches_tracked` has no
     /// effect on results, so it is never missed: where it is expected and absent it becomes zero.
     ///
-    /// - Parameter mode: `.strict` throws when anything is missing, unexpected or of another shape or type; `.partial`
-    ///   loads what fits and reports the rest.
+    /// - Parameters:
+    ///   - mode: `.strict` throws when anything is missing, unexpected or of another shape or type; `.partial` loads what
+    ///     fits and reports the rest.
+    ///   - beside: names of tensors that may be there beside those expected, and are not reported.
     /// - Throws: `ArtifactError.incompatible`, naming all tensors that do not fit.
-    package func load(_ expected: [TensorSpec], _ mode: WeightsMatch.Mode) throws -> WeightsMatch {
-        let match = try WeightsMatch(expected, in: file)
+    package func load(
+        _ expected: [TensorSpec], _ mode: WeightsMatch.Mode, beside: Set<String> = []
+    ) throws -> WeightsMatch {
+        let match = try WeightsMatch(expected, beside: beside, in: file)
         if mode == .strict && !match.isComplete {
             throw ArtifactError.incompatible(path: path, reason: match.difference)
         }
@@ -95,7 +99,7 @@ package struct WeightsMatch: Sendable {
 
     private static func isCounter(_ name: String) -> Bool { name == counter || name.hasSuffix("." + counter) }
 
-    init(_ expected: [TensorSpec], in file: SafetensorsFile) throws {
+    init(_ expected: [TensorSpec], beside: Set<String>, in file: SafetensorsFile) throws {
         var names = Set<String>()
         for spec in expected {
             precondition(names.insert(spec.name).inserted, "'\(spec.name)' is expected twice")
@@ -114,7 +118,7 @@ package struct WeightsMatch: Sendable {
             tensors[spec.name] = tensor
             loaded.append(spec.name)
         }
-        unexpected = file.names.filter { !names.contains($0) && !Self.isCounter($0) }
+        unexpected = file.names.filter { !names.contains($0) && !Self.isCounter($0) && !beside.contains($0) }
     }
 
     private static func tensor(

@@ -1,0 +1,104 @@
+#if canImport(Glibc)
+    import Glibc
+#else
+    import Musl
+#endif
+
+/// Rows of fp32 values in a file that several processes fill, each with rows of its own, and that all read afterwards.
+///
+/// All blocks are reserved when the file is made: a full disk is an error there. Rows are written by plain writes;
+/// `map()` shows them. Between processes of several hosts, a file system shows what others wrote to those who open the
+/// file after the writers have closed it.
+package final class RowFile: @unchecked Sendable {
+    package let path: String
+    package let rows: Int
+    package let columns: Int
+    private let descriptor: Int32
+
+    private var byteCount: Int { rows * columns * MemoryLayout<Float>.stride }
+
+    /// A new file of zeros whose name begins with `prefix`.
+    ///
+    /// - Throws: `MappedFileError`.
+    package static func create(prefix: String, rows: Int, columns: Int) throws(MappedFileError) -> RowFile {
+        precondition(rows > 0 && columns > 0, "a file of \(rows) x \(columns) values")
+        var name = Array("\(prefix)XXXXXX".utf8CString)
+        let descriptor = mkstemp(&name)
+        let code = errno
+        let bytes = name.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }
+        let file = RowFile(descriptor, String(decoding: bytes, as: UTF8.self), rows: rows, columns: columns)
+        guard descriptor >= 0 else { throw file.failure("create", code) }
+        _ = fcntl(descriptor, F_SETFD, FD_CLOEXEC)
+        var status: Int32
+        repeat { status = posix_fallocate(descriptor, 0, off_t(file.byteCount)) } while status == EINTR
+        guard status == 0 else {
+            file.remove()
+            throw file.failure("reserve", status)
+        }
+        return file
+    }
+
+    /// The file that another process, or this one, has made.
+    ///
+    /// - Throws: `MappedFileError`; its code is ENOENT where the file is not to be seen from here.
+    package static func open(_ path: String, rows: Int, columns: Int) throws(MappedFileError) -> RowFile {
+        let descriptor = openedDescriptor(path)
+        let code = errno
+        let file = RowFile(descriptor, path, rows: rows, columns: columns)
+        guard descriptor >= 0 else { throw file.failure("open", code) }
+        return file
+    }
+
+    private init(_ descriptor: Int32, _ path: String, rows: Int, columns: Int) {
+        self.descriptor = descriptor
+        self.path = path
+        self.rows = rows
+        self.columns = columns
+    }
+
+    deinit { if descriptor >= 0 { close(descriptor) } }
+
+    /// Takes the name away; the memory stays for those who have the file open.
+    package func remove() { unlink(path) }
+
+    /// Writes whole rows from row `first` on. Safe from several threads and processes for rows that differ.
+    package func write(_ values: UnsafeBufferPointer<Float>, first: Int) throws(MappedFileError) {
+        precondition(
+            values.count % columns == 0 && first >= 0 && first + values.count / columns <= rows,
+            "\(values.count) values from row \(first) on in a file of \(rows) x \(columns)")
+        let bytes = UnsafeRawBufferPointer(values)
+        let start = first * columns * MemoryLayout<Float>.stride
+        var done = 0
+        while done < bytes.count {
+            let count = pwrite(descriptor, bytes.baseAddress! + done, bytes.count - done, off_t(start + done))
+            if count < 0 {
+                if errno == EINTR { continue }
+                throw failure("write", errno)
+            }
+            done += count
+        }
+    }
+
+    /// Returns when what was written is on disk, for other hosts to read.
+    package func synchronise() throws(MappedFileError) {
+        guard fsync(descriptor) == 0 else { throw failure("synchronise", errno) }
+    }
+
+    /// The rows, to be read only: writing to them ends the process. They stay when the file is closed or loses its name.
+    package func map() throws(MappedFileError) -> AlignedBuffer {
+        guard let base = mmap(nil, byteCount, PROT_READ, MAP_SHARED, descriptor, 0), base != MAP_FAILED else {
+            throw failure("map", errno)
+        }
+        // Rows are read in no order: reading ahead would fill the memory with others.
+        _ = madvise(base, byteCount, MADV_RANDOM)
+        return AlignedBuffer(
+            borrowing: base, byteCount: byteCount, owner: MappedFile.Mapping(base: base, byteCount: byteCount))
+    }
+
+    private func failure(_ operation: String, _ code: Int32) -> MappedFileError {
+        MappedFileError(folder: path, byteCount: byteCount, operation: operation, code: code)
+    }
+}
+
+/// `open` for reading and writing; a free function, for `RowFile` has a method of that name.
+private func openedDescriptor(_ path: String) -> Int32 { open(path, O_RDWR | O_CLOEXEC) }

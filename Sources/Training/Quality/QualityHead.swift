@@ -1,0 +1,55 @@
+package import Artifacts
+package import Tensors
+
+/// A linear regression of image quality from the raw embedding, beside a backbone in its weights file: CR-FIQA's `qs`
+/// (Boutros et al., CVPR 2023).
+package struct QualityHead: Sendable, Equatable {
+    /// One per component of the embedding.
+    package let weight: [Float]
+    package let bias: Float
+
+    package static let weightName = "qs.weight"
+    package static let biasName = "qs.bias"
+    package static let names: Set = [weightName, biasName]
+
+    package init(weight: [Float], bias: Float) {
+        self.weight = weight
+        self.bias = bias
+    }
+
+    /// The head in a weights file: `qs.weight` (1, d) and `qs.bias` (1).
+    ///
+    /// - Returns: nil where the file has neither.
+    /// - Throws: `ArtifactError.incompatible` where one is missing or of another shape, `.damaged` where a value is not
+    ///   finite.
+    package static func read(_ file: WeightsFile, embeddingSize: Int) throws -> QualityHead? {
+        let specs = [TensorSpec(weightName, [1, embeddingSize]), TensorSpec(biasName, [1])]
+        guard file.file.names.contains(where: { names.contains($0) }) else { return nil }
+        let match = try file.load(specs, .partial)
+        guard let weight = match.tensors[weightName], let bias = match.tensors[biasName] else {
+            let wrong =
+                match.missing.map { "'\($0.name)' is missing" }
+                + match.mismatched.map { "'\($0.expected.name)' has shape \($0.shape), not \($0.expected.shape)" }
+            throw ArtifactError.incompatible(
+                path: file.path, reason: "its quality head is not one: \(wrong.joined(separator: ", "))")
+        }
+        let head = QualityHead(weight: [Float](weight.floats), bias: bias.floats[0])
+        guard head.bias.isFinite, head.weight.allSatisfy(\.isFinite) else {
+            throw ArtifactError.damaged(path: file.path, reason: "its quality head holds values that are not finite")
+        }
+        return head
+    }
+
+    /// As they stand in a file.
+    package var tensors: [(name: String, tensor: Tensor)] {
+        [(Self.weightName, Tensor([1, weight.count], weight)), (Self.biasName, Tensor([1], [bias]))]
+    }
+
+    /// The quality of a raw embedding, summed in double precision: unbounded, larger for better.
+    package func quality(of embedding: UnsafeBufferPointer<Float>) -> Float {
+        precondition(embedding.count == weight.count, "a head of \(weight.count), an embedding of \(embedding.count)")
+        var sum = Double(bias)
+        for i in weight.indices { sum += Double(weight[i]) * Double(embedding[i]) }
+        return Float(sum)
+    }
+}
