@@ -96,19 +96,32 @@ package struct Preprocessing: Sendable, Equatable, Codable {
         let (red, blue) = channelOrder == .rgb ? (0, 2 * area) : (2 * area, 0)
         image.pixels.withUnsafeBufferPointer { pixels in
             table.withUnsafeBufferPointer { table in
+                guard let pixels = pixels.baseAddress, let table = table.baseAddress, let planes = planes.baseAddress
+                else { return }
                 for y in 0..<height {
-                    var source = 3 * ((crop.y + y) * faceWidth + crop.x)
-                    var target = y * width + (flipped ? width - 1 : 0)
-                    let step = flipped ? -1 : 1
-                    for _ in 0..<width {
-                        planes[target + red] = table[Int(pixels[source])]
-                        planes[target + area] = table[Int(pixels[source + 1])]
-                        planes[target + blue] = table[Int(pixels[source + 2])]
-                        source += 3
-                        target += step
-                    }
+                    let line = pixels + 3 * ((crop.y + y) * faceWidth + crop.x)
+                    let first = planes + y * width
+                    Self.writeLine(
+                        line, width, flipped: flipped, table, first + red, first + area, first + blue)
                 }
             }
+        }
+    }
+
+    /// One line of pixels to its three planes.
+    private static func writeLine(
+        _ pixels: UnsafePointer<UInt8>, _ width: Int, flipped: Bool, _ table: UnsafePointer<Float>,
+        _ red: UnsafeMutablePointer<Float>, _ green: UnsafeMutablePointer<Float>, _ blue: UnsafeMutablePointer<Float>
+    ) {
+        var pixel = pixels
+        var target = flipped ? width &- 1 : 0
+        let step = flipped ? -1 : 1
+        for _ in 0..<width {
+            red[target] = table[Int(pixel[0])]
+            green[target] = table[Int(pixel[1])]
+            blue[target] = table[Int(pixel[2])]
+            pixel += 3
+            target = target &+ step
         }
     }
 
