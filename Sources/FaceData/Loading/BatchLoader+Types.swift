@@ -87,6 +87,13 @@ package struct LoaderTimes: Sendable, Equatable {
         transforming += other.transforming
         converting += other.converting
     }
+
+    package mutating func subtract(_ other: LoaderTimes) {
+        reading -= other.reading
+        decoding -= other.decoding
+        transforming -= other.transforming
+        converting -= other.converting
+    }
 }
 
 extension BatchLoader {

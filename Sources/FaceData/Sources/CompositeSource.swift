@@ -92,15 +92,6 @@ package final class CompositeSource: FaceSource {
 
     package var classCount: Int { origins.count }
 
-    /// What a log says about each source.
-    package var summary: [String] {
-        members.map { member in
-            "\(member.name): \(member.source.count) images of \(member.source.classCount) identities from "
-                + "\(member.source.location), weight \(member.weight)"
-                + (member.labels == .shared ? ", labels shared" : "")
-        }
-    }
-
     private func place(_ index: Int) -> (member: Int, record: Int) {
         let member = parts.lastIndex { $0.records.lowerBound <= index }!
         return (member, index - parts[member].records.lowerBound)
