@@ -32,8 +32,7 @@ import Testing
         let jpeg = try ImageCodec.encodeJPEG(smooth, quality: 95)
         var image = RGBImage(width: 3, height: 5)
         func decode(_ bytes: [UInt8]) throws {
-            let range = 0..<bytes.count
-            try bytes[range].withUnsafeBytes {
+            try bytes.withUnsafeBytes {
                 try ImageCodec.decode($0, into: &image, limits: ImageLimits(), covering: (coverWidth, coverHeight))
             }
         }

@@ -129,6 +129,14 @@ package final class RecordIOReader: Sendable {
         }
     }
 
+    /// Whether a record may begin at `offset`, or nothing at all: what lies between records that the index names, when they
+    /// do not follow each other.
+    func isBoundary(_ offset: UInt64) throws(FaceDataError) -> Bool {
+        guard size - offset >= 4 else { return true }
+        let word = try file.bytes(at: offset, count: 4).littleEndian(UInt32.self, at: 0)
+        return word == RecordIO.magic || word == 0
+    }
+
     /// Asks the system to read a stretch ahead.
     func willNeed(_ range: Range<UInt64>) { file.willNeed(range) }
 

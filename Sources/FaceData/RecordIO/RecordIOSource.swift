@@ -117,6 +117,7 @@ package final class RecordIOSource: FaceSource {
         let expected = end.map { Int(min($0 - offset, 1 << 20)) } ?? 1 << 14
         let (payload, next) = try reader.read(at: offset, expecting: expected, into: buffer)
         if let end, next > end { throw damaged("reaches \(next - end) bytes into the record that follows") }
+        if let end, next < end, try !reader.isBoundary(next) { throw damaged("ends in the middle of itself") }
         let header = try reader.parse(UnsafeRawBufferPointer(buffer[payload]), length: payload.count, at: offset)
         guard header.hasImage else { throw damaged("holds no image") }
         let label = Float(table.original(Int(table.labels[index])))
