@@ -34,7 +34,7 @@ extension RunSetup {
                 "data.train: two sources are called '\(member.name)'; give each a 'name' of its own")
         }
         guard let exclusion else { return try CompositeSource(members) }
-        let (rest, report) = try exclusion.applied(to: members.map { ($0.name, $0.source) })
+        let (rest, report) = try exclusion.applied(to: members.map { (name: Optional($0.name), source: $0.source) })
         for index in members.indices { members[index].source = rest[index] }
         return AnnotatedSource(try CompositeSource(members), notes: exclusion.notes(report))
     }

@@ -43,7 +43,7 @@ package final class CompositeSource: FaceSource {
     package init(_ members: [Member]) throws(FaceDataError) {
         precondition(!members.isEmpty, "no sources")
         precondition(Set(members.map(\.name)).count == members.count, "two sources of one name")
-        location = members.map(\.source.location).joined(separator: " + ")
+        location = members.map { $0.source.location }.joined(separator: " + ")
         var parts: [SourcePart] = []
         var start = 0
         for member in members {
