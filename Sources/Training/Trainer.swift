@@ -283,7 +283,8 @@ package final class Trainer {
         adviseOnData(loader.times)
         if ending != .interrupted { try evaluate() }
         if saved != state.step { try save() }
-        try recorder.event("end", step: state.step, [("ending", .text("\(ending ?? .complete)"))])
+        let share = recorder.dataWaitShare.map { [("data_wait_share", LogValue.number($0))] } ?? []
+        try recorder.event("end", step: state.step, [("ending", .text("\(ending ?? .complete)"))] + share)
         if let ending { return ending }
         return totalSteps < step.schedule.totalSteps ? .stopped("max_steps") : .complete
     }

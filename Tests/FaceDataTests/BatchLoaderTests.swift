@@ -1,4 +1,5 @@
 import FaceData
+import Foundation
 import Synchronization
 import Tensors
 import Testing
@@ -171,6 +172,25 @@ import Testing
         let source = MemorySource(classes: 4, perClass: 1, size: 16)
         let batch = try batches(source, count: 1, batch: 4, views: [View(), View(.partner)])[0]
         #expect(Array(batch.records[..<4]) == Array(batch.records[4...]))
+    }
+
+    @Test func theThreadsTimeIsAccountedFor() throws {
+        let source = MemorySource(classes: 4, perClass: 4, size: 64)
+        let sampler = try EpochSampler(recordCount: 16, globalBatch: 8, seed: 1)
+        let slow = View { image, _ in
+            usleep(2000)
+            return image
+        }
+        let loader = BatchLoader(
+            source: source, sampler: sampler,
+            options: .init(preprocessing: small, seed: 1, threads: 2, views: [slow]))
+        for _ in 0..<4 { _ = try loader.next() }
+        let times = loader.times
+        #expect(times.transforming >= 0.002 * 32 && times.decoding > 0 && times.converting > 0 && times.reading == 0)
+        #expect(times.shares[0].name == "degrading" && abs(times.shares.reduce(0) { $0 + $1.share } - 1) < 1e-9)
+        var rest = loader.times
+        rest.subtract(rest)
+        #expect(rest == LoaderTimes() && rest.shares.allSatisfy { $0.share == 0 })
     }
 
     @Test func memoryIsUsedAgain() throws {
