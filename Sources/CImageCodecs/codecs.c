@@ -243,18 +243,6 @@ ac_status ac_read_info(
     return status;
 }
 
-ac_status ac_decode_rgb(
-    const uint8_t *bytes, size_t count, const ac_limits *limits, uint8_t *rgb, size_t rgb_bytes,
-    char message[AC_MESSAGE_BYTES])
-{
-    ac_info info;
-    ac_status status = ac_read_info(bytes, count, limits, &info, message);
-    if (status != AC_OK) return status;
-    if (rgb_bytes != 3 * (size_t)info.width * (size_t)info.height)
-        return fail(message, AC_FAILED, "the buffer does not fit the image");
-    return ac_decode_into(bytes, count, limits, 0, 0, rgb, info.width, info.height, &info, message);
-}
-
 ac_status ac_decode_into(
     const uint8_t *bytes, size_t count, const ac_limits *limits, int cover_width, int cover_height, uint8_t *rgb, int width,
     int height, ac_info *info, char message[AC_MESSAGE_BYTES])

@@ -48,16 +48,12 @@ ac_format ac_sniff(const uint8_t *bytes, size_t count);
 ac_status ac_read_info(
     const uint8_t *bytes, size_t count, const ac_limits *limits, ac_info *info, char message[AC_MESSAGE_BYTES]);
 
-/// Decodes to RGB. `rgb` holds rgb_bytes bytes, which must be 3 x width x height as ac_read_info gave them.
+/// Decodes to RGB, in memory of width x height pixels that the caller uses again. When the image has another size nothing is
+/// decoded: the status is AC_OTHER_SIZE, and `info` says which. A JPEG is decoded smaller than it is, at the least of 1/8,
+/// 2/8, … at which it still covers cover_width x cover_height (0: as it is); that size counts then, in `info` too.
+///
 /// Any warning of the JPEG decoder (truncation, bad codes, stray bytes) is an error. Grey is repeated over the three
 /// channels; an alpha channel is dropped, not blended, as PIL's convert("RGB") and OpenCV do.
-ac_status ac_decode_rgb(
-    const uint8_t *bytes, size_t count, const ac_limits *limits, uint8_t *rgb, size_t rgb_bytes,
-    char message[AC_MESSAGE_BYTES]);
-
-/// Decodes to RGB in memory of width x height pixels that the caller uses again. When the image has another size nothing is
-/// decoded: the status is AC_OTHER_SIZE, and `info` says which. A JPEG is decoded smaller than it is, by the least of 1/8,
-/// 2/8, … at which it still covers cover_width x cover_height (0: as it is); that size counts then, in `info` too.
 ///
 /// Every call has a decoder of its own. One that is used again keeps the tables of earlier images, and an image that has
 /// lost its own to damage would be decoded with them instead of refused.
