@@ -80,7 +80,7 @@ import Testing
         let scratch = Scratch()
         let bytes = try ImageCodec.encodeJPEG(testImage(3, width: 16, height: 16))
         var bare = bytes
-        for place in 0..<bare.count - 1 where bare[place] == 0xFF && bare[place + 1] == 0xC4 { bare[place + 1] = 0xEC }
+        for place in 0..<bare.count - 1 where bare[place] == 0xFF && bare[place + 1] == 0xDB { bare[place + 1] = 0xEC }
         scratch.write("a/0.jpg", bytes)
         scratch.write("a/1.jpg", bare)
         let source = try FolderSource(scratch.path)

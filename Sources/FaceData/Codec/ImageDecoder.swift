@@ -1,4 +1,4 @@
-package import Tensors
+internal import Tensors
 
 /// What one thread keeps to decode image after image in the same memory. One thread at a time.
 package final class ImageDecoder {

@@ -90,21 +90,19 @@ package final class RecordIOReader: Sendable {
         let frame = Self.frameBytes
         let there = offset < size ? size - offset : 0
         let head = try file.bytes(at: offset, count: max(frame, Int(min(there, UInt64(frame + ImageRecordHeader.bytes)))))
-        let part = try head[...].withBytes { bytes throws(FaceDataError) in
-            try part(UnsafeRawBufferPointer(rebasing: bytes[..<frame]), at: offset)
-        }
-        if part.kind != .whole {
+        let opened = try head[..<frame].withBytes { bytes throws(FaceDataError) in try part(bytes, at: offset) }
+        if opened.kind != .whole {
             let (payload, next) = try record(at: offset)
-            return (try parse(payload[...], length: payload.count, at: offset), next)
+            return (try parse(payload[0...], length: payload.count, at: offset), next)
         }
-        let prefix = head[frame..<min(head.count, frame + part.count)]
-        return (try parse(prefix, length: part.count, at: offset), part.next)
+        let prefix = head[frame..<min(head.count, frame + opened.count)]
+        return (try parse(prefix, length: opened.count, at: offset), opened.next)
     }
 
     /// The image record at `offset`: its header and the image's bytes.
     func imageRecord(at offset: UInt64) throws(FaceDataError) -> (header: ImageRecordHeader, image: ArraySlice<UInt8>) {
         let payload = try record(at: offset).payload
-        let header = try parse(payload[...], length: payload.count, at: offset)
+        let header = try parse(payload[0...], length: payload.count, at: offset)
         return (header, payload[header.imageStart...])
     }
 
@@ -150,7 +148,7 @@ package final class RecordIOReader: Sendable {
 
     private func part(at offset: UInt64) throws(FaceDataError) -> Part {
         let frame = try file.bytes(at: offset, count: Self.frameBytes)
-        return try frame[...].withBytes { bytes throws(FaceDataError) in try part(bytes, at: offset) }
+        return try frame[0...].withBytes { bytes throws(FaceDataError) in try part(bytes, at: offset) }
     }
 
     /// What the frame of a part says.
