@@ -21,7 +21,7 @@ package struct OpenBenchmark: Sendable {
         package var openSeconds = 0.0
         /// Of index and labels, where the source knows.
         package var tableMiB: Double?
-        /// Of this process when the data was open.
+        /// Of this process when the data was open, and at most until then.
         package var residentMiB = 0.0
         package var peakMiB = 0.0
         package var first = Place()
@@ -43,7 +43,8 @@ package struct OpenBenchmark: Sendable {
                 "peak_mib": peakMiB, "first": object(first), "middle": object(middle),
             ]
             all["table_mib"] = tableMiB
-            let data = try? JSONSerialization.data(withJSONObject: all, options: [.sortedKeys, .withoutEscapingSlashes])
+            let data = try? JSONSerialization.data(
+                withJSONObject: all, options: [.sortedKeys, .withoutEscapingSlashes])
             return String(decoding: data ?? Data(), as: UTF8.self)
         }
     }
@@ -69,11 +70,11 @@ package struct OpenBenchmark: Sendable {
         result.identities = source.classCount
         result.tableMiB = (source as? RecordIOSource).map { Double($0.byteCount) / 1_048_576 }
         result.residentMiB = Self.memory("VmRSS")
+        result.peakMiB = Self.memory("VmHWM")
         result.first = try place(0, source)
         let sampler = try RunSetup.sampler(recipe.data, source, globalBatch: globalBatch, seed: recipe.run.seed)
         let position = epoch * sampler.imagesPerEpoch + sampler.stepsPerEpoch / 2 * globalBatch
         result.middle = try place(position, source)
-        result.peakMiB = Self.memory("VmHWM")
         return result
     }
 

@@ -80,7 +80,11 @@ final class RunRecorder {
         window.dataWait += report.flags.dataWait / Double(ranks)
         window.reduceWait += report.reduceWait
         waiting.end = monotonicSeconds()
-        if waiting.steps == 0 { waiting.start = waiting.end } else { waiting.data += report.flags.dataWait / Double(ranks) }
+        if waiting.steps == 0 {
+            waiting.start = waiting.end
+        } else {
+            waiting.data += report.flags.dataWait / Double(ranks)
+        }
         waiting.steps += 1
         let seconds = max(1e-9, monotonicSeconds() - window.start)
         let rate = Double(window.steps * imagesPerStep) / seconds

@@ -65,7 +65,8 @@ extension Trainer {
         if data.sources.count > 1 {
             for (section, part) in zip(data.sources, source.parts) {
                 let name = section.name ?? FaceSources.name(of: section.path)
-                say("source \(name): \(part.records.count) images, weight \(part.weight), labels \(section.labels.rawValue)")
+                let labels = section.labels.rawValue
+                say("source \(name): \(part.records.count) images, weight \(part.weight), labels \(labels)")
             }
         }
         if sampler.slots != source.count || data.sampling == .identities {

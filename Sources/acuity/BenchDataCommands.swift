@@ -72,26 +72,29 @@ extension Bench {
                 print(
                     String(
                         format: "{\"images_per_second_median\":%.1f,\"min\":%.1f,\"max\":%.1f,\"peak_rss_mib\":%.0f,"
-                            + "\"workers\":%d,\"ranks\":%d,\"images\":%d,\"unreadable\":%d}", median, sorted[0],
-                        sorted[sorted.count - 1], result.peakMemoryMiB, workers, ranks, result.images, result.quarantined))
+                            + "\"workers\":%d,\"ranks\":%d,\"images\":%d,\"unreadable\":%d}",
+                        median, sorted[0], sorted[sorted.count - 1], result.peakMemoryMiB, workers, ranks,
+                        result.images, result.quarantined))
                 return
             }
             print(
                 String(
-                    format: "%@: %.0f images/s (%.0f-%.0f), %.0f per worker (%d rank(s) x %d worker(s)); %d unreadable",
-                    data, median, sorted[0], sorted[sorted.count - 1], median / Double(workers * ranks), ranks, workers,
-                    result.quarantined))
+                    format: "%@: %.0f images/s (%.0f-%.0f), %.0f per worker (%d rank(s) x %d worker(s)); "
+                        + "%d unreadable",
+                    data, median, sorted[0], sorted[sorted.count - 1], median / Double(workers * ranks), ranks,
+                    workers, result.quarantined))
             let seconds = max(1e-9, result.times.total)
             let images = Double(batch / ranks * batches)
             for (name, share) in result.times.shares {
-                print(String(format: "  %@ %.1f us an image, %.0f %%", name, share * seconds / images * 1e6, 100 * share))
+                let each = share * seconds / images * 1e6
+                print(String(format: "  %@ %.1f us an image, %.0f %%", name, each, 100 * share))
             }
         }
     }
 
     struct Open: ParsableCommand {
         static let configuration = CommandConfiguration(
-            abstract: "Time opening a data set, and finding the records of its first batch and of one in a later epoch.",
+            abstract: "Time opening a data set, and finding the records of its first batch and of a later one.",
             discussion: "acuity bench open ms1mv3/train.rec --epoch 3")
 
         @Argument(help: "A .rec file, a folder of identity folders, a list, or 'synthetic'.")

@@ -99,14 +99,17 @@ import Testing
     @Test func namesOfSources() {
         let expected = [
             "photos": "photos", "a/b/faces.rec": "faces", "ms1mv3/train.rec": "ms1mv3", "/data/casia/": "casia",
-            "train.rec": "train", "./x/../train.tsv": "x", "synthetic": "synthetic", "/": "data", "a/.hidden": ".hidden",
+            "train.rec": "train", "./x/../train.tsv": "x", "synthetic": "synthetic", "/": "data",
+            "a/.hidden": ".hidden",
         ]
         for (path, name) in expected { #expect(FaceSources.name(of: path) == name, "\(path)") }
     }
 
     // MARK: - Exclusion
 
-    private func list(_ text: String) throws -> ExclusionList { try ExclusionList(Scratch().write("exclude.txt", text)) }
+    private func list(_ text: String) throws -> ExclusionList {
+        try ExclusionList(Scratch().write("exclude.txt", text))
+    }
 
     @Test func identitiesAndRecordsAreLeftOut() throws {
         let exclusion = try list("# of the test set\nann\n\n  one/bob/3 \r\ntwo/bob\nnobody\none/cai\n")

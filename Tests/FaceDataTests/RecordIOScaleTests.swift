@@ -59,7 +59,9 @@ import Testing
         let file = try #require(FileHandle(forReadingAtPath: scratch.path + "/train.rec"))
         defer { try? file.close() }
         let rebuilt = try FaceSources.open("/proc/self/fd/\(file.fileDescriptor)")
-        #expect(rebuilt.count == source.count && (0..<rebuilt.count).allSatisfy { rebuilt.label(of: $0) == source.label(of: $0) })
+        #expect(
+            rebuilt.count == source.count
+                && (0..<rebuilt.count).allSatisfy { rebuilt.label(of: $0) == source.label(of: $0) })
         #expect(rebuilt.notes.count == 1 && rebuilt.notes[0].contains("could not be kept"))
         #expect(try rebuilt.image(at: 7) == source.image(at: 7))
     }
@@ -162,7 +164,9 @@ import Testing
         let records = try RecordIOSource(scratch.path + "/train.rec")
         let decoder = ImageDecoder()
         var image = RGBImage(width: 1, height: 1)
-        for (index, reason) in [(7, "into the record that follows"), (17, "ends at byte"), (27, "ends in the middle of itself")] {
+        for (index, reason) in [
+            (7, "into the record that follows"), (17, "ends at byte"), (27, "ends in the middle of itself"),
+        ] {
             let error = #expect(throws: FaceDataError.self) {
                 try records.decode(index, with: decoder, into: &image)
             }

@@ -19,7 +19,8 @@ import Training
     }
 
     private func recipe(_ folder: TemporaryFolder, _ name: String, _ data: String, steps: Int) throws -> Recipe {
-        let lists = try FileManager.default.fileExists(atPath: folder.file("source0"))
+        let lists =
+            try FileManager.default.fileExists(atPath: folder.file("source0"))
             ? ["source0", "source1"].map { folder.file($0) + "/faces.tsv" } : lists(folder)
         let text = data.replacing("ONE", with: lists[0]).replacing("TWO", with: lists[1])
         let read = try Recipe(files: [], overrides: ["data=\(text)", "batch.global=12"])
@@ -68,7 +69,8 @@ import Training
         let folder = try TemporaryFolder()
         let twice = try recipe(folder, "twice", "{train: [{path: ONE, name: x}, {path: TWO, name: x}]}", steps: 1)
         let failures = try TinyRun.failures(twice, ranks: 2)
-        #expect(failures.allSatisfy { $0?.message.contains("two sources are called 'x'") == true && $0?.exitCode == 65 })
+        #expect(
+            failures.allSatisfy { $0?.message.contains("two sources are called 'x'") == true && $0?.exitCode == 65 })
     }
 
     @Test func anExclusionListAppliesAtOpening() throws {
@@ -77,7 +79,8 @@ import Training
         let recipe = try recipe(folder, "run", "{train: ONE, exclude: \(folder.file("out.txt"))}", steps: 1)
         let run = try TinyRun.train(recipe, ranks: 1)
         #expect(run.log.all.contains { $0.contains("19 images of 5 identities") })
-        #expect(run.log.warnings.contains { $0.contains("leaves out 1 identities and 1 single images: 5 images in all") })
+        #expect(
+            run.log.warnings.contains { $0.contains("leaves out 1 identities and 1 single images: 5 images in all") })
         #expect(run.log.warnings.contains { $0.contains("1 names of") && $0.contains("nobody") })
     }
 

@@ -83,14 +83,15 @@ package enum ImageCodec {
         var raw = limits.raw
         var info = ac_info()
         let start = bytes.baseAddress?.assumingMemoryBound(to: UInt8.self)
+        let (coverWidth, coverHeight) = (Int32(clamping: cover?.width ?? 0), Int32(clamping: cover?.height ?? 0))
         var hasOtherSize = true
         while hasOtherSize {
             let (width, height) = (Int32(clamping: image.width), Int32(clamping: image.height))
             try check { message in
                 let status = image.pixels.withUnsafeMutableBufferPointer { pixels in
                     ac_decode_into(
-                        start, bytes.count, &raw, Int32(clamping: cover?.width ?? 0), Int32(clamping: cover?.height ?? 0),
-                        pixels.baseAddress, width, height, &info, message)
+                        start, bytes.count, &raw, coverWidth, coverHeight, pixels.baseAddress, width, height, &info,
+                        message)
                 }
                 hasOtherSize = status == AC_OTHER_SIZE
                 return hasOtherSize ? AC_OK : status

@@ -46,7 +46,8 @@ package struct EpochSampler: Sendable {
         var slots = 0
         var quotas: [Quota] = []
         for (number, part) in parts.enumerated() {
-            precondition(part.records.lowerBound == (parts[..<number].last?.records.upperBound ?? 0), "parts with a gap")
+            let end = parts[..<number].last?.records.upperBound ?? 0
+            precondition(part.records.lowerBound == end, "parts with a gap")
             let quota = Quota(part, number: number, firstSlot: slots)
             slots += quota.count
             quotas.append(quota)
@@ -223,8 +224,9 @@ package struct EpochSampler: Sendable {
         // Whole passes need no order of their own: the slots are in random order already.
         if quota.count % size == 0 {
             let place = slot - quota.firstSlot
+            let passes = quota.count / size
             return Draw(
-                record: quota.records.lowerBound + place % size, occurrence: epoch * (quota.count / size) + place / size)
+                record: quota.records.lowerBound + place % size, occurrence: epoch * passes + place / size)
         }
         let place = epoch * quota.count + slot - quota.firstSlot
         let pass = place / size

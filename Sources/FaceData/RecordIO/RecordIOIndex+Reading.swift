@@ -23,7 +23,8 @@ extension RecordIOIndex {
         while offset < reader.size {
             let (header, next) = try reader.header(at: offset)
             guard byID.count < RecordIOIndexBuilder.mostRecords else {
-                throw FaceDataError(.tooLarge, file: reader.path, "more than \(RecordIOIndexBuilder.mostRecords) records")
+                throw FaceDataError(
+                    .tooLarge, file: reader.path, "more than \(RecordIOIndexBuilder.mostRecords) records")
             }
             byID.append(key: header.id, offset: offset)
             hasBareRecord = hasBareRecord || !header.hasImage
@@ -76,7 +77,8 @@ private struct IndexText {
             // The last line may be cut; at the end of the file it may lack its line break.
             let end = next == file.size ? filled : (text.lastIndex(of: 0x0A) ?? -1) + 1
             guard filled - end <= Self.longestLine else {
-                throw FaceDataError(.malformed, file: file.path, at: .line(line + 1), "longer than \(Self.longestLine) bytes")
+                throw FaceDataError(
+                    .malformed, file: file.path, at: .line(line + 1), "longer than \(Self.longestLine) bytes")
             }
             let before = builder.count
             try parse(UnsafeRawBufferPointer(rebasing: text[..<end]), &line, &builder)

@@ -89,7 +89,8 @@ package final class RecordIOReader: Sendable {
     func header(at offset: UInt64) throws(FaceDataError) -> (header: ImageRecordHeader, next: UInt64) {
         let frame = Self.frameBytes
         let there = offset < size ? size - offset : 0
-        let head = try file.bytes(at: offset, count: max(frame, Int(min(there, UInt64(frame + ImageRecordHeader.bytes)))))
+        let wanted = min(there, UInt64(frame + ImageRecordHeader.bytes))
+        let head = try file.bytes(at: offset, count: max(frame, Int(wanted)))
         let opened = try head[..<frame].withBytes { bytes throws(FaceDataError) in try part(bytes, at: offset) }
         if opened.kind != .whole {
             let (payload, next) = try record(at: offset)

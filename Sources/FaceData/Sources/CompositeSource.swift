@@ -84,7 +84,7 @@ package final class CompositeSource: FaceSource {
             let names = sharing.map(\.name).joined(separator: ", ")
             notes.append("\(joined) identities of \(names) have the names of others and are taken for the same people")
             if sharing.contains(where: { $0.source.namesAreNumbers }) {
-                notes.append("some of them know their identities by number only: equal numbers were taken for equal people")
+                notes.append("some of them know their identities by number only: equal numbers are equal people then")
             }
         }
         self.notes = notes
