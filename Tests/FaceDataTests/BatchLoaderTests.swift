@@ -263,6 +263,34 @@ import Testing
         }
     }
 
+    /// Bit for bit (v - mean) / scale rounded once, whatever the width, the part of the face and the mirroring.
+    @Test(arguments: [(Float(127.5), Float(127.5)), (0, 255), (127.5, 128), (0.1, 3), (127.5, 0.3), (100.7, 77.7)])
+    func everyValueIsRoundedOnce(_ mean: Float, _ scale: Float) {
+        for (width, x, part) in [(1, 0, 1), (7, 2, 5), (112, 0, 112), (112, 8, 96), (131, 1, 129), (300, 0, 300)] {
+            for order in [Preprocessing.ChannelOrder.rgb, .bgr] {
+                let preprocessing = Preprocessing(
+                    channelOrder: order, mean: mean, scale: scale, faceWidth: width, faceHeight: 9,
+                    crop: .init(x: x, y: 1, width: part, height: 7))
+                let image = testImage(UInt64(width), width: width, height: 9)
+                for flipped in [false, true] {
+                    let tensor = preprocessing.tensor([image], flipped: flipped)
+                    var expected: [Float] = []
+                    for channel in order == .rgb ? [0, 1, 2] : [2, 1, 0] {
+                        for line in 0..<7 {
+                            for column in 0..<part {
+                                let from = x + (flipped ? part - 1 - column : column)
+                                let value = image.pixels[3 * ((line + 1) * width + from) + channel]
+                                expected.append(Float((Double(value) - Double(mean)) / Double(scale)))
+                            }
+                        }
+                    }
+                    let same = withExtendedLifetime(tensor) { Array(tensor.floats) == expected }
+                    #expect(same, "\(width), \(order), \(flipped)")
+                }
+            }
+        }
+    }
+
     @Test func otherShapesAreFitted() {
         let wide = Preprocessing.arcFace.fitted(testImage(4, width: 300, height: 200))
         #expect(wide.width == 112 && wide.height == 112)

@@ -70,6 +70,12 @@ ac_status ac_encode_png(
     char message[AC_MESSAGE_BYTES]);
 void ac_free(uint8_t *encoded);
 
+/// Planes of width x height floats (v - mean) / scale, one for each byte of a pixel, from rows of RGB pixels that begin
+/// row_bytes apart; mirrored left to right if asked for. The same bits with every instruction set.
+void ac_planes(
+    const uint8_t *rgb, size_t row_bytes, int width, int height, bool mirrored, float mean, float scale, float *first,
+    float *second, float *third);
+
 /// The versions of the libraries, for reports.
 const char *ac_png_version(void);
 

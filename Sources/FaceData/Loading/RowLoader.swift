@@ -6,7 +6,7 @@ final class RowLoader: Sendable {
     let source: any FaceSource
     let sampler: EpochSampler
     let options: BatchLoader.Options
-    private let table: [Float]
+    private let table: Preprocessing.Table
     private let identities: IdentityTable?
     private let readAhead: ReadAhead?
     private let damage = DamageMemory()
