@@ -71,7 +71,7 @@ let package = Package(
             dependencies: [
                 "CKernels", "Collectives", "FaceData", "Layers", "Networks", "Objectives", "Recipes", "Tensors", "Training",
             ],
-            path: "Benchmarks", exclude: ["peer_torch.py"], swiftSettings: swift),
+            path: "Benchmarks", exclude: ["peer_loader.py", "peer_torch.py"], swiftSettings: swift),
         .executableTarget(
             name: "acuity",
             dependencies: [

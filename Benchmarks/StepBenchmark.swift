@@ -1,8 +1,9 @@
 package import Collectives
+import FaceData
 package import Layers
 package import Networks
 import Objectives
-import Recipes
+package import Recipes
 package import Tensors
 import Training
 
@@ -24,6 +25,8 @@ package struct StepBenchmark: Sendable {
     /// Inference in place of training.
     package var forwardOnly = false
     package var profilesLayers = false
+    /// Images come from its `data` through the loader, in place of the same random ones in every step.
+    package var data: Recipe?
 
     package init(network: NetworkSpecification) { self.network = network }
 
@@ -110,12 +113,30 @@ package struct StepBenchmark: Sendable {
         var random = RandomStream(seed: 8, purpose: .augmentation, index: UInt64(communicator.rank), step: 0)
         let labels = (0..<batch).map { _ in Int(random.uniform(0, Double(classes))) }
         let input = StepInput(images: images, labels: labels, records: Array(0..<batch))
+        let loader = try communicator.together("data") { try data.map { try makeLoader($0, communicator) } }
         var losses: [Double] = []
         let seconds = try times(communicator, profile) { index in
-            let report = try step.update(step: index, count: 1, flags: { StepFlags() }, input: { _ in input })
+            let report = try step.update(
+                step: index, count: 1, flags: { StepFlags() },
+                input: { _ in
+                    guard let batch = try loader?.next() else { return input }
+                    return StepInput(images: batch.images, labels: batch.labels, records: batch.records)
+                })
             losses.append(report.loss)
         }
         return try result(seconds, losses, network, profile, batch, communicator, step.execution)
+    }
+
+    private func makeLoader(_ recipe: Recipe, _ communicator: any Communicator) throws -> BatchLoader {
+        let source = try RunSetup.source(recipe.data)
+        guard source.classCount <= classes else {
+            throw TrainingError.incompatible(
+                "the data has \(source.classCount) identities, more than the head's \(classes) classes")
+        }
+        return BatchLoader(
+            source: source,
+            sampler: try RunSetup.sampler(recipe.data, source, globalBatch: globalBatch, seed: recipe.run.seed),
+            rank: communicator.rank, worldSize: communicator.size, options: RunSetup.loaderOptions(recipe))
     }
 
     // MARK: - Measuring

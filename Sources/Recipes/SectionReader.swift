@@ -44,13 +44,25 @@ struct SectionReader {
         return SectionReader(path: full(key), values: keys, origin: origin)
     }
 
-    mutating func sections(_ key: String) throws -> [SectionReader] {
+    /// Whether a key that may be one value or several is several.
+    func isList(_ key: String) -> Bool {
+        if case .list? = values[key] { true } else { false }
+    }
+
+    /// - Parameter shorthand: the key that a plain text in the list is the value of, if texts may stand there.
+    mutating func sections(_ key: String, shorthand: String? = nil) throws -> [SectionReader] {
         known.append(key)
         guard has(key) else { return [] }
         guard case .list(let items, _) = values[key]! else { throw error(key, expected: "a list ('- key: value')") }
         return try items.enumerated().map { index, item in
-            guard case .map(let keys, let origin) = item else { throw error(key, expected: "a list of sections") }
-            return SectionReader(path: "\(full(key))[\(index)]", values: keys, origin: origin)
+            let path = "\(full(key))[\(index)]"
+            switch item {
+            case .map(let keys, let origin): return SectionReader(path: path, values: keys, origin: origin)
+            case .scalar(_, _, let origin):
+                guard let shorthand else { throw error(key, expected: "a list of sections") }
+                return SectionReader(path: path, values: [shorthand: item], origin: origin)
+            case .list: throw error(key, expected: "a list of sections")
+            }
         }
     }
 

@@ -21,14 +21,6 @@ extension RunSetup {
         [degradation(recipe.data.augment).map { View.degraded($0) } ?? View()]
     }
 
-    /// How a run's images are loaded.
-    package static func loaderOptions(_ recipe: Recipe) -> BatchLoader.Options {
-        BatchLoader.Options(
-            preprocessing: preprocessing(recipe), seed: recipe.run.seed,
-            flipProbability: recipe.data.flip ? 0.5 : 0, threads: recipe.data.workers,
-            quarantineLimit: recipe.data.quarantineLimit, views: views(recipe))
-    }
-
     private static func operation(_ section: AugmentOperator) -> DegradationOperator {
         func range(_ key: String) -> ClosedRange<Double> {
             guard let range = section.range(key) else {

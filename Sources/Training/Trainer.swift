@@ -55,6 +55,7 @@ package final class Trainer {
         let ranks = communicator.size
 
         // What can be wrong with the recipe or the data is found before anything is written.
+        let opened = try RunSetup.sourceWithRebuiltIndex(recipe.data, environment)
         let (network, source) = try communicator.together("set-up") {
             let network = try RunSetup.specification(recipe.network).build()
             let passes = recipe.batch.accumulation
@@ -62,7 +63,7 @@ package final class Trainer {
                 throw TrainingError.batchNotDivisible(
                     global: recipe.batch.global, accumulation: passes, ranks: ranks)
             }
-            return (network, try Self.open(recipe, overfit: overfit))
+            return (network, try Self.selected(opened ?? RunSetup.source(recipe.data), recipe, overfit: overfit))
         }
         self.network = network
         self.source = source
@@ -70,11 +71,18 @@ package final class Trainer {
             specification: network.specification, preprocessing: RunSetup.preprocessing(recipe))
         let batch = recipe.batch.global / recipe.batch.accumulation / ranks
         sampler = try communicator.together("sampler") {
-            guard source.count >= recipe.batch.global else {
-                throw TrainingError.tooFewImages(images: source.count, needed: recipe.batch.global)
+            let sampler: EpochSampler
+            do {
+                var data = recipe.data
+                if overfit != nil { (data.sampling, data.shuffle) = (.records, .full) }
+                sampler = try RunSetup.sampler(data, source, globalBatch: batch * ranks, seed: recipe.run.seed)
+            } catch let error as SamplerError {
+                throw TrainingError.tooFewImages(images: error.records, needed: recipe.batch.global)
             }
-            return try EpochSampler(
-                recordCount: source.count, globalBatch: batch * ranks, seed: recipe.run.seed)
+            guard sampler.slots >= recipe.batch.global else {
+                throw TrainingError.tooFewImages(images: sampler.slots, needed: recipe.batch.global)
+            }
+            return sampler
         }
         lock = try communicator.together("run folder") {
             environment.isRoot ? HeldLock(try Self.claim(recipe.run.folder, resume: resume)) : nil
@@ -123,8 +131,9 @@ package final class Trainer {
 
     // MARK: - Set-up
 
-    private static func open(_ recipe: Recipe, overfit: Int?) throws -> any FaceSource {
-        let source = try RunSetup.source(recipe.data)
+    private static func selected(
+        _ source: any FaceSource, _ recipe: Recipe, overfit: Int?
+    ) throws -> any FaceSource {
         guard let overfit else { return source }
         // Spread over the data, where neighbours are often of one identity, and again and again to the length of the
         // whole: the schedule stays the recipe's.
@@ -271,9 +280,11 @@ package final class Trainer {
             }
         }
         recorder.finish()
+        adviseOnData(loader.times)
         if ending != .interrupted { try evaluate() }
         if saved != state.step { try save() }
-        try recorder.event("end", step: state.step, [("ending", .text("\(ending ?? .complete)"))])
+        let share = recorder.dataWaitShare.map { [("data_wait_share", LogValue.number($0))] } ?? []
+        try recorder.event("end", step: state.step, [("ending", .text("\(ending ?? .complete)"))] + share)
         if let ending { return ending }
         return totalSteps < step.schedule.totalSteps ? .stopped("max_steps") : .complete
     }
@@ -281,7 +292,7 @@ package final class Trainer {
     private func update(_ loader: BatchLoader, deadline: Double?) throws -> StepReport {
         var flags = StepFlags()
         var last: Batch?
-        var found: [Int] = []
+        var found: [QuarantinedRecord] = []
         let report: StepReport
         do {
             report = try step.update(
@@ -294,10 +305,9 @@ package final class Trainer {
                 input: { _ in
                     let batch = try loader.next()
                     let new = batch.quarantined.filter { !damaged.contains($0.record) }
-                    found += new.map(\.record)
+                    found += new
                     flags.quarantined += new.count
                     flags.dataWait += batch.waitSeconds
-                    try recorder.quarantine(new, step: state.step)
                     last = batch
                     return StepInput(images: batch.images, labels: batch.labels, records: batch.records)
                 })
@@ -316,16 +326,8 @@ package final class Trainer {
 
     /// Adds the damaged records that the ranks have found to those that all know: a record counts once, whichever ranks
     /// meet it in whichever epoch.
-    private func shareDamage(_ found: [Int]) throws {
-        let communicator = environment.communicator
-        func decoded(_ bytes: [UInt8]) -> [Int] {
-            bytes.withUnsafeBytes { raw in
-                (0..<raw.count / 8).map { raw.loadUnaligned(fromByteOffset: 8 * $0, as: Int.self) }
-            }
-        }
-        let gathered = try communicator.gather(found.withUnsafeBytes { Array($0) }, root: 0, "damaged records")
-        let all = try communicator.broadcast((gathered ?? []).flatMap { $0 }, "damaged records")
-        damaged.formUnion(decoded(all))
+    private func shareDamage(_ found: [QuarantinedRecord]) throws {
+        damaged.formUnion(try sharedDamage(found, known: damaged, step: state.step - 1))
         state.damagedRecords = damaged.sorted()
         if damaged.count > recipe.data.quarantineLimit {
             // Known to all ranks, so all stop here.

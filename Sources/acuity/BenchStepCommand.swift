@@ -10,7 +10,7 @@ import Training
 extension Bench {
     struct Step: ParsableCommand {
         static let configuration = CommandConfiguration(
-            abstract: "Time a training step (or inference) of a backbone on random images.",
+            abstract: "Time a training step (or inference) of a backbone, on random images or on data.",
             discussion: "mpirun -np 2 acuity bench step mobilefacenet --batch 64")
 
         @Argument(help: "The backbone.")
@@ -31,6 +31,12 @@ extension Bench {
         @Option(help: "Steps before, thrown away.")
         var warmup = 3
 
+        @Option(help: "A data set to train on, through the loader; random images ready in memory by default.")
+        var data: String?
+
+        @Option(help: "KEY=VALUE of a recipe's section data, such as data.threads=2; may come several times.")
+        var with: [String] = []
+
         @Flag(help: "Inference instead of training.")
         var forwardOnly = false
 
@@ -46,6 +52,8 @@ extension Bench {
             if batch < 1 || steps < 1 || warmup < 0 || classes < 2 {
                 throw ValidationError("--batch, --steps and --classes must be positive, --warmup not negative")
             }
+            if data != nil, forwardOnly { throw ValidationError("--data is for training steps") }
+            if data == nil, !with.isEmpty { throw ValidationError("--with says more about --data, which is not there") }
         }
 
         func run() throws {
@@ -54,6 +62,9 @@ extension Bench {
                 var benchmark = StepBenchmark(network: NetworkSpecification(network))
                 try communicator.together("set-up") {
                     _ = try benchmark.network.build()
+                    if let data {
+                        benchmark.data = try DataOptions.recipe(data, folder: nil, threads: 1, with)
+                    }
                     guard batch % communicator.size == 0 else {
                         throw TrainingError.batchNotDivisible(global: batch, accumulation: 1, ranks: communicator.size)
                     }

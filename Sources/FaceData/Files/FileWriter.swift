@@ -11,11 +11,13 @@ final class FileWriter {
     private(set) var position: UInt64 = 0
     private var descriptor: Int32
     private var buffer: [UInt8] = []
-    private var temporary: String { path + ".partial" }
+    private let temporary: String
 
-    init(_ path: String) throws(FaceDataError) {
+    /// - Parameter isShared: others may be writing the same file at the same time; the last one to finish wins.
+    init(_ path: String, isShared: Bool = false) throws(FaceDataError) {
         self.path = path
-        descriptor = open(path + ".partial", O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o644)
+        temporary = path + ".partial" + (isShared ? "-\(UInt64.random(in: 0...UInt64.max))" : "")
+        descriptor = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o644)
         guard descriptor >= 0 else { throw .writing(path, errno) }
         buffer.reserveCapacity(1 << 20)
     }

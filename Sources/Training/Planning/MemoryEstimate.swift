@@ -40,7 +40,7 @@ package struct MemoryEstimate: Sendable, Equatable {
         let execution = Execution.byteCount(
             network.graph, batch: placement.batch, purpose: .training, precision: precision, threads: placement.threads)
         let image = recipe.network.input[0] * recipe.network.input[1] * 3 * 4
-        let ahead = BatchLoader.Options(seed: 0).prefetch + 1
+        let ahead = recipe.data.prefetch + 1
         let head = HeadMemory(
             classes: (classes + placement.ranks - 1) / placement.ranks, dimension: recipe.network.embedding,
             rows: placement.globalBatch,
