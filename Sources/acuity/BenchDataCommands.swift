@@ -207,6 +207,7 @@ extension Bench {
 }
 
 extension AugmentSection.Name: ExpressibleByArgument {}
+
 /// A recipe's section `data` from the options of a benchmark.
 enum DataOptions {
     /// - Throws: `RecipeError`.

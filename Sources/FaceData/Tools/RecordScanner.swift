@@ -115,7 +115,7 @@ struct RecordScanner: Sendable {
     static func header(
         of prefix: [UInt8], length: Int
     ) -> Result<ImageRecordHeader, ImageRecordHeader.Damage> {
-        ImageRecordHeader.parse(prefix, length: length)
+        prefix.withUnsafeBytes { ImageRecordHeader.parse($0, length: length) }
     }
 
     struct Payload {
