@@ -66,12 +66,61 @@ extension Dataset {
                 let jobs = files.names.indices.map {
                     ImageConversion.Job(path: files.path(of: $0), name: files.names[$0])
                 }
+                // Before the first image: a copy that is ended and begun again must not mix two ways of degrading.
+                let rows = rows(plan, files)
+                if !options.force { try compare(rows) }
+                try Output.folder(options.output)
+                try write(rows, files)
                 try options.run(jobs, verb: "degrading") { job, image, scratch throws(FaceDataError) in
                     try plan.apply(to: image, name: files.names[job], scratch: scratch)
                 } then: { _ in
-                    try report(plan, files)
+                    try write(rows.filter { FileManager.default.fileExists(atPath: path($0.name)) }, files)
                 }
             }
+        }
+
+        private func path(_ name: String) -> String { "\(options.output)/\(name)" }
+
+        private struct Row {
+            var name: String
+            /// Operators with their parameters.
+            var steps: String
+            var label: String?
+        }
+
+        /// What each image gets, under its new name; images that cannot be read have no row.
+        private func rows(_ plan: DegradationPlan, _ files: ImageFiles) -> [Row] {
+            let conversion = options.conversion
+            return files.names.indices.compactMap { index in
+                guard let size = try? files.size(of: index),
+                    let steps = try? plan.report(for: files.names[index], width: size.width, height: size.height)
+                else { return nil }
+                return Row(
+                    name: conversion.outputName(files.names[index]), steps: steps, label: files.labels?[index])
+            }
+        }
+
+        /// - Throws: when the folder holds images that were degraded otherwise.
+        private func compare(_ rows: [Row]) throws {
+            let file = path("degradation.tsv")
+            guard let text = try? String(contentsOfFile: file, encoding: .utf8) else { return }
+            let fields = text.split(separator: "\n").map { $0.split(separator: "\t", maxSplits: 1) }
+            let known = Dictionary(
+                fields.filter { $0.count == 2 }.map { (String($0[0]), String($0[1])) }, uniquingKeysWith: { $1 })
+            for row in rows {
+                guard let steps = known[row.name], steps != row.steps else { continue }
+                throw FaceDataError(
+                    .malformed, file: file, "\(row.name) was made by '\(steps)', and would now be by '\(row.steps)'",
+                    advice: "name another output folder, or make all again with --force")
+            }
+        }
+
+        private func write(_ rows: [Row], _ files: ImageFiles) throws {
+            let lines = ["# image\tdegradation"] + rows.map { "\($0.name)\t\($0.steps)" }
+            try Output.write(Data((lines.joined(separator: "\n") + "\n").utf8), to: path("degradation.tsv"))
+            guard files.labels != nil else { return }
+            let list = rows.map { "\($0.name)\t\($0.label ?? "")\n" }.joined()
+            try Output.write(Data(list.utf8), to: path(URL(filePath: images).lastPathComponent))
         }
 
         private func makePlan() throws -> DegradationPlan {
@@ -92,25 +141,6 @@ extension Dataset {
                 throw RecipeError.missing(key: "data.augment", why: "\(recipe ?? "it") degrades nothing")
             }
             return .drawn(degradation, seed: seed, epoch: epoch)
-        }
-
-        /// What each image got, also those of an earlier run; images that cannot be read have no line.
-        private func report(_ plan: DegradationPlan, _ files: ImageFiles) throws {
-            let conversion = options.conversion
-            var lines = ["# image\tdegradation"]
-            var list: [String] = []
-            for index in files.names.indices {
-                guard let size = try? files.size(of: index),
-                    let text = try? plan.report(for: files.names[index], width: size.width, height: size.height)
-                else { continue }
-                let name = conversion.outputName(files.names[index])
-                lines.append("\(name)\t\(text)")
-                if let labels = files.labels { list.append("\(name)\t\(labels[index])") }
-            }
-            try Output.write(Data((lines.joined(separator: "\n") + "\n").utf8), to: options.output + "/degradation.tsv")
-            guard files.labels != nil else { return }
-            let name = URL(filePath: images).lastPathComponent
-            try Output.write(Data((list.joined(separator: "\n") + "\n").utf8), to: "\(options.output)/\(name)")
         }
     }
 }
