@@ -47,8 +47,11 @@ package final class Trainer {
     /// - Parameters:
     ///   - resume: continue from the newest checkpoint of `recipe.run.folder`; otherwise the folder must hold no run.
     ///   - overfit: train on the first N images only.
+    ///   - trace: records some of the updates.
     /// - Throws: `RunFailure`, the same on every rank; `CollectiveError`.
-    package init(_ recipe: Recipe, _ environment: RunEnvironment, resume: Bool, overfit: Int? = nil) throws {
+    package init(
+        _ recipe: Recipe, _ environment: RunEnvironment, resume: Bool, overfit: Int? = nil, trace: StepTrace? = nil
+    ) throws {
         self.recipe = recipe
         self.environment = environment
         let communicator = environment.communicator
@@ -107,14 +110,15 @@ package final class Trainer {
                 classes: source.classCount, dimension: recipe.network.embedding, batch: batch,
                 margin: RunSetup.margin(recipe.head, seed: recipe.run.seed, ranks: ranks), communicator: communicator,
                 pool: environment.pool, seed: recipe.run.seed, initializer: RunSetup.initializer(recipe.head),
-                frozen: recipe.start.freeze.contains("head"), sampling: RunSetup.sampling(recipe.head),
-                storage: storage), pool: environment.pool,
+                frozen: recipe.start.freeze.contains("head"), keepsGradient: recipe.batch.accumulation > 1,
+                sampling: RunSetup.sampling(recipe.head), storage: storage), pool: environment.pool,
             decaysBias: !recipe.optimizer.decayExempt.contains("bias"))
         let needs = (name: "head.margin = \(recipe.head.margin.name.rawValue)", needsEveryClass: head.needsEveryClass)
         try communicator.together("sampling") { try RunSetup.checkSampling(recipe.head, [needs]) }
         let step = try TrainingStep(
             network: network, objective: head, communicator: communicator, pool: environment.pool, batch: batch,
             recipe: recipe, schedule: schedule)
+        step.trace = trace
         self.step = step
         state = RunState(
             seed: recipe.run.seed, worldSize: ranks, classes: source.classCount, images: source.count)
@@ -250,6 +254,7 @@ package final class Trainer {
     /// Trains to the end, to a limit, or until asked to stop; saves and evaluates on the way.
     package func run() throws -> Ending {
         defer { lock?.release() }
+        defer { step.trace?.abandon() }
         let communicator = environment.communicator
         recorder.start(
             every: recipe.log.everySteps, total: totalSteps, first: state.step, images: recipe.batch.global)
@@ -281,6 +286,7 @@ package final class Trainer {
         }
         recorder.finish()
         adviseOnData(loader.times)
+        try step.trace?.finish()
         if ending != .interrupted { try evaluate() }
         if saved != state.step { try save() }
         let share = recorder.dataWaitShare.map { [("data_wait_share", LogValue.number($0))] } ?? []

@@ -29,6 +29,8 @@ package struct StepReport: Sendable {
     /// Seconds of the whole update, and of waiting for the other ranks' gradients.
     package var seconds: Double
     package var reduceWait: Double
+    /// Seconds that the gradients' reduction took, beside backward or after it.
+    package var reduceSeconds: Double
     /// Sums over ranks of the flags that went in.
     package var flags: StepFlags
 
@@ -68,6 +70,13 @@ package final class TrainingStep {
     package let pool: ThreadPool
     package let optimizer: OptimizerSection
     package let schedule: LearningRateSchedule
+    /// Records some of the updates; nil for none.
+    package var trace: StepTrace? {
+        didSet {
+            reducer.trace = trace?.recorder
+            objective.trace = trace?.recorder
+        }
+    }
     /// Gathers labels beside the backbone's forward.
     private let labels: BackgroundCollective<LabelGathering>
     /// What the ranks sum at the end of an update.
@@ -75,6 +84,8 @@ package final class TrainingStep {
     private let headRateFactor: Float
     private let headDecay: Float
     private let seed: UInt64
+    /// Gradients are reduced while backward goes on.
+    private let overlaps: Bool
 
     /// - Parameter batch: images per rank and micro-batch.
     /// - Throws: `CollectiveError`.
@@ -89,6 +100,7 @@ package final class TrainingStep {
         self.schedule = schedule
         optimizer = recipe.optimizer
         seed = recipe.run.seed
+        overlaps = recipe.compute.overlap
         headRateFactor = Float(ParameterArena.rateFactor("head", recipe.start))
         headDecay = Float(recipe.optimizer.decayExempt.contains("head") ? 0 : recipe.optimizer.weightDecay)
         arena = ParameterArena(
@@ -122,21 +134,35 @@ package final class TrainingStep {
         step: Int, count: Int, flags: () -> StepFlags, input: (Int) throws -> StepInput
     ) throws -> StepReport {
         StepMark.begin()
+        guard let trace else { return try perform(step: step, count: count, flags: flags, input: input) }
+        return try trace.record(step: step + 1) {
+            try perform(step: step, count: count, flags: flags, input: input)
+        }
+    }
+
+    private func perform(
+        step: Int, count: Int, flags: () -> StepFlags, input: (Int) throws -> StepInput
+    ) throws -> StepReport {
+        let recorder = trace?.recorder
         let start = monotonicSeconds()
         var outcome = ObjectiveOutcome()
         reducer.begin()
         for micro in 0..<count {
             do {
-                outcome.add(try pass(input(micro), step: step, micro: micro, count: count), of: count)
+                let share = try recorder.slice("data wait") { try input(micro) }
+                outcome.add(try pass(share, step: step, micro: micro, count: count), of: count)
             } catch {
                 reducer.cancel(error)
                 throw error
             }
         }
-        let timing = try reducer.finish()
+        let timing = try recorder.slice("reduction wait") { try reducer.finish() }
 
-        let squares = Vectors.sumSquares(pool, reducer.gradients)
-        let (headSquares, summed) = try sum(objective.gradientSquares(), flags())
+        let (squares, headSquares, summed) = try recorder.slice("control") {
+            let squares = Vectors.sumSquares(pool, reducer.gradients)
+            let (headSquares, summed) = try sum(objective.gradientSquares(), flags())
+            return (squares, headSquares, summed)
+        }
         guard outcome.loss.isFinite, squares.isFinite, headSquares.isFinite else {
             let what =
                 !outcome.loss.isFinite
@@ -145,34 +171,56 @@ package final class TrainingStep {
         }
         let norm = squares.squareRoot()
         let rate = schedule.rate(step: step)
-        apply(clip: clipFactor(norm), rate: Float(rate))
+        recorder.slice("update") { apply(clip: clipFactor(norm), rate: Float(rate)) }
         return StepReport(
-            outcome: outcome, gradientNorm: norm, learningRate: rate,
-            seconds: monotonicSeconds() - start, reduceWait: timing.waited, flags: summed)
+            outcome: outcome, gradientNorm: norm, learningRate: rate, seconds: monotonicSeconds() - start,
+            reduceWait: timing.waited, reduceSeconds: timing.communication, flags: summed)
     }
 
     /// Forward, objective, backward of one micro-batch; its buckets go out with the last one.
     private func pass(_ input: StepInput, step: Int, micro: Int, count: Int) throws -> ObjectiveOutcome {
+        let recorder = trace?.recorder
         let batch = input.labels.count
         let weight = 1 / Float(count)
         // The labels travel while the backbone computes.
         labels.start(LabelGathering(input: input, step: step))
-        let embeddings = execution.forward(
-            input.images.pointer, count: batch, mode: .training,
-            key: .init(
-                seed: seed, step: UInt64(step),
-                firstImage: UInt64((micro * communicator.size + communicator.rank) * batch)))
-        try labels.wait()
+        let embeddings = recorder.slice("forward") {
+            execution.forward(
+                input.images.pointer, count: batch, mode: .training,
+                key: .init(
+                    seed: seed, step: UInt64(step),
+                    firstImage: UInt64((micro * communicator.size + communicator.rank) * batch)))
+        }
+        try recorder.slice("label wait") { try labels.wait() }
         let gradient = execution.outputGradient
         gradient.fill(0)
-        let outcome = try objective.step(
-            ObjectivePass(embeddings: embeddings, embeddingGradient: gradient, step: step), weight: weight,
-            accumulate: micro > 0)
+        let outcome = try recorder.slice("head") {
+            try objective.step(
+                ObjectivePass(embeddings: embeddings, embeddingGradient: gradient, step: step), weight: weight,
+                accumulate: micro > 0)
+        }
         let isLast = micro == count - 1
-        execution.backward(accumulate: micro > 0) { index in
-            if isLast, let bucket = arena.bucketAfterStep[index] { reducer.bucketReady(bucket) }
+        recorder.slice("backward") { backward(accumulate: micro > 0, isLast: isLast, recorder) }
+        if isLast, !overlaps {
+            for bucket in arena.buckets.indices { reducer.bucketReady(bucket) }
         }
         return outcome
+    }
+
+    /// Backward of the backbone. In the trace it is cut where a bucket of gradients is complete.
+    private func backward(accumulate: Bool, isLast: Bool, _ recorder: TraceRecorder?) {
+        var start = MonotonicClock.nanoseconds
+        execution.backward(accumulate: accumulate) { index in
+            guard isLast, let bucket = arena.bucketAfterStep[index] else { return }
+            if overlaps { reducer.bucketReady(bucket) }
+            guard let recorder else { return }
+            let end = MonotonicClock.nanoseconds
+            recorder.add(
+                TraceRecorder.Slice(
+                    track: .step, name: "gradients of bucket", number: bucket, start: start, end: end,
+                    bytes: arena.buckets[bucket].count * MemoryLayout<Float>.stride, detail: ""))
+            start = end
+        }
     }
 
     /// The head's squares and the flags, summed over the ranks.
@@ -197,14 +245,19 @@ package final class TrainingStep {
     }
 
     private func apply(clip: Float, rate: Float) {
+        let recorder = trace?.recorder
         let momentum = Float(optimizer.momentum)
-        for run in arena.runs {
-            Vectors.sgd(
-                pool, parameters: .init(rebasing: arena.values.floats[run.range]),
-                velocity: .init(rebasing: arena.momentum.floats[run.range]),
-                gradient: .init(rebasing: reducer.gradients[run.range]), scale: clip, rate: rate * run.rateFactor,
-                momentum: momentum, decay: run.decay)
+        recorder.slice("backbone") {
+            for run in arena.runs {
+                Vectors.sgd(
+                    pool, parameters: .init(rebasing: arena.values.floats[run.range]),
+                    velocity: .init(rebasing: arena.momentum.floats[run.range]),
+                    gradient: .init(rebasing: reducer.gradients[run.range]), scale: clip, rate: rate * run.rateFactor,
+                    momentum: momentum, decay: run.decay)
+            }
         }
-        objective.update(rate: rate * headRateFactor, momentum: momentum, decay: headDecay)
+        recorder.slice("class centres") {
+            objective.update(rate: rate * headRateFactor, momentum: momentum, decay: headDecay)
+        }
     }
 }

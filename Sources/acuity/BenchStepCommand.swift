@@ -43,12 +43,20 @@ extension Bench {
         @Flag(help: "Time of every layer of rank 0, and of every kind of layer.")
         var layers = false
 
+        @Flag(inversion: .prefixedNo, help: "Reduce gradients while backward goes on.")
+        var overlap = true
+
+        @Option(help: "Of gradients that travel between hosts: fp32, bf16.")
+        var messages = Precision.fp32
+
         @Flag(help: "Print one JSON object.")
         var json = false
 
         @OptionGroup var session: SessionOptions
+        @OptionGroup var tracing: TraceOptions
 
         func validate() throws {
+            if forwardOnly, tracing.trace != nil { throw ValidationError("--trace shows training steps only") }
             if batch < 1 || steps < 1 || warmup < 0 || classes < 2 {
                 throw ValidationError("--batch, --steps and --classes must be positive, --warmup not negative")
             }
@@ -76,39 +84,31 @@ extension Bench {
                 benchmark.warmup = warmup
                 benchmark.forwardOnly = forwardOnly
                 benchmark.profilesLayers = layers
-                let result = try benchmark.run(communicator, environment.pool)
+                benchmark.overlap = overlap
+                benchmark.messages = messages
+                let trace = try tracing.make(environment)
+                defer { trace?.abandon() }
+                let result = try benchmark.run(communicator, environment.pool, trace: trace)
+                try trace?.finish()
                 if environment.isRoot { report(result, environment) }
                 return Training.ExitCode.success
             }
         }
 
         private func report(_ result: StepBenchmark.Result, _ environment: RunEnvironment) {
-            let sorted = result.rates.sorted()
-            /// Between the two nearest of the sorted rates.
-            func quantile(_ q: Double) -> Double {
-                let place = Double(sorted.count - 1) * q
-                let low = Int(place)
-                let high = min(low + 1, sorted.count - 1)
-                return sorted[low] + (sorted[high] - sorted[low]) * (place - Double(low))
-            }
-            let ranks = environment.communicator.size
+            let (ranks, threads) = (environment.communicator.size, environment.pool.threads)
+            let rates = RateReport(
+                result.rates, firstStepSeconds: result.firstStepSeconds, lossFirst: result.lossFirst,
+                lossLast: result.lossLast, peakMemoryMiB: result.peakMemoryMiB)
             if json {
-                let losses = [("loss_first", result.lossFirst), ("loss_last", result.lossLast)].compactMap { name, value in
-                    value.map { String(format: ",\"%@\":%.5f", name, $0) }
-                }.joined()
                 print(
-                    String(
-                        format: "{\"network\":\"%@\",\"precision\":\"%@\",\"batch\":%d,\"ranks\":%d,\"threads\":%d,"
-                            + "\"images_per_second_median\":%.3f,\"min\":%.3f,\"q1\":%.3f,\"q3\":%.3f,\"max\":%.3f,"
-                            + "\"first_step_s\":%.3f,\"peak_rss_mib\":%.0f%@}", network, precision.rawValue, batch, ranks,
-                        environment.pool.threads, quantile(0.5), sorted[0], quantile(0.25), quantile(0.75),
-                        sorted[sorted.count - 1], result.firstStepSeconds, result.peakMemoryMiB, losses))
+                    rates.json(
+                        "\"network\":\"\(network)\",\"precision\":\"\(precision.rawValue)\",\"batch\":\(batch),"
+                            + "\"ranks\":\(ranks),\"threads\":\(threads)"))
             } else {
                 print(
-                    String(
-                        format: "%@ %@, %d images, %d rank(s) x %d thread(s): %.1f images/s (%.1f-%.1f), peak %.0f MiB",
-                        network, precision.rawValue, batch, ranks, environment.pool.threads, quantile(0.5), sorted[0],
-                        sorted[sorted.count - 1], result.peakMemoryMiB))
+                    "\(network) \(precision.rawValue), \(batch) images, \(ranks) rank(s) x \(threads) thread(s): "
+                        + rates.text)
             }
             if layers { LayerReport(result, MachinePeak(environment.pool), precision).print() }
         }

@@ -45,7 +45,8 @@ package struct MemoryEstimate: Sendable, Equatable {
             classes: (classes + placement.ranks - 1) / placement.ranks, dimension: recipe.network.embedding,
             rows: placement.globalBatch,
             margin: RunSetup.margin(recipe.head, seed: recipe.run.seed, ranks: placement.ranks),
-            sampling: RunSetup.sampling(recipe.head), frozen: recipe.start.freeze.contains("head"))
+            sampling: RunSetup.sampling(recipe.head), frozen: recipe.start.freeze.contains("head"),
+            passes: recipe.batch.accumulation, threads: placement.threads)
         // Mapped files are written out when memory is short: they need not fit.
         let inFiles = recipe.head.storage == .file
         let shares = placement.ranksPerHost > 1

@@ -141,7 +141,8 @@ package struct RateMeasurement: Sendable {
                 classes: classes, dimension: recipe.network.embedding, batch: rows,
                 margin: RunSetup.margin(recipe.head, seed: recipe.run.seed, ranks: 1),
                 communicator: SoloCommunicator(), pool: pool, seed: recipe.run.seed,
-                frozen: recipe.start.freeze.contains("head"), sampling: RunSetup.sampling(recipe.head)), pool: pool)
+                frozen: recipe.start.freeze.contains("head"), keepsGradient: recipe.batch.accumulation > 1,
+                sampling: RunSetup.sampling(recipe.head)), pool: pool)
         let embeddings = Tensor([rows, recipe.network.embedding])
         fill(embeddings, rank: neighbours.rank)
         let gradient = Tensor([rows, recipe.network.embedding])

@@ -25,7 +25,8 @@ package struct RunPlan: Sendable {
         let layout = ArenaLayout(network.graph, bucketBytes: Int(recipe.compute.bucketMiB * 1_048_576))
         workload = StepWorkload(
             classes: classes, dimension: recipe.network.embedding, accumulation: recipe.batch.accumulation,
-            parameters: layout.count, buckets: layout.buckets.map(\.count), bucketAfterStep: layout.bucketAfterStep)
+            parameters: layout.count, buckets: layout.buckets.map(\.count), bucketAfterStep: layout.bucketAfterStep,
+            overlaps: recipe.compute.overlap)
         memory = MemoryEstimate(recipe, network, classes: classes, placement, base: base)
     }
 
