@@ -32,7 +32,7 @@ import Training
     }
 
     private static let data = [
-        "{train: [{path: ONE, weight: 0.5}, {path: TWO, weight: 2}], shuffle: chunks, chunk: 5, open_chunks: 2}",
+        "{train: [{path: ONE, weight: 0.5}, {path: TWO, weight: 2, name: b}], shuffle: chunks, chunk: 5, open_chunks: 2}",
         "{train: [{path: ONE, labels: shared, name: a}, {path: TWO, labels: shared, name: b}], shuffle: none}",
         "{train: ONE, sampling: identities, images_per_identity: 2}",
     ]
