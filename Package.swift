@@ -71,7 +71,7 @@ let package = Package(
             dependencies: [
                 "CKernels", "Collectives", "FaceData", "Layers", "Networks", "Objectives", "Recipes", "Tensors", "Training",
             ],
-            path: "Benchmarks", exclude: ["peer_torch.py"], swiftSettings: swift),
+            path: "Benchmarks", exclude: ["peer_loader.py", "peer_torch.py"], swiftSettings: swift),
         .executableTarget(
             name: "acuity",
             dependencies: [
@@ -85,7 +85,7 @@ let package = Package(
         .executableTarget(
             name: "parallel-tests",
             dependencies: ["Collectives", "MPICollectives", "Objectives", "Tensors", "TestSupport"],
-            path: "Tests/ParallelTests", exclude: ["allocations", "allocations.c", "run"], swiftSettings: swift),
+            path: "Tests/ParallelTests", exclude: ["allocations", "allocations.c", "check-trace", "run"], swiftSettings: swift),
         tests("TensorsTests", ["Tensors", "CKernels", "TestSupport"]),
         tests("LayersTests", ["Layers", "Networks", "Tensors", "CKernels", "TestSupport"]),
         tests("NetworksTests", ["Networks", "Layers", "Tensors", "TestSupport"]),

@@ -1,16 +1,11 @@
 package import Collectives
+import FaceData
 package import Layers
 package import Networks
 import Objectives
-import Recipes
+package import Recipes
 package import Tensors
-import Training
-
-#if canImport(Glibc)
-    import Glibc
-#else
-    import Musl
-#endif
+package import Training
 
 /// The time of one training step, or of inference, on random images: no data loading is in it.
 package struct StepBenchmark: Sendable {
@@ -24,6 +19,12 @@ package struct StepBenchmark: Sendable {
     /// Inference in place of training.
     package var forwardOnly = false
     package var profilesLayers = false
+    /// Images come from its `data` through the loader, in place of the same random ones in every step.
+    package var data: Recipe?
+    /// Gradients are reduced while backward goes on.
+    package var overlap = true
+    /// Of gradients that travel between hosts.
+    package var messages = Precision.fp32
 
     package init(network: NetworkSpecification) { self.network = network }
 
@@ -55,8 +56,11 @@ package struct StepBenchmark: Sendable {
         package var backwardFlops: Double
     }
 
+    /// - Parameter trace: records some of the training steps, those of the warm-up counted.
     /// - Throws: `NetworkError`; `CollectiveError`; `TrainingError.nonFinite`.
-    package func run(_ communicator: any Communicator, _ pool: ThreadPool) throws -> Result {
+    package func run(
+        _ communicator: any Communicator, _ pool: ThreadPool, trace: StepTrace? = nil
+    ) throws -> Result {
         let network = try network.build()
         network.initialize(seed: 1)
         precondition(globalBatch % communicator.size == 0, "the ranks do not divide the batch")
@@ -67,7 +71,7 @@ package struct StepBenchmark: Sendable {
         for i in values.indices { values[i] = Float(random.uniform(-1, 1)) }
         return forwardOnly
             ? try infer(network, images, batch, communicator, pool)
-            : try train(network, images, batch, communicator, pool)
+            : try train(network, images, batch, communicator, pool, trace)
     }
 
     // MARK: - Inference
@@ -88,34 +92,56 @@ package struct StepBenchmark: Sendable {
     // MARK: - Training
 
     private func train(
-        _ network: Network, _ images: Tensor, _ batch: Int, _ communicator: any Communicator, _ pool: ThreadPool
+        _ network: Network, _ images: Tensor, _ batch: Int, _ communicator: any Communicator, _ pool: ThreadPool,
+        _ trace: StepTrace?
     ) throws -> Result {
         var recipe = Recipe()
         recipe.network.name = network.specification.name
         recipe.head = HeadSection(.arcface(ArcFaceSection()))
         recipe.batch.global = globalBatch
         recipe.compute.precision = precision == .bf16 ? .bf16 : .fp32
+        recipe.compute.messages = messages == .bf16 ? .bf16 : .fp32
+        recipe.compute.overlap = overlap
         let head = MarginClassification(
             ShardedClassifier<Float>(
                 classes: classes, dimension: network.specification.embeddingSize, batch: batch,
                 margin: RunSetup.margin(recipe.head, seed: 1, ranks: communicator.size), communicator: communicator,
-                pool: pool, seed: 1), pool: pool)
+                pool: pool, seed: 1, keepsGradient: false), pool: pool)
         let schedule = LearningRateSchedule(
             recipe.schedule, recipe.optimizer, globalBatch: globalBatch, stepsPerEpoch: 1000)
         let step = try TrainingStep(
             network: network, objective: head, communicator: communicator, pool: pool, batch: batch, recipe: recipe,
             schedule: schedule)
+        step.trace = trace
         let profile = profilesLayers ? LayerProfile(network.graph) : nil
         step.execution.profile = profile
         var random = RandomStream(seed: 8, purpose: .augmentation, index: UInt64(communicator.rank), step: 0)
         let labels = (0..<batch).map { _ in Int(random.uniform(0, Double(classes))) }
         let input = StepInput(images: images, labels: labels, records: Array(0..<batch))
+        let loader = try communicator.together("data") { try data.map { try makeLoader($0, communicator) } }
         var losses: [Double] = []
         let seconds = try times(communicator, profile) { index in
-            let report = try step.update(step: index, count: 1, flags: { StepFlags() }, input: { _ in input })
+            let report = try step.update(
+                step: index, count: 1, flags: { StepFlags() },
+                input: { _ in
+                    guard let batch = try loader?.next() else { return input }
+                    return StepInput(images: batch.images, labels: batch.labels, records: batch.records)
+                })
             losses.append(report.loss)
         }
         return try result(seconds, losses, network, profile, batch, communicator, step.execution)
+    }
+
+    private func makeLoader(_ recipe: Recipe, _ communicator: any Communicator) throws -> BatchLoader {
+        let source = try RunSetup.source(recipe.data)
+        guard source.classCount <= classes else {
+            throw TrainingError.incompatible(
+                "the data has \(source.classCount) identities, more than the head's \(classes) classes")
+        }
+        return BatchLoader(
+            source: source,
+            sampler: try RunSetup.sampler(recipe.data, source, globalBatch: globalBatch, seed: recipe.run.seed),
+            rank: communicator.rank, worldSize: communicator.size, options: RunSetup.loaderOptions(recipe))
     }
 
     // MARK: - Measuring
@@ -140,14 +166,10 @@ package struct StepBenchmark: Sendable {
         _ seconds: [Double], _ losses: [Double]?, _ network: Network, _ profile: LayerProfile?, _ batch: Int,
         _ communicator: any Communicator, _ execution: Execution
     ) throws -> Result {
-        var usage = rusage()
-        getrusage(__rusage_who_t(RUSAGE_SELF.rawValue), &usage)
-        var memory = [Double(usage.ru_maxrss) / 1024]
-        try memory.withUnsafeMutableBufferPointer { try communicator.allReduce($0, .sum, "benchmark") }
         let measured = seconds.dropFirst(warmup)
         return Result(
             rates: measured.map { Double(globalBatch) / $0 }, firstStepSeconds: seconds[0], lossFirst: losses?.first,
-            lossLast: losses?.last, peakMemoryMiB: memory[0],
+            lossLast: losses?.last, peakMemoryMiB: try PeakMemory.sum(communicator),
             executionMiB: Double(execution.byteCount) / 1_048_576,
             layers: profile.map { layerTimes($0, network.graph, batch) } ?? [],
             stepSeconds: measured.reduce(0, +) / Double(max(measured.count, 1)))

@@ -60,18 +60,32 @@ static ac_status open_jpeg(
     return AC_OK;
 }
 
+/// The least size in steps of an eighth that covers the given one; the image's own where none does, or none is given.
+static void reduce(ac_info *info, int cover_width, int cover_height)
+{
+    if (cover_width < 1 || cover_height < 1) return;
+    for (int64_t eighths = 1; eighths < 8; eighths++) {
+        const int width = (int)((info->width * eighths + 7) / 8), height = (int)((info->height * eighths + 7) / 8);
+        if (width < cover_width || height < cover_height) continue;
+        info->width = width;
+        info->height = height;
+        return;
+    }
+}
+
 static ac_status decode_jpeg(
-    const uint8_t *bytes, size_t count, const ac_limits *limits, uint8_t *rgb, size_t rgb_bytes, char *message)
+    const uint8_t *bytes, size_t count, const ac_limits *limits, int cover_width, int cover_height, uint8_t *rgb, int width,
+    int height, ac_info *info, char *message)
 {
     tjhandle handle;
-    ac_info info;
-    ac_status status = open_jpeg(bytes, count, limits, &info, &handle, message);
+    ac_status status = open_jpeg(bytes, count, limits, info, &handle, message);
     if (status != AC_OK) return status;
-    if (rgb_bytes != 3 * (size_t)info.width * (size_t)info.height)
-        status = fail(message, AC_FAILED, "the buffer does not fit the image");
+    reduce(info, cover_width, cover_height);
+    if (info->width != width || info->height != height)
+        status = fail(message, AC_OTHER_SIZE, "the buffer does not fit the image");
     else if (
         tjDecompress2(
-            handle, bytes, (unsigned long)count, rgb, info.width, 3 * info.width, info.height, TJPF_RGB,
+            handle, bytes, (unsigned long)count, rgb, width, 3 * width, height, TJPF_RGB,
             TJFLAG_STOPONWARNING | TJFLAG_LIMITSCANS | TJFLAG_ACCURATEDCT)
         != 0)
         status = fail(message, AC_CORRUPT, tjGetErrorStr2(handle));
@@ -139,17 +153,17 @@ static ac_status open_png(
 }
 
 static ac_status decode_png(
-    const uint8_t *bytes, size_t count, const ac_limits *limits, uint8_t *rgb, size_t rgb_bytes, char *message)
+    const uint8_t *bytes, size_t count, const ac_limits *limits, uint8_t *rgb, int width, int height, ac_info *info,
+    char *message)
 {
     png_image image;
-    ac_info info;
-    ac_status status = open_png(bytes, count, limits, &info, &image, message);
+    ac_status status = open_png(bytes, count, limits, info, &image, message);
     if (status != AC_OK) return status;
-    size_t pixels = (size_t)info.width * (size_t)info.height;
-    if (rgb_bytes != 3 * pixels) {
+    if (info->width != width || info->height != height) {
         png_image_free(&image);
-        return fail(message, AC_FAILED, "the buffer does not fit the image");
+        return fail(message, AC_OTHER_SIZE, "the buffer does not fit the image");
     }
+    size_t pixels = (size_t)width * (size_t)height;
     // Asking for RGB would blend transparent pixels over a background; so read the alpha and leave it out.
     bool alpha = (image.format & PNG_FORMAT_FLAG_ALPHA) != 0;
     uint8_t *target = alpha ? malloc(4 * pixels) : rgb;
@@ -229,15 +243,17 @@ ac_status ac_read_info(
     return status;
 }
 
-ac_status ac_decode_rgb(
-    const uint8_t *bytes, size_t count, const ac_limits *limits, uint8_t *rgb, size_t rgb_bytes,
-    char message[AC_MESSAGE_BYTES])
+ac_status ac_decode_into(
+    const uint8_t *bytes, size_t count, const ac_limits *limits, int cover_width, int cover_height, uint8_t *rgb, int width,
+    int height, ac_info *info, char message[AC_MESSAGE_BYTES])
 {
+    memset(info, 0, sizeof *info);
     ac_format format;
     ac_status status = check_input(bytes, count, limits, &format, message);
     if (status != AC_OK) return status;
-    return format == AC_FORMAT_JPEG ? decode_jpeg(bytes, count, limits, rgb, rgb_bytes, message)
-                                    : decode_png(bytes, count, limits, rgb, rgb_bytes, message);
+    return format == AC_FORMAT_JPEG
+        ? decode_jpeg(bytes, count, limits, cover_width, cover_height, rgb, width, height, info, message)
+        : decode_png(bytes, count, limits, rgb, width, height, info, message);
 }
 
 void ac_free(uint8_t *encoded) { free(encoded); }

@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <stdbool.h>
+#include <string.h>
 #include <unistd.h>
 
 #if defined(__linux__)
@@ -35,23 +36,17 @@ int ak_available_processors(void) {
 bool ak_leave_processors(const int *taken, int count) {
     bool left = false;
 #if defined(__linux__)
-    for (int room = 1024; room <= 1 << 20; room *= 4) {
-        cpu_set_t *mine = CPU_ALLOC(room), *others = CPU_ALLOC(room);
-        const size_t size = CPU_ALLOC_SIZE(room);
-        const bool fits = mine && others && sched_getaffinity(0, size, mine) == 0;
-        const bool isTooSmall = mine && others && !fits && errno == EINVAL;
-        if (fits) {
-            CPU_OR_S(size, others, mine, mine);
-            for (int i = 0; i < count; i++)
-                if (taken[i] >= 0 && taken[i] < room) CPU_CLR_S((size_t)taken[i], size, others);
-            // The first call moves the thread, the second lets the scheduler move it again.
-            left = CPU_COUNT_S(size, others) > 0 && sched_setaffinity(0, size, others) == 0;
-            if (left) sched_setaffinity(0, size, mine);
-        }
-        CPU_FREE(mine);
-        CPU_FREE(others);
-        if (!isTooSmall) break;
-    }
+    // Room for 65,536 processors on the stack: steps call this, and allocate nothing.
+    cpu_set_t mine[64], others[64];
+    const size_t size = sizeof mine;
+    memset(mine, 0, size);
+    if (sched_getaffinity(0, size, mine) != 0) return false;
+    memcpy(others, mine, size);
+    for (int i = 0; i < count; i++)
+        if (taken[i] >= 0 && (size_t)taken[i] < 8 * size) CPU_CLR_S((size_t)taken[i], size, others);
+    // The first call moves the thread, the second lets the scheduler move it again.
+    left = CPU_COUNT_S(size, others) > 0 && sched_setaffinity(0, size, others) == 0;
+    if (left) sched_setaffinity(0, size, mine);
 #else
     (void)taken, (void)count;
 #endif

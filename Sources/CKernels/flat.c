@@ -17,6 +17,7 @@ typedef struct {
     float *p, *v;
     const float *grad;
     const int32_t *targets, *sources;
+    const float *inverse; // of ak_sgd_centres
     size_t rows, columns;
 } row_sgd_task;
 
@@ -66,6 +67,15 @@ void ak_sgd_rows(
         .constants = {.scale = scale, .rate = lr, .momentum = momentum, .decay = decay},
         .p = p, .v = v, .grad = grad, .targets = targets, .sources = sources, .rows = rows, .columns = columns};
     ak_pool_run(pool, AK_DISPATCH(sgd_rows), &task);
+}
+
+void ak_sgd_centres(
+    float *p, float *v, const float *grad, const int32_t *targets, const float *inverse, size_t rows, size_t columns,
+    float lr, float momentum, float decay) {
+    row_sgd_task task = {
+        .constants = {.scale = 1, .rate = lr, .momentum = momentum, .decay = decay},
+        .p = p, .v = v, .grad = grad, .targets = targets, .inverse = inverse, .rows = rows, .columns = columns};
+    AK_DISPATCH(sgd_centres)(&task);
 }
 
 void ak_accumulate(ak_pool *pool, const float *x, float *y, size_t count) {

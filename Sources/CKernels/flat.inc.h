@@ -76,6 +76,35 @@ static void AK_FN(sgd_rows)(void *task, int part, int parts) {
     }
 }
 
+/// The inner product of two rows in double.
+AK_INLINE double AK_FN(row_product)(const float *a, const float *b, size_t count) {
+    ak_dvec even = {0}, odd = {0};
+    size_t i = 0;
+    for (; i + 32 <= count; i += 32) {
+        even += ak_widen(ak_load_unaligned(a + i)) * ak_widen(ak_load_unaligned(b + i));
+        odd += ak_widen(ak_load_unaligned(a + i + 16)) * ak_widen(ak_load_unaligned(b + i + 16));
+    }
+    for (; i < count; i += 16) {
+        const int rest = ak_min(16, (int)(count - i));
+        even += ak_widen(AK_FN(load_some)(a + i, rest, 0)) * ak_widen(AK_FN(load_some)(b + i, rest, 0));
+    }
+    return AK_FN(sum_lanes)(even + odd);
+}
+
+static void AK_FN(sgd_centres)(const row_sgd_task *t) {
+    for (size_t i = 0; i < t->rows; i++) {
+        const size_t row = (t->targets ? (size_t)t->targets[i] : i) * t->columns;
+        const float *g = t->grad + i * t->columns;
+        flat_task step = t->constants;
+        if (t->inverse) {
+            // Less the gradient's part along the centre: a change of the decay.
+            const double inverse = t->inverse[i];
+            step.decay -= (float)(AK_FN(row_product)(g, t->p + row, t->columns) * inverse * inverse);
+        }
+        AK_FN(sgd_range)(&step, t->p + row, t->v + row, g, 0, t->columns);
+    }
+}
+
 static void AK_FN(accumulate)(void *task, int part, int parts) {
     const flat_task t = *(const flat_task *)task;
     size_t i, last;

@@ -31,6 +31,7 @@ package final class CollectiveRing: @unchecked Sendable {
     private var stored: [Entry] = []
     private var next: UInt64 = 0
     private var waited: [String: Double] = [:]
+    private var recorder: TraceRecorder?
 
     package init(capacity: Int = 256) {
         precondition(capacity > 0, "a ring of \(capacity) entries")
@@ -64,7 +65,19 @@ package final class CollectiveRing: @unchecked Sendable {
             stored[index].end = MonotonicClock.nanoseconds
             let entry = stored[index]
             waited[entry.channel, default: 0] += entry.seconds()
+            if let recorder, recorder.isRecording { recorder.add(Self.slice(entry)) }
         }
+    }
+
+    /// Hands every collective that ends to a trace, too; nil for no longer.
+    package func trace(into recorder: TraceRecorder?) { monitor.withLock { self.recorder = recorder } }
+
+    /// What reduces gradients runs on a thread of its own; all other collectives of a step follow one another.
+    private static func slice(_ entry: Entry) -> TraceRecorder.Slice {
+        let isGradients = entry.channel.hasPrefix("gradients") || entry.channel == "window"
+        return TraceRecorder.Slice(
+            track: isGradients ? .communication : .collectives, name: entry.label, number: nil, start: entry.start,
+            end: entry.end, bytes: entry.bytes, detail: entry.operation)
     }
 
     /// Runs `body` as the collective `label`.

@@ -45,6 +45,8 @@ package final class GradientReducer: CommunicationJob, @unchecked Sendable {
     package let gradients: UnsafeMutableBufferPointer<Float>
     package let bucketRanges: [Range<Int>]
     package let route: Route
+    /// Where the buckets' reductions are noted; nil for nowhere. Not to be changed between `begin` and `finish`.
+    package var trace: TraceRecorder?
 
     private let reduction: any BucketReduction
     private let buffer: AlignedBuffer
@@ -152,7 +154,12 @@ package final class GradientReducer: CommunicationJob, @unchecked Sendable {
             }
             if failure != nil { continue }
             let start = MonotonicClock.seconds
-            do { try reduction.reduce(bucketRanges[index], labels[index]) } catch { failure = error }
+            do {
+                try trace.slice(
+                    "bucket", number: index, on: .communication,
+                    bytes: bucketRanges[index].count * MemoryLayout<Float>.stride, detail: route.rawValue
+                ) { try reduction.reduce(bucketRanges[index], labels[index]) }
+            } catch { failure = error }
             seconds += MonotonicClock.seconds - start
         }
         let start = MonotonicClock.seconds

@@ -9,7 +9,9 @@ package struct FaceDataError: Error, Sendable, Equatable, CustomStringConvertibl
         case unsupported
         /// Over one of the limits that protect memory and time.
         case tooLarge
-        /// The operating system refused to read.
+        /// This one file is closed to us: its permissions, a loop of links, a name that is too long.
+        case denied
+        /// The operating system failed to read.
         case cannotRead
         /// The operating system refused to write.
         case cannotWrite

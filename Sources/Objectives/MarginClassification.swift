@@ -10,6 +10,11 @@ package final class MarginClassification: Objective {
 
     private let decaysBias: Bool
 
+    package var trace: TraceRecorder? {
+        get { classifier.trace }
+        set { classifier.trace = newValue }
+    }
+
     /// - Parameter decaysBias: whether weight decay holds for biases too.
     package init(_ classifier: ShardedClassifier<Float>, pool: ThreadPool, decaysBias: Bool = true) {
         self.classifier = classifier
@@ -53,6 +58,7 @@ package final class MarginClassification: Objective {
     /// Adds the centres' gradient, times `weight`, to that of the update's other passes.
     func collect(weight: Float, accumulate: Bool) {
         if weight == 1 || classifier.isFrozen { return }
+        precondition(classifier.holdsGradient, "several passes need a classifier that keeps its gradient")
         let sum =
             accumulated
             ?? GradientSum(
@@ -70,8 +76,17 @@ package final class MarginClassification: Objective {
             rate: rate, momentum: momentum, decay: decay, biasDecay: decaysBias ? decay : 0, with: accumulated)
     }
 
+    /// Where the gradient of the centres is not held, the product of the squares of its two factors: at least as much as
+    /// its own squares, and not finite where an element of it would not be.
     package func gradientSquares() -> Double {
-        Vectors.sumSquares(pool, classifier.gradientElements(of: accumulated))
-            + Vectors.sumSquares(pool, classifier.biasGradientElements(of: accumulated))
+        let biases = Vectors.sumSquares(pool, classifier.biasGradientElements(of: accumulated))
+        if classifier.holdsGradient || classifier.isFrozen {
+            return Vectors.sumSquares(pool, classifier.gradientElements(of: accumulated)) + biases
+        }
+        let bound =
+            Vectors.sumSquares(pool, classifier.productGradients)
+            * Vectors.sumSquares(pool, classifier.gatheredEmbeddings.floats)
+        let largest = Double(Float.greatestFiniteMagnitude)
+        return bound < largest * largest ? bound + biases : .nan
     }
 }

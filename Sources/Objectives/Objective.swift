@@ -126,6 +126,8 @@ package protocol Objective: AnyObject {
     /// Whether the loss, or what it is compared with, needs the cosines to every class: such an objective cannot be
     /// combined with a sample of the classes.
     var needsEveryClass: Bool { get }
+    /// Where the parts of a step are noted; nil for nowhere.
+    var trace: TraceRecorder? { get set }
 
     /// Collectives that need no embeddings; runs before or beside the backbone's forward.
     ///
@@ -159,4 +161,9 @@ extension Objective {
     package var demand: StepDemand { .single }
     package var parameters: [Parameter] { [] }
     package var needsEveryClass: Bool { false }
+    /// One without parts worth telling apart.
+    package var trace: TraceRecorder? {
+        get { nil }
+        set {}
+    }
 }

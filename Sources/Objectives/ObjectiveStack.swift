@@ -66,6 +66,10 @@ package final class ObjectiveStack: Objective {
     }
 
     package var parameters: [Parameter] { added.flatMap(\.parameters) }
+    package var trace: TraceRecorder? {
+        get { classification.trace }
+        set { classification.trace = newValue }
+    }
     package var needsEveryClass: Bool { classification.needsEveryClass || added.contains { $0.needsEveryClass } }
 
     package func begin(
@@ -79,7 +83,10 @@ package final class ObjectiveStack: Objective {
         var outcome = try classification.classify(pass, weight: weight)
         if !added.isEmpty { outcome.metrics.add("classification_loss", outcome.loss) }
         for objective in added {
-            outcome.add(try objective.step(pass, classification, weight: weight, accumulate: accumulate))
+            outcome.add(
+                try trace.slice(objective.name) {
+                    try objective.step(pass, classification, weight: weight, accumulate: accumulate)
+                })
         }
         classification.collect(weight: weight, accumulate: accumulate)
         return outcome

@@ -28,6 +28,9 @@ package struct ObjectivesSection: Sendable, Equatable, Codable {
         return given.filter(\.1).map(\.0.rawValue)
     }
 
+    /// Whether each image comes with a degraded copy.
+    package var comparesDegraded: Bool { resolution != nil || contrast != nil }
+
     private enum CodingKeys: String, CodingKey {
         case certainty = "cr_fiqa"
         case distillation = "qsd"

@@ -172,6 +172,8 @@ package struct ComputeSection: Sendable, Equatable, Codable {
     package var messages = Precision.fp32
     /// Largest gradient bucket, in MiB.
     package var bucketMiB = 4.0
+    /// Gradients are reduced while backward goes on; false: after it.
+    package var overlap = true
     /// Of activations and convolutions; weights, sums, statistics, embedding layer and head are fp32 in either.
     package var precision = Precision.fp32
 
@@ -184,11 +186,12 @@ package struct ComputeSection: Sendable, Equatable, Codable {
         threads = try reader.integer("threads", in: 1...4096)
         messages = try reader.choice("messages", default: messages)
         bucketMiB = try reader.number("bucket_mib", default: bucketMiB, in: 0.01...1024)
+        overlap = try reader.bool("overlap", default: true)
         try reader.finish()
     }
 
     private enum CodingKeys: String, CodingKey {
-        case precision, threads, messages
+        case precision, threads, messages, overlap
         case bucketMiB = "bucket_mib"
     }
 }

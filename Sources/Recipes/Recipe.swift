@@ -31,19 +31,29 @@ package struct Recipe: Sendable, Equatable, Encodable {
     package init(_ tree: ConfigTree) throws {
         var reader = SectionReader(path: "", values: tree.root, origin: .builtIn)
         run = try RunSection(reader.section("run"))
-        data = try DataSection(reader.section("data"))
+        let dataReader = try reader.section("data")
+        data = try DataSection(dataReader)
         network = try NetworkSection(reader.section("network"))
         head = try HeadSection(reader.section("head"))
         objectives = try ObjectivesSection(reader.section("objectives"))
         optimizer = try OptimizerSection(reader.section("optimizer"))
         schedule = try ScheduleSection(reader.section("schedule"))
         batch = try BatchSection(reader.section("batch"))
+        if let each = data.imagesPerIdentity, batch.global / batch.accumulation % each != 0 {
+            throw dataReader.error(
+                "images_per_identity",
+                expected: "a divisor of batch.global / batch.accumulation = \(batch.global / batch.accumulation)")
+        }
         start = try StartSection(reader.section("init"))
         evaluation = try EvaluationSection(reader.section("evaluation"))
         checkpoint = try CheckpointSection(reader.section("checkpoint"))
         log = try LogSection(reader.section("log"))
         compute = try ComputeSection(reader.section("compute"))
         try reader.finish()
+        if data.degraded != nil, !objectives.comparesDegraded {
+            throw dataReader.error(
+                "degraded", expected: "objectives.ccface or objectives.qgface beside it: they compare images with copies")
+        }
         if objectives.certainty?.onTop == true {
             for (key, value) in [("init.weights", start.weights), ("init.head", start.head)] where value == nil {
                 throw RecipeError.missing(key: key, why: "objectives.cr_fiqa.on_top learns on a recogniser and its centres")
@@ -69,72 +79,6 @@ package struct RunSection: Sendable, Equatable, Codable {
         folder = try reader.string("folder", default: folder)
         seed = UInt64(try reader.integer("seed", default: 1, in: 0...Int.max))
         try reader.finish()
-    }
-}
-
-/// The built-in synthetic faces: how many, and which.
-package struct SyntheticSection: Sendable, Equatable, Codable {
-    package var identities = 500
-    package var imagesPerIdentity = 20
-    /// Which universe of identities; two seeds share none.
-    package var seed: UInt64 = 1
-    /// The first identity, so that training and evaluation can take disjoint ones of the same universe.
-    package var firstIdentity = 0
-    /// Strength of everything that varies within an identity: 0 nothing, 1 pixels hardly tell identities apart.
-    package var variation = 1.0
-
-    package init() {}
-    init(_ section: SectionReader) throws {
-        var reader = section
-        identities = try reader.integer("identities", default: identities, in: 1...100_000_000)
-        imagesPerIdentity = try reader.integer("images_per_identity", default: imagesPerIdentity, in: 1...100_000)
-        seed = UInt64(try reader.integer("seed", default: Int(seed), in: 0...Int.max))
-        firstIdentity = try reader.integer("first_identity", default: 0, in: 0...1_000_000_000)
-        variation = try reader.number("variation", default: variation, in: 0...4)
-        try reader.finish()
-    }
-
-    private enum CodingKeys: String, CodingKey {
-        case identities
-        case imagesPerIdentity = "images_per_identity"
-        case seed, variation
-        case firstIdentity = "first_identity"
-    }
-}
-
-/// What is learnt from.
-package struct DataSection: Sendable, Equatable, Codable {
-    package enum ChannelOrder: String, Sendable, Codable, CaseIterable { case rgb, bgr }
-
-    /// A `.rec`, a folder of identity folders, a list, or `synthetic`.
-    package var train = "synthetic"
-    /// The folder that a list's paths are relative to; the list's own by default.
-    package var folder: String?
-    package var synthetic = SyntheticSection()
-    package var flip = true
-    package var channelOrder = ChannelOrder.rgb
-    /// Decoding threads per rank.
-    package var workers = 1
-    /// Records that may be unreadable before the run stops.
-    package var quarantineLimit = 100
-
-    package init() {}
-    init(_ section: SectionReader) throws {
-        var reader = section
-        train = try reader.string("train", default: train)
-        folder = try reader.string("folder")
-        synthetic = try SyntheticSection(reader.section("synthetic"))
-        flip = try reader.bool("flip", default: flip)
-        channelOrder = try reader.choice("channel_order", default: channelOrder)
-        workers = try reader.integer("workers", default: workers, in: 1...256)
-        quarantineLimit = try reader.integer("quarantine_limit", default: quarantineLimit, in: 0...Int.max)
-        try reader.finish(derived: ["num_classes", "classes", "num_images", "num_image", "images"])
-    }
-
-    private enum CodingKeys: String, CodingKey {
-        case train, folder, synthetic, flip, workers
-        case channelOrder = "channel_order"
-        case quarantineLimit = "quarantine_limit"
     }
 }
 

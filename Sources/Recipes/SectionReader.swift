@@ -44,13 +44,25 @@ struct SectionReader {
         return SectionReader(path: full(key), values: keys, origin: origin)
     }
 
-    mutating func sections(_ key: String) throws -> [SectionReader] {
+    /// Whether a key that may be one value or several is several.
+    func isList(_ key: String) -> Bool {
+        if case .list? = values[key] { true } else { false }
+    }
+
+    /// - Parameter shorthand: the key that a plain text in the list is the value of, if texts may stand there.
+    mutating func sections(_ key: String, shorthand: String? = nil) throws -> [SectionReader] {
         known.append(key)
         guard has(key) else { return [] }
         guard case .list(let items, _) = values[key]! else { throw error(key, expected: "a list ('- key: value')") }
         return try items.enumerated().map { index, item in
-            guard case .map(let keys, let origin) = item else { throw error(key, expected: "a list of sections") }
-            return SectionReader(path: "\(full(key))[\(index)]", values: keys, origin: origin)
+            let path = "\(full(key))[\(index)]"
+            switch item {
+            case .map(let keys, let origin): return SectionReader(path: path, values: keys, origin: origin)
+            case .scalar(_, _, let origin):
+                guard let shorthand else { throw error(key, expected: "a list of sections") }
+                return SectionReader(path: path, values: [shorthand: item], origin: origin)
+            case .list: throw error(key, expected: "a list of sections")
+            }
         }
     }
 
@@ -162,6 +174,31 @@ struct SectionReader {
                 key, expected: "two numbers from \(range.lowerBound) to \(range.upperBound), the smaller one first")
         }
         return bounds[0]...bounds[1]
+    }
+
+    /// A number, or two of which the larger one comes last.
+    mutating func range(
+        _ key: String, in bounds: ClosedRange<Double>, whole: Bool = false
+    ) throws -> ClosedRange<Double>? {
+        known.append(key)
+        try refuseNull(key)
+        guard has(key) else { return nil }
+        let items: [ConfigTree.Value]
+        if case .list(let list, _) = values[key]! { items = list } else { items = [values[key]!, values[key]!] }
+        let numbers = items.compactMap { item -> Double? in
+            guard case .scalar(let text, false, _) = item else { return nil }
+            return Double(text)
+        }
+        guard items.count == 2, numbers.count == 2, numbers.allSatisfy(bounds.contains), numbers[0] <= numbers[1],
+            !whole || numbers.allSatisfy({ $0 == $0.rounded() })
+        else {
+            func text(_ value: Double) -> String { whole ? "\(Int(value))" : "\(value)" }
+            throw error(
+                key,
+                expected: "\(whole ? "a whole number" : "a number") from \(text(bounds.lowerBound)) to "
+                    + "\(text(bounds.upperBound)), or [smallest, largest]")
+        }
+        return numbers[0]...numbers[1]
     }
 
     mutating func numbers(_ key: String) throws -> [String: Double] {

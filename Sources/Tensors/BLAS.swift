@@ -12,9 +12,9 @@ package enum BLAS {
 
     /// C (m x n) = alpha * op(A) (m x k) * op(B) (k x n) + beta * C, in fp32.
     ///
-    /// The rows or columns of C, whichever are more, are split over the pool.
+    /// The rows or columns of C, whichever are more, are split over the pool; without one the calling thread computes all.
     package static func gemm(
-        _ pool: ThreadPool, transposeA: Bool = false, transposeB: Bool = false, m: Int, n: Int, k: Int,
+        _ pool: ThreadPool?, transposeA: Bool = false, transposeB: Bool = false, m: Int, n: Int, k: Int,
         alpha: Float = 1, a: UnsafePointer<Float>, lda: Int, b: UnsafePointer<Float>, ldb: Int, beta: Float = 0,
         c: UnsafeMutablePointer<Float>, ldc: Int
     ) {
@@ -30,7 +30,7 @@ package enum BLAS {
 
     /// The same in fp64 (oracles and small evaluations).
     package static func gemm(
-        _ pool: ThreadPool, transposeA: Bool = false, transposeB: Bool = false, m: Int, n: Int, k: Int,
+        _ pool: ThreadPool?, transposeA: Bool = false, transposeB: Bool = false, m: Int, n: Int, k: Int,
         alpha: Double = 1, a: UnsafePointer<Double>, lda: Int, b: UnsafePointer<Double>, ldb: Int, beta: Double = 0,
         c: UnsafeMutablePointer<Double>, ldc: Int
     ) {
@@ -45,10 +45,11 @@ package enum BLAS {
     }
 
     private static func split(
-        _ pool: ThreadPool, m: Int, n: Int, transposeA: Bool, transposeB: Bool, lda: Int, ldb: Int, ldc: Int,
+        _ pool: ThreadPool?, m: Int, n: Int, transposeA: Bool, transposeB: Bool, lda: Int, ldb: Int, ldc: Int,
         _ body: (_ rows: Int, _ columns: Int, _ aOffset: Int, _ bOffset: Int, _ cOffset: Int) -> Void
     ) {
         guard m > 0, n > 0 else { return }
+        guard let pool else { return body(m, n, 0, 0, 0) }
         if m >= n {
             pool.forEachRange(m) { range in
                 body(range.count, n, transposeA ? range.lowerBound : range.lowerBound * lda, 0, range.lowerBound * ldc)

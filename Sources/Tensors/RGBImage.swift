@@ -16,7 +16,11 @@ package struct RGBImage: Sendable, Equatable {
 
     /// An image of one colour, black by default.
     package init(width: Int, height: Int, fill: (UInt8, UInt8, UInt8) = (0, 0, 0)) {
-        var pixels = [UInt8](repeating: 0, count: 3 * width * height)
+        var pixels = [UInt8](repeating: fill.0, count: 3 * width * height)
+        if fill.0 == fill.1, fill.0 == fill.2 {
+            self.init(width: width, height: height, pixels: pixels)
+            return
+        }
         for i in stride(from: 0, to: pixels.count, by: 3) {
             pixels[i] = fill.0
             pixels[i + 1] = fill.1

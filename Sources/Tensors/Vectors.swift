@@ -38,6 +38,23 @@ package enum Vectors {
             pool.handle, parameters, velocity, gradient, targets, sources, rows, columns, 1, rate, momentum, decay)
     }
 
+    /// One step of `sgd` on class centres whose cosines were compared, on the calling thread: for i in 0..<rows, row
+    /// targets[i] of parameters and velocity with row i of the gradient, less the part of it that points along the centre,
+    /// p·(p·g)/‖p‖².
+    ///
+    /// - Parameters:
+    ///   - targets: rows that all differ; row i where nil.
+    ///   - inverse: 1/‖p‖ of row i; nil takes the gradient as it is.
+    package static func sgdCentres(
+        parameters: UnsafeMutablePointer<Float>, velocity: UnsafeMutablePointer<Float>, gradient: UnsafePointer<Float>,
+        targets: UnsafePointer<Int32>? = nil, inverse: UnsafePointer<Float>? = nil, rows: Int, columns: Int,
+        rate: Float, momentum: Float, decay: Float
+    ) {
+        precondition(rows >= 0 && columns >= 0, "\(rows) rows of \(columns) columns")
+        ak_sgd_centres(
+            parameters, velocity, gradient, targets, inverse, rows, columns, rate, momentum, decay)
+    }
+
     /// y += x.
     package static func accumulate(
         _ pool: ThreadPool, _ x: UnsafeMutableBufferPointer<Float>, into y: UnsafeMutableBufferPointer<Float>

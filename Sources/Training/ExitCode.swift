@@ -31,7 +31,7 @@ package enum ExitCode {
         case let error as FaceDataError:
             switch error.kind {
             case .missing: missingInput
-            case .cannotRead: inputOutput
+            case .denied, .cannotRead: inputOutput
             case .cannotWrite: cannotWrite
             case .malformed, .unsupported, .tooLarge: badData
             }

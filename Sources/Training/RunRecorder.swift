@@ -11,12 +11,15 @@ import Telemetry
 import Tensors
 
 /// What a run writes beside its checkpoints, and what its user sees: log lines, progress, `log.jsonl`, `recipe.yaml`,
-/// `quarantine.jsonl`, the first batch as a picture. Rank 0 writes all but the quarantine.
+/// `quarantine.jsonl`, the first batch as a picture. Rank 0 writes it all.
 final class RunRecorder {
     private let folder: String
     private let environment: RunEnvironment
     private let log: RunLog?
     private var quarantineLog: RunLog?
+    /// Records that the list has from an earlier part of the run.
+    private var listed: Set<Int>?
+    private var waiting = Waiting()
     private var progress: ProgressDisplay
     private var window = Window()
     private var every = 20
@@ -29,6 +32,15 @@ final class RunRecorder {
         var dataWait = 0.0
         var reduceWait = 0.0
         var start = monotonicSeconds()
+    }
+
+    /// What the ranks waited for over the whole run; the first step is left out, because it waits for the loader to start.
+    private struct Waiting {
+        var steps = 0
+        /// Of the mean rank, for data.
+        var data = 0.0
+        var start = 0.0
+        var end = 0.0
     }
 
     init(folder: String, _ environment: RunEnvironment) throws {
@@ -50,6 +62,11 @@ final class RunRecorder {
 
     func finish() { progress.finish() }
 
+    /// The part of the time that the ranks waited for data; nil where there were too few steps to tell.
+    var dataWaitShare: Double? {
+        waiting.steps > 20 ? waiting.data / max(1e-9, waiting.end - waiting.start) : nil
+    }
+
     func event(_ name: String, step: Int, _ fields: [(String, LogValue)]) throws {
         try log?.write(name, step: step, fields)
     }
@@ -62,6 +79,13 @@ final class RunRecorder {
         window.outcome.add(report.outcome)
         window.dataWait += report.flags.dataWait / Double(ranks)
         window.reduceWait += report.reduceWait
+        waiting.end = monotonicSeconds()
+        if waiting.steps == 0 {
+            waiting.start = waiting.end
+        } else {
+            waiting.data += report.flags.dataWait / Double(ranks)
+        }
+        waiting.steps += 1
         let seconds = max(1e-9, monotonicSeconds() - window.start)
         let rate = Double(window.steps * imagesPerStep) / seconds
         progress.update(state.step, "loss \(fixed(report.loss, 3))  \(fixed(rate, 1)) images/s")
@@ -91,17 +115,29 @@ final class RunRecorder {
                 ])
     }
 
-    func quarantine(_ records: [QuarantinedRecord], step: Int) throws {
-        for record in records {
-            if quarantineLog == nil { quarantineLog = try RunLog(path: folder + "/quarantine.jsonl") }
-            environment.logger.warning("left out \(record.key): \(record.reason)")
+    /// Lists records that could not be read, on rank 0. A run that goes on from an older checkpoint meets some again, and
+    /// lists them once.
+    func quarantine(_ records: [(record: Int, key: String, reason: String)], step: Int) throws {
+        let path = folder + "/quarantine.jsonl"
+        for (record, key, reason) in records {
+            environment.logger.warning("left out \(key): \(reason)")
+            if listed == nil { listed = Self.records(listedIn: path) }
+            guard listed!.insert(record).inserted else { continue }
+            if quarantineLog == nil { quarantineLog = try RunLog(path: path) }
             try quarantineLog?.write(
                 "quarantined", step: step,
-                [
-                    ("rank", .integer(environment.communicator.rank)), ("record", .integer(record.record)),
-                    ("key", .text(record.key)), ("reason", .text(record.reason)),
-                ])
+                [("record", .integer(record)), ("key", .text(key)), ("reason", .text(reason))])
         }
+    }
+
+    private static func records(listedIn path: String) -> Set<Int> {
+        guard let text = try? String(contentsOfFile: path, encoding: .utf8) else { return [] }
+        var records: Set<Int> = []
+        for line in text.split(separator: "\n") {
+            let object = try? JSONSerialization.jsonObject(with: Data(line.utf8)) as? [String: Any]
+            if let record = object?["record"] as? Int { records.insert(record) }
+        }
+        return records
     }
 
     // MARK: - Milestones
@@ -146,22 +182,14 @@ final class RunRecorder {
 
     /// The images of the first step as the network sees them, with their labels.
     func saveFirstBatch(_ batch: Batch, _ recipe: Recipe) throws {
-        let preprocessing = RunSetup.preprocessing(recipe)
-        let area = preprocessing.width * preprocessing.height
-        let values = batch.images.floats
-        let items = batch.labels.prefix(64).indices.map { index in
-            var image = RGBImage(width: preprocessing.width, height: preprocessing.height)
-            for channel in 0..<3 {
-                let plane = preprocessing.channelOrder == .rgb ? channel : 2 - channel
-                for pixel in 0..<area {
-                    let value = values[(3 * index + plane) * area + pixel] * preprocessing.scale + preprocessing.mean
-                    image.pixels[3 * pixel + channel] = UInt8(min(255, max(0, value.rounded())))
-                }
-            }
-            return ContactSheet.Item(image, caption: ["\(batch.labels[index])"])
-        }
+        let count = batch.labels.count
+        let views = batch.records.count / count
+        let rows = (0..<min(64 / views, count)).flatMap { row in (0..<views).map { $0 * count + row } }
+        let pictures = BatchPictures.images(batch.images, rows, RunSetup.preprocessing(recipe))
+        let items = zip(pictures, rows).map { ContactSheet.Item($0, caption: ["\(batch.labels[$1 % count])"]) }
+        let augmentation = RunSetup.augmentation(recipe, inFull: false).map { ", \($0)" } ?? ""
         let path = folder + "/first-batch.png"
-        let sheet = ContactSheet(items, columns: 8, title: "first batch, captions are labels")
+        let sheet = ContactSheet(items, columns: 8 / views * views, title: "first batch\(augmentation), captions are labels")
         do {
             try Data(sheet.png()).write(to: URL(filePath: path), options: .atomic)
         } catch {

@@ -11,8 +11,6 @@ extension RunSetup {
     struct AddedObjectives {
         var added: [any AddedObjective] = []
         var demand: StepDemand
-        /// What the loader makes of each record.
-        var views: [View]
         /// What classifies in place of the head's own margin.
         var margin: (any MarginFunction)?
         var teacher: Network?
@@ -24,7 +22,7 @@ extension RunSetup {
     /// - Throws: `TrainingError.incompatible` where two objectives ask for what cannot be had together.
     package static func demand(_ recipe: Recipe) throws -> StepDemand {
         let objectives = recipe.objectives
-        let degrades = objectives.resolution != nil || objectives.contrast != nil
+        let degrades = objectives.comparesDegraded
         if objectives.contrast != nil, let resolution = objectives.resolution, resolution.marginSource != .head {
             throw TrainingError.incompatible(
                 "objectives.ccface and objectives.qgface would both set the margin of each image; with qgface, let the head "
@@ -57,10 +55,9 @@ extension RunSetup {
     static func objectives(
         _ recipe: Recipe, source: any FaceSource, batch: Int, _ environment: RunEnvironment
     ) throws -> AddedObjectives {
-        var result = AddedObjectives(demand: try demand(recipe), views: [View()])
+        var result = AddedObjectives(demand: try demand(recipe))
         let communicator = environment.communicator
         let dimension = recipe.network.embedding
-        if result.demand.passes[0].count == 2 { result.views.append(degradedView(recipe)) }
         if let section = recipe.objectives.certainty {
             result.added.append(
                 QualityRegression(
@@ -85,13 +82,17 @@ extension RunSetup {
             }
         }
         if let section = recipe.objectives.distillation {
-            result.views.append(View(.partner))
             result.added.append(
                 SelfDistillation(
                     options(section), qualities: try qualities(section, of: source), batch: batch, dimension: dimension,
-                    partner: result.views.count - 1, communicator: communicator, pool: environment.pool))
+                    partner: result.demand.views - 1, communicator: communicator, pool: environment.pool))
         }
         return result
+    }
+
+    /// Whether the class centres' gradient must lie in memory: several passes sum it, and an objective may add to it.
+    package static func keepsCentreGradient(_ recipe: Recipe) -> Bool {
+        recipe.batch.accumulation > 1 || (recipe.objectives.distillation.map { $0.weight * $0.logits > 0 } ?? false)
     }
 
     /// Refuses a head without cosines to an objective that looks at them.

@@ -94,17 +94,6 @@ package enum RunSetup {
         )
     }
 
-    package static func source(_ data: DataSection) throws -> any FaceSource {
-        let synthetic = data.synthetic
-        if data.train == "synthetic" {
-            return SyntheticSource(
-                SyntheticFaces(seed: synthetic.seed, options: .init(variation: Float(synthetic.variation))),
-                identities: synthetic.firstIdentity..<synthetic.firstIdentity + synthetic.identities,
-                imagesPerIdentity: synthetic.imagesPerIdentity)
-        }
-        return try FaceSources.open(data.train, folder: data.folder)
-    }
-
     /// The smallest s at which `classes` can be told apart with probability 0.9 at the optimum: normalised logits cannot
     /// give the own class more than 1/(1 + (C − 1)·exp(−s·C/(C − 1))) (Wang et al., CosFace, eq. 6).
     package static func scaleBound(classes: Int, probability: Double = 0.9) -> Double {

@@ -14,8 +14,7 @@ extension Trainer {
         info(
             "\(communicator.size) rank(s) on \(communicator.topology.hosts) host(s), \(environment.pool.threads) thread(s) each, "
                 + "gradients \(step.reducer.route.rawValue)")
-        info("\(source.location): \(source.count) images of \(source.classCount) identities")
-        for note in source.notes { warning("\(source.location): \(note)") }
+        describeData()
         let millions = Double(network.parameterCount) / 1e6
         info(
             "\(recipe.network.name): \((millions * 100).rounded() / 100) M parameters, "
@@ -26,6 +25,7 @@ extension Trainer {
             "head: \(recipe.head.summary), \(source.classCount) centres, weight decay "
                 + "\(headDecay)" + (head.classifier.isFrozen ? ", frozen" : ""))
         describeSampling()
+        if let augmentation = RunSetup.augmentation(recipe) { info(augmentation) }
         describeSchedule()
         if let overfit { warning("--overfit: only \(min(overfit, source.count)) different images, again and again") }
         warn()

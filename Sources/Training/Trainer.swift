@@ -27,8 +27,6 @@ package final class Trainer {
     package let head: MarginClassification
     /// What is learnt, the head and what the recipe adds to it.
     package let objective: ObjectiveStack
-    /// What the loader makes of each record.
-    private let views: [View]
     package let step: TrainingStep
     let sampler: EpochSampler
     let evaluator: RunEvaluator
@@ -51,14 +49,18 @@ package final class Trainer {
     /// - Parameters:
     ///   - resume: continue from the newest checkpoint of `recipe.run.folder`; otherwise the folder must hold no run.
     ///   - overfit: train on the first N images only.
+    ///   - trace: records some of the updates.
     /// - Throws: `RunFailure`, the same on every rank; `CollectiveError`.
-    package init(_ recipe: Recipe, _ environment: RunEnvironment, resume: Bool, overfit: Int? = nil) throws {
+    package init(
+        _ recipe: Recipe, _ environment: RunEnvironment, resume: Bool, overfit: Int? = nil, trace: StepTrace? = nil
+    ) throws {
         self.recipe = recipe
         self.environment = environment
         let communicator = environment.communicator
         let ranks = communicator.size
 
         // What can be wrong with the recipe or the data is found before anything is written.
+        let opened = try RunSetup.sourceWithRebuiltIndex(recipe.data, environment)
         let (network, source) = try communicator.together("set-up") {
             let network = try RunSetup.network(recipe)
             let passes = recipe.batch.accumulation
@@ -66,7 +68,7 @@ package final class Trainer {
                 throw TrainingError.batchNotDivisible(
                     global: recipe.batch.global, accumulation: passes, ranks: ranks)
             }
-            return (network, try Self.open(recipe, overfit: overfit))
+            return (network, try Self.selected(opened ?? RunSetup.source(recipe.data), recipe, overfit: overfit))
         }
         self.network = network
         self.source = source
@@ -74,11 +76,18 @@ package final class Trainer {
             specification: network.specification, preprocessing: RunSetup.preprocessing(recipe))
         let batch = recipe.batch.global / recipe.batch.accumulation / ranks
         sampler = try communicator.together("sampler") {
-            guard source.count >= recipe.batch.global else {
-                throw TrainingError.tooFewImages(images: source.count, needed: recipe.batch.global)
+            let sampler: EpochSampler
+            do {
+                var data = recipe.data
+                if overfit != nil { (data.sampling, data.shuffle) = (.records, .full) }
+                sampler = try RunSetup.sampler(data, source, globalBatch: batch * ranks, seed: recipe.run.seed)
+            } catch let error as SamplerError {
+                throw TrainingError.tooFewImages(images: error.records, needed: recipe.batch.global)
             }
-            return try EpochSampler(
-                recordCount: source.count, globalBatch: batch * ranks, seed: recipe.run.seed)
+            guard sampler.slots >= recipe.batch.global else {
+                throw TrainingError.tooFewImages(images: sampler.slots, needed: recipe.batch.global)
+            }
+            return sampler
         }
         lock = try communicator.together("run folder") {
             environment.isRoot ? HeldLock(try Self.claim(recipe.run.folder, resume: resume)) : nil
@@ -98,7 +107,6 @@ package final class Trainer {
         let objectives = try communicator.together("objectives") {
             try RunSetup.objectives(recipe, source: source, batch: batch, environment)
         }
-        views = objectives.views
         let storage = try communicator.together("head storage") {
             try RunSetup.storage(recipe, classes: source.classCount, rank: communicator.rank, ranks: ranks)
         }
@@ -106,10 +114,11 @@ package final class Trainer {
             ShardedClassifier<Float>(
                 classes: source.classCount, dimension: recipe.network.embedding,
                 batch: objectives.demand.classified * batch,
-                margin: objectives.margin ?? RunSetup.margin(recipe.head, seed: recipe.run.seed, ranks: ranks), communicator: communicator,
+                margin: objectives.margin ?? RunSetup.margin(recipe.head, seed: recipe.run.seed, ranks: ranks),
+                communicator: communicator,
                 pool: environment.pool, seed: recipe.run.seed, initializer: RunSetup.initializer(recipe.head),
-                frozen: recipe.freezesHead, sampling: RunSetup.sampling(recipe.head),
-                storage: storage), pool: environment.pool,
+                frozen: recipe.freezesHead, keepsGradient: RunSetup.keepsCentreGradient(recipe),
+                sampling: RunSetup.sampling(recipe.head), storage: storage), pool: environment.pool,
             decaysBias: !recipe.optimizer.decayExempt.contains("bias"))
         objective = ObjectiveStack(head, objectives.added, demand: objectives.demand)
         let needs =
@@ -120,6 +129,7 @@ package final class Trainer {
         let step = try TrainingStep(
             network: network, objective: objective, communicator: communicator, pool: environment.pool, batch: batch,
             recipe: recipe, schedule: schedule, teacher: objectives.teacher)
+        step.trace = trace
         self.step = step
         state = RunState(
             seed: recipe.run.seed, worldSize: ranks, classes: source.classCount, images: source.count)
@@ -136,8 +146,9 @@ package final class Trainer {
 
     // MARK: - Set-up
 
-    private static func open(_ recipe: Recipe, overfit: Int?) throws -> any FaceSource {
-        let source = try RunSetup.source(recipe.data)
+    private static func selected(
+        _ source: any FaceSource, _ recipe: Recipe, overfit: Int?
+    ) throws -> any FaceSource {
         guard let overfit else { return source }
         // Spread over the data, where neighbours are often of one identity, and again and again to the length of the
         // whole: the schedule stays the recipe's.
@@ -249,6 +260,7 @@ package final class Trainer {
     /// Trains to the end, to a limit, or until asked to stop; saves and evaluates on the way.
     package func run() throws -> Ending {
         defer { lock?.release() }
+        defer { step.trace?.abandon() }
         let communicator = environment.communicator
         recorder.start(
             every: recipe.log.everySteps, total: totalSteps, first: state.step, images: recipe.batch.global)
@@ -260,11 +272,7 @@ package final class Trainer {
         }
         let loader = BatchLoader(
             source: source, sampler: sampler, rank: communicator.rank, worldSize: communicator.size,
-            position: state.position,
-            options: .init(
-                preprocessing: RunSetup.preprocessing(recipe), seed: recipe.run.seed,
-                flipProbability: recipe.data.flip ? 0.5 : 0, threads: recipe.data.workers,
-                quarantineLimit: recipe.data.quarantineLimit, views: views))
+            position: state.position, options: RunSetup.loaderOptions(recipe))
         recorder.restartClock()
         let deadline = recipe.schedule.maxTime.map { monotonicSeconds() + $0 }
         var ending: Ending?
@@ -283,9 +291,12 @@ package final class Trainer {
             }
         }
         recorder.finish()
+        adviseOnData(loader.times)
+        try step.trace?.finish()
         if ending != .interrupted { try evaluate() }
         if saved != state.step { try save() }
-        try recorder.event("end", step: state.step, [("ending", .text("\(ending ?? .complete)"))])
+        let share = recorder.dataWaitShare.map { [("data_wait_share", LogValue.number($0))] } ?? []
+        try recorder.event("end", step: state.step, [("ending", .text("\(ending ?? .complete)"))] + share)
         if let ending { return ending }
         return totalSteps < step.schedule.totalSteps ? .stopped("max_steps") : .complete
     }
@@ -293,7 +304,7 @@ package final class Trainer {
     private func update(_ loader: BatchLoader, deadline: Double?) throws -> StepReport {
         var flags = StepFlags()
         var last: Batch?
-        var found: [Int] = []
+        var found: [QuarantinedRecord] = []
         let report: StepReport
         do {
             report = try step.update(
@@ -306,10 +317,9 @@ package final class Trainer {
                 input: { _ in
                     let batch = try loader.next()
                     let new = batch.quarantined.filter { !damaged.contains($0.record) }
-                    found += new.map(\.record)
+                    found += new
                     flags.quarantined += new.count
                     flags.dataWait += batch.waitSeconds
-                    try recorder.quarantine(new, step: state.step)
                     last = batch
                     return StepInput(images: batch.images, labels: batch.labels, records: batch.records)
                 })
@@ -328,16 +338,8 @@ package final class Trainer {
 
     /// Adds the damaged records that the ranks have found to those that all know: a record counts once, whichever ranks
     /// meet it in whichever epoch.
-    private func shareDamage(_ found: [Int]) throws {
-        let communicator = environment.communicator
-        func decoded(_ bytes: [UInt8]) -> [Int] {
-            bytes.withUnsafeBytes { raw in
-                (0..<raw.count / 8).map { raw.loadUnaligned(fromByteOffset: 8 * $0, as: Int.self) }
-            }
-        }
-        let gathered = try communicator.gather(found.withUnsafeBytes { Array($0) }, root: 0, "damaged records")
-        let all = try communicator.broadcast((gathered ?? []).flatMap { $0 }, "damaged records")
-        damaged.formUnion(decoded(all))
+    private func shareDamage(_ found: [QuarantinedRecord]) throws {
+        damaged.formUnion(try sharedDamage(found, known: damaged, step: state.step - 1))
         state.damagedRecords = damaged.sorted()
         if damaged.count > recipe.data.quarantineLimit {
             // Known to all ranks, so all stop here.

@@ -31,6 +31,8 @@ package struct StepReport: Sendable {
     /// Seconds of the whole update, and of waiting for the other ranks' gradients.
     package var seconds: Double
     package var reduceWait: Double
+    /// Seconds that the gradients' reduction took, beside backward or after it.
+    package var reduceSeconds: Double
     /// Sums over ranks of the flags that went in.
     package var flags: StepFlags
 
@@ -71,6 +73,13 @@ package final class TrainingStep {
     /// B, records of this rank in a micro-batch.
     private let batch: Int
     private let rows: StepRows
+    /// Records some of the updates; nil for none.
+    package var trace: StepTrace? {
+        didSet {
+            reducer.trace = trace?.recorder
+            objective.trace = trace?.recorder
+        }
+    }
     /// Gathers labels beside the backbone's forward, for the update that follows so many.
     private let labels: BackgroundCollective<Int>
     /// What the ranks sum at the end of an update.
@@ -80,6 +89,8 @@ package final class TrainingStep {
     private let seed: UInt64
     /// A backbone of which nothing trains computes as it would in use.
     private let mode: Mode
+    /// Gradients are reduced while backward goes on.
+    private let overlaps: Bool
 
     package var execution: Execution { executions[0] }
 
@@ -101,6 +112,7 @@ package final class TrainingStep {
         demand = objective.demand
         optimizer = recipe.optimizer
         seed = recipe.run.seed
+        overlaps = recipe.compute.overlap
         headRateFactor = Float(ParameterArena.rateFactor("head", recipe.start))
         headDecay = Float(recipe.optimizer.decayExempt.contains("head") ? 0 : recipe.optimizer.weightDecay)
         mode = network.graph.parameters.contains { $0.isTrained } ? .training : .evaluation
@@ -141,21 +153,35 @@ package final class TrainingStep {
         step: Int, count: Int, flags: () -> StepFlags, input: (Int) throws -> StepInput
     ) throws -> StepReport {
         StepMark.begin()
+        guard let trace else { return try perform(step: step, count: count, flags: flags, input: input) }
+        return try trace.record(step: step + 1) {
+            try perform(step: step, count: count, flags: flags, input: input)
+        }
+    }
+
+    private func perform(
+        step: Int, count: Int, flags: () -> StepFlags, input: (Int) throws -> StepInput
+    ) throws -> StepReport {
+        let recorder = trace?.recorder
         let start = monotonicSeconds()
         var outcome = ObjectiveOutcome()
         reducer.begin()
         for micro in 0..<count {
             do {
-                outcome.add(try pass(input(micro), step: step, micro: micro, count: count), of: count)
+                let share = try recorder.slice("data wait") { try input(micro) }
+                outcome.add(try pass(share, step: step, micro: micro, count: count), of: count)
             } catch {
                 reducer.cancel(error)
                 throw error
             }
         }
-        let timing = try reducer.finish()
+        let timing = try recorder.slice("reduction wait") { try reducer.finish() }
 
-        let squares = Vectors.sumSquares(pool, reducer.gradients)
-        let (headSquares, summed) = try sum(objective.gradientSquares(), flags())
+        let (squares, headSquares, summed) = try recorder.slice("control") {
+            let squares = Vectors.sumSquares(pool, reducer.gradients)
+            let (headSquares, summed) = try sum(objective.gradientSquares(), flags())
+            return (squares, headSquares, summed)
+        }
         guard outcome.loss.isFinite, squares.isFinite, headSquares.isFinite else {
             let what =
                 !outcome.loss.isFinite
@@ -164,10 +190,10 @@ package final class TrainingStep {
         }
         let norm = squares.squareRoot()
         let rate = schedule.rate(step: step)
-        apply(clip: clipFactor(norm), rate: Float(rate))
+        recorder.slice("update") { apply(clip: clipFactor(norm), rate: Float(rate)) }
         return StepReport(
-            outcome: outcome, gradientNorm: norm, learningRate: rate,
-            seconds: monotonicSeconds() - start, reduceWait: timing.waited, flags: summed)
+            outcome: outcome, gradientNorm: norm, learningRate: rate, seconds: monotonicSeconds() - start,
+            reduceWait: timing.waited, reduceSeconds: timing.communication, flags: summed)
     }
 
     /// Forward, objective, backward of one micro-batch; its buckets go out with the last pass of the last one.
@@ -175,18 +201,33 @@ package final class TrainingStep {
         precondition(
             input.labels.count == batch && input.records.count == demand.views * batch,
             "\(input.labels.count) labels and \(input.records.count) records for \(demand.views) views of \(batch)")
-        let weight = 1 / Float(count)
+        let recorder = trace?.recorder
         rows.take(input)
         // The labels travel while the backbone computes.
         labels.start(step)
+        recorder.slice("forward") { forward(input.images, step: step, micro: micro, count: count) }
+        try recorder.slice("label wait") { try labels.wait() }
+        rows.clearGradients()
+        let outcome = try recorder.slice("head") {
+            try objective.step(rows.pass(step: step), weight: 1 / Float(count), accumulate: micro > 0)
+        }
+        let isLast = micro == count - 1
+        recorder.slice("backward") { backward(accumulate: micro > 0, isLast: isLast, recorder) }
+        if isLast, !overlaps {
+            for bucket in arena.buckets.indices { reducer.bucketReady(bucket) }
+        }
+        return outcome
+    }
+
+    /// The teacher and all passes of the backbone; their embeddings and energies go to `rows`.
+    private func forward(_ images: Tensor, step: Int, micro: Int, count: Int) {
         if let teacher {
-            rows.keepTeacher(
-                teacher.forward(input.images.pointer, count: demand.classified * batch, mode: .evaluation))
+            rows.keepTeacher(teacher.forward(images.pointer, count: demand.classified * batch, mode: .evaluation))
         }
         let valueCount = network.graph.inputShape.count
         for (execution, views) in zip(executions, demand.passes) {
             let embeddings = execution.forward(
-                input.images.pointer + views.lowerBound * batch * valueCount, count: views.count * batch, mode: mode,
+                images.pointer + views.lowerBound * batch * valueCount, count: views.count * batch, mode: mode,
                 key: .init(seed: seed, step: UInt64(step), firstImage: firstImage(views, micro: micro, count: count)))
             rows.collect(embeddings, views)
             for tap in rows.taps {
@@ -195,25 +236,6 @@ package final class TrainingStep {
                     into: tap.energies.floats.baseAddress! + views.lowerBound * batch * tap.positions)
             }
         }
-        try labels.wait()
-        rows.clearGradients()
-        let outcome = try objective.step(rows.pass(step: step), weight: weight, accumulate: micro > 0)
-        let isLast = micro == count - 1
-        for (index, views) in demand.passes.enumerated() {
-            let execution = executions[index]
-            rows.hand(execution, views)
-            for tap in rows.taps {
-                TapEnergy.differentiate(
-                    pool, execution.activation(tap: tap.name),
-                    tap.gradient.floats.baseAddress! + views.lowerBound * batch * tap.positions,
-                    into: execution.gradient(tap: tap.name))
-            }
-            let completes = isLast && index == executions.count - 1
-            execution.backward(accumulate: micro > 0 || index > 0) { step in
-                if completes, let bucket = arena.bucketAfterStep[step] { reducer.bucketReady(bucket) }
-            }
-        }
-        return outcome
     }
 
     /// The place of a pass's first image among all images of the update, which dropout hangs on: for a pass of one view the
@@ -221,6 +243,33 @@ package final class TrainingStep {
     private func firstImage(_ views: Range<Int>, micro: Int, count: Int) -> UInt64 {
         let before = views.lowerBound * count * communicator.size
         return UInt64((before + (micro * communicator.size + communicator.rank) * views.count) * batch)
+    }
+
+    /// Backward of all passes. In the trace it is cut where a bucket of gradients is complete.
+    private func backward(accumulate: Bool, isLast: Bool, _ recorder: TraceRecorder?) {
+        var start = MonotonicClock.nanoseconds
+        for (pass, views) in demand.passes.enumerated() {
+            let execution = executions[pass]
+            rows.hand(execution, views)
+            for tap in rows.taps {
+                TapEnergy.differentiate(
+                    pool, execution.activation(tap: tap.name),
+                    tap.gradient.floats.baseAddress! + views.lowerBound * batch * tap.positions,
+                    into: execution.gradient(tap: tap.name))
+            }
+            let completes = isLast && pass == executions.count - 1
+            execution.backward(accumulate: accumulate || pass > 0) { index in
+                guard completes, let bucket = arena.bucketAfterStep[index] else { return }
+                if overlaps { reducer.bucketReady(bucket) }
+                guard let recorder else { return }
+                let end = MonotonicClock.nanoseconds
+                recorder.add(
+                    TraceRecorder.Slice(
+                        track: .step, name: "gradients of bucket", number: bucket, start: start, end: end,
+                        bytes: arena.buckets[bucket].count * MemoryLayout<Float>.stride, detail: ""))
+                start = end
+            }
+        }
     }
 
     /// The head's squares and the flags, summed over the ranks.
@@ -245,14 +294,19 @@ package final class TrainingStep {
     }
 
     private func apply(clip: Float, rate: Float) {
+        let recorder = trace?.recorder
         let momentum = Float(optimizer.momentum)
-        for run in arena.runs {
-            Vectors.sgd(
-                pool, parameters: .init(rebasing: arena.values.floats[run.range]),
-                velocity: .init(rebasing: arena.momentum.floats[run.range]),
-                gradient: .init(rebasing: reducer.gradients[run.range]), scale: clip, rate: rate * run.rateFactor,
-                momentum: momentum, decay: run.decay)
+        recorder.slice("backbone") {
+            for run in arena.runs {
+                Vectors.sgd(
+                    pool, parameters: .init(rebasing: arena.values.floats[run.range]),
+                    velocity: .init(rebasing: arena.momentum.floats[run.range]),
+                    gradient: .init(rebasing: reducer.gradients[run.range]), scale: clip, rate: rate * run.rateFactor,
+                    momentum: momentum, decay: run.decay)
+            }
         }
-        objective.update(rate: rate * headRateFactor, momentum: momentum, decay: headDecay)
+        recorder.slice("class centres") {
+            objective.update(rate: rate * headRateFactor, momentum: momentum, decay: headDecay)
+        }
     }
 }

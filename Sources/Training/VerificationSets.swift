@@ -15,14 +15,15 @@ package enum VerificationSets {
         }
         let files: PairSet
         if let pairs = section.pairs {
-            files = try PairSet.lfw(pairs: pairs, folder: section.path)
+            files = try PairSet.text(pairs, folder: section.path)
         } else if section.path.hasSuffix(".bin") {
             files = try PairSet.bin(section.path)
         } else {
             throw TrainingError.incompatible(
                 "evaluation set '\(section.path)': name a .bin file, or give a 'pairs' file for an image folder")
         }
-        let folds = files.foldCount == 10 ? try Folds(listed: files.pairs.map(\.fold)) : nil
+        let hasFolds = files.foldCount == 10 || (section.pairs != nil && files.foldCount > 1)
+        let folds = hasFolds ? try Folds(listed: files.pairs.map(\.fold), folds: files.foldCount) : nil
         return try degraded(files, section, folds: folds)
     }
 
@@ -64,12 +65,14 @@ package enum VerificationSets {
         let source = SyntheticSource(
             SyntheticFaces(
                 seed: section.synthetic.seed, options: .init(variation: Float(section.synthetic.variation))),
-            identities: section.synthetic.firstIdentity..<section.synthetic.firstIdentity + section.synthetic.identities,
+            identities: section.synthetic.firstIdentity..<section.synthetic.firstIdentity
+                + section.synthetic.identities,
             imagesPerIdentity: max(2, section.synthetic.imagesPerIdentity))
         let identities = section.synthetic.identities
         let images = source.imagesPerIdentity
         var pairs: [VerificationPair] = []
-        var random = RandomStream(seed: section.synthetic.seed, purpose: .pairs, index: UInt64(section.synthetic.firstIdentity))
+        var random = RandomStream(
+            seed: section.synthetic.seed, purpose: .pairs, index: UInt64(section.synthetic.firstIdentity))
         for index in 0..<section.pairCount {
             let a = random.below(identities)
             let first = random.below(images)

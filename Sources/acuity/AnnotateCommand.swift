@@ -166,7 +166,8 @@ struct Annotate: ParsableCommand {
         print("\(output): \(known.count) of \(images.count) images, \(annotation.identities) identities")
         print(
             String(
-                format: "  quality %.2f to %.2f, mean %.2f (%ld rounds of %ld and %ld images, seed %llu)", summary.lowest,
+                format: "  quality %.2f to %.2f, mean %.2f (%ld rounds of %ld and %ld images, seed %llu)",
+                summary.lowest,
                 summary.highest, summary.mean, rounds, pairs, pairs, seed))
         if annotation.droppedIdentities > 0 {
             print("  \(annotation.droppedIdentities) identities have a single image, and no line")

@@ -10,9 +10,9 @@ import Training
 
 struct Bench: ParsableCommand {
     static let configuration = CommandConfiguration(
-        abstract: "Measure this machine: kernels, a training step and its layers, the loader, the network.",
+        abstract: "Measure this machine: kernels, a training step and its layers, the head, the loader, the network.",
         discussion: "Leave the processors otherwise idle; compare ratios of one run, never figures of two days.",
-        subcommands: [Kernels.self, Step.self, Loader.self, Collectives.self])
+        subcommands: [Kernels.self, Step.self, Head.self, Loader.self, Open.self, Collectives.self])
 
     struct Kernels: ParsableCommand {
         static let configuration = CommandConfiguration(

@@ -10,8 +10,8 @@ import Training
 extension Bench {
     struct Loader: ParsableCommand {
         static let configuration = CommandConfiguration(
-            abstract: "Time the loader on real data: decoding, mirroring, normalising.",
-            discussion: "acuity bench loader faces/train.rec --workers 2")
+            abstract: "Time the loader on real data: decoding, degrading, mirroring, normalising.",
+            discussion: "acuity bench loader faces/train.rec --workers 2 --augment adaface")
 
         @Argument(help: "A .rec file, a folder of identity folders, a list, or 'synthetic'.")
         var data: String
@@ -25,8 +25,14 @@ extension Bench {
         @Option(help: "Images of all ranks together.")
         var batch = 64
 
-        @Option(help: "Batches measured.")
+        @Option(help: "Batches measured, in ten groups.")
         var batches = 200
+
+        @Option(help: "What is done to each image, also timed by itself: none, adaface, qgface, ccface.")
+        var augment = AugmentSection.Name.none
+
+        @Option(help: "KEY=VALUE of a recipe, such as data.shuffle=chunks; may come several times.")
+        var with: [String] = []
 
         @Flag(help: "Print one JSON object.")
         var json = false
@@ -42,11 +48,11 @@ extension Bench {
         func run() throws {
             try Session.run(session) { environment in
                 let communicator = environment.communicator
+                var benchmark = LoaderBenchmark()
                 let source = try communicator.together("data") {
-                    var section = DataSection()
-                    section.train = data
-                    section.folder = folder
-                    let source = try RunSetup.source(section)
+                    benchmark.recipe = try DataOptions.recipe(data, folder: folder, threads: workers, with)
+                    if augment != .none { benchmark.recipe.data.augment = AugmentSection(augment) }
+                    let source = try RunSetup.source(benchmark.recipe.data)
                     guard batch % communicator.size == 0 else {
                         throw TrainingError.batchNotDivisible(global: batch, accumulation: 1, ranks: communicator.size)
                     }
@@ -55,26 +61,81 @@ extension Bench {
                     }
                     return source
                 }
-                var benchmark = LoaderBenchmark()
-                benchmark.workers = workers
                 benchmark.globalBatch = batch
                 benchmark.batches = batches
                 let result = try benchmark.run(source, communicator)
-                guard environment.isRoot else { return Training.ExitCode.success }
-                if json {
-                    print(
-                        String(
-                            format: "{\"images_per_second\":%.1f,\"workers\":%d,\"ranks\":%d,\"images\":%d,"
-                                + "\"unreadable\":%d}", result.rate, workers, communicator.size, result.images,
-                            result.quarantined))
-                } else {
-                    print(
-                        String(
-                            format: "%@: %.0f images/s, %.0f per worker (%d rank(s) x %d worker(s)); %d unreadable", data,
-                            result.rate, result.rate / Double(workers * communicator.size), communicator.size, workers,
-                            result.quarantined))
-                }
+                let degrading = try RunSetup.degradation(benchmark.recipe.data.augment).map { try DegradationBenchmark.seconds($0, on: source) * 1e3 }
+                if environment.isRoot { report(result, degrading: degrading, ranks: communicator.size) }
                 return Training.ExitCode.success
+            }
+        }
+
+        private func report(_ result: LoaderBenchmark.Result, degrading: Double?, ranks: Int) {
+            let sorted = result.rates.sorted()
+            let median = (sorted[(sorted.count - 1) / 2] + sorted[sorted.count / 2]) / 2
+            if json {
+                print(
+                    String(
+                        format: "{\"images_per_second_median\":%.1f,\"min\":%.1f,\"max\":%.1f,\"peak_rss_mib\":%.0f,"
+                            + "\"workers\":%d,\"ranks\":%d,\"images\":%d,\"unreadable\":%d,\"augment_ms\":%.4f}",
+                        median, sorted[0], sorted[sorted.count - 1], result.peakMemoryMiB, workers, ranks,
+                        result.images, result.quarantined, degrading ?? 0))
+                return
+            }
+            print(
+                String(
+                    format: "%@: %.0f images/s (%.0f-%.0f), %.0f per worker (%d rank(s) x %d worker(s)); "
+                        + "%d unreadable",
+                    data, median, sorted[0], sorted[sorted.count - 1], median / Double(workers * ranks), ranks,
+                    workers, result.quarantined))
+            if let degrading { print(String(format: "  degrading: %.3f ms per image on one thread", degrading)) }
+            let seconds = max(1e-9, result.times.total)
+            let images = Double(batch / ranks * batches)
+            for (name, share) in result.times.shares {
+                let each = share * seconds / images * 1e6
+                print(String(format: "  %@ %.1f us an image, %.0f %%", name, each, 100 * share))
+            }
+        }
+    }
+
+    struct Open: ParsableCommand {
+        static let configuration = CommandConfiguration(
+            abstract: "Time opening a data set, and finding the records of its first batch and of a later one.",
+            discussion: "acuity bench open ms1mv3/train.rec --epoch 3")
+
+        @Argument(help: "A .rec file, a folder of identity folders, a list, or 'synthetic'.")
+        var data: String
+
+        @Option(help: "The folder that a list's paths are relative to.")
+        var folder: String?
+
+        @Option(help: "Images of a batch.")
+        var batch = 512
+
+        @Option(help: "The epoch, from 0, in the middle of which the second batch lies.")
+        var epoch = 3
+
+        @Option(help: "KEY=VALUE of a recipe, such as data.shuffle=chunks; may come several times.")
+        var with: [String] = []
+
+        @Flag(help: "Load both batches, too.")
+        var read = false
+
+        @Flag(help: "Print the keys of both batches' records.")
+        var keys = false
+
+        func validate() throws {
+            if batch < 1 || epoch < 0 { throw ValidationError("--batch must be positive, --epoch not negative") }
+        }
+
+        func run() throws {
+            try Command.run {
+                let recipe = try DataOptions.recipe(data, folder: folder, threads: 1, with)
+                var benchmark = OpenBenchmark(recipe: recipe)
+                benchmark.globalBatch = batch
+                benchmark.epoch = epoch
+                benchmark.loads = read
+                try print(benchmark.run().json(keys: keys))
             }
         }
     }
@@ -142,5 +203,18 @@ extension Bench {
                     result.contention.computing, result.contention.messages))
             return Training.ExitCode.success
         }
+    }
+}
+
+extension AugmentSection.Name: ExpressibleByArgument {}
+
+/// A recipe's section `data` from the options of a benchmark.
+enum DataOptions {
+    /// - Throws: `RecipeError`.
+    static func recipe(_ data: String?, folder: String?, threads: Int, _ overrides: [String]) throws -> Recipe {
+        var recipe = try Recipe(files: [], overrides: ["data.threads=\(threads)"] + overrides)
+        if let data { recipe.data.train = data }
+        recipe.data.folder = folder ?? recipe.data.folder
+        return recipe
     }
 }

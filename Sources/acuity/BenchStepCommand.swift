@@ -10,7 +10,7 @@ import Training
 extension Bench {
     struct Step: ParsableCommand {
         static let configuration = CommandConfiguration(
-            abstract: "Time a training step (or inference) of a backbone on random images.",
+            abstract: "Time a training step (or inference) of a backbone, on random images or on data.",
             discussion: "mpirun -np 2 acuity bench step mobilefacenet --batch 64")
 
         @Argument(help: "The backbone.")
@@ -31,21 +31,37 @@ extension Bench {
         @Option(help: "Steps before, thrown away.")
         var warmup = 3
 
+        @Option(help: "A data set to train on, through the loader; random images ready in memory by default.")
+        var data: String?
+
+        @Option(help: "KEY=VALUE of a recipe's section data, such as data.threads=2; may come several times.")
+        var with: [String] = []
+
         @Flag(help: "Inference instead of training.")
         var forwardOnly = false
 
         @Flag(help: "Time of every layer of rank 0, and of every kind of layer.")
         var layers = false
 
+        @Flag(inversion: .prefixedNo, help: "Reduce gradients while backward goes on.")
+        var overlap = true
+
+        @Option(help: "Of gradients that travel between hosts: fp32, bf16.")
+        var messages = Precision.fp32
+
         @Flag(help: "Print one JSON object.")
         var json = false
 
         @OptionGroup var session: SessionOptions
+        @OptionGroup var tracing: TraceOptions
 
         func validate() throws {
+            if forwardOnly, tracing.trace != nil { throw ValidationError("--trace shows training steps only") }
             if batch < 1 || steps < 1 || warmup < 0 || classes < 2 {
                 throw ValidationError("--batch, --steps and --classes must be positive, --warmup not negative")
             }
+            if data != nil, forwardOnly { throw ValidationError("--data is for training steps") }
+            if data == nil, !with.isEmpty { throw ValidationError("--with says more about --data, which is not there") }
         }
 
         func run() throws {
@@ -54,6 +70,9 @@ extension Bench {
                 var benchmark = StepBenchmark(network: NetworkSpecification(network))
                 try communicator.together("set-up") {
                     _ = try benchmark.network.build()
+                    if let data {
+                        benchmark.data = try DataOptions.recipe(data, folder: nil, threads: 1, with)
+                    }
                     guard batch % communicator.size == 0 else {
                         throw TrainingError.batchNotDivisible(global: batch, accumulation: 1, ranks: communicator.size)
                     }
@@ -65,39 +84,31 @@ extension Bench {
                 benchmark.warmup = warmup
                 benchmark.forwardOnly = forwardOnly
                 benchmark.profilesLayers = layers
-                let result = try benchmark.run(communicator, environment.pool)
+                benchmark.overlap = overlap
+                benchmark.messages = messages
+                let trace = try tracing.make(environment)
+                defer { trace?.abandon() }
+                let result = try benchmark.run(communicator, environment.pool, trace: trace)
+                try trace?.finish()
                 if environment.isRoot { report(result, environment) }
                 return Training.ExitCode.success
             }
         }
 
         private func report(_ result: StepBenchmark.Result, _ environment: RunEnvironment) {
-            let sorted = result.rates.sorted()
-            /// Between the two nearest of the sorted rates.
-            func quantile(_ q: Double) -> Double {
-                let place = Double(sorted.count - 1) * q
-                let low = Int(place)
-                let high = min(low + 1, sorted.count - 1)
-                return sorted[low] + (sorted[high] - sorted[low]) * (place - Double(low))
-            }
-            let ranks = environment.communicator.size
+            let (ranks, threads) = (environment.communicator.size, environment.pool.threads)
+            let rates = RateReport(
+                result.rates, firstStepSeconds: result.firstStepSeconds, lossFirst: result.lossFirst,
+                lossLast: result.lossLast, peakMemoryMiB: result.peakMemoryMiB)
             if json {
-                let losses = [("loss_first", result.lossFirst), ("loss_last", result.lossLast)].compactMap { name, value in
-                    value.map { String(format: ",\"%@\":%.5f", name, $0) }
-                }.joined()
                 print(
-                    String(
-                        format: "{\"network\":\"%@\",\"precision\":\"%@\",\"batch\":%d,\"ranks\":%d,\"threads\":%d,"
-                            + "\"images_per_second_median\":%.3f,\"min\":%.3f,\"q1\":%.3f,\"q3\":%.3f,\"max\":%.3f,"
-                            + "\"first_step_s\":%.3f,\"peak_rss_mib\":%.0f%@}", network, precision.rawValue, batch, ranks,
-                        environment.pool.threads, quantile(0.5), sorted[0], quantile(0.25), quantile(0.75),
-                        sorted[sorted.count - 1], result.firstStepSeconds, result.peakMemoryMiB, losses))
+                    rates.json(
+                        "\"network\":\"\(network)\",\"precision\":\"\(precision.rawValue)\",\"batch\":\(batch),"
+                            + "\"ranks\":\(ranks),\"threads\":\(threads)"))
             } else {
                 print(
-                    String(
-                        format: "%@ %@, %d images, %d rank(s) x %d thread(s): %.1f images/s (%.1f-%.1f), peak %.0f MiB",
-                        network, precision.rawValue, batch, ranks, environment.pool.threads, quantile(0.5), sorted[0],
-                        sorted[sorted.count - 1], result.peakMemoryMiB))
+                    "\(network) \(precision.rawValue), \(batch) images, \(ranks) rank(s) x \(threads) thread(s): "
+                        + rates.text)
             }
             if layers { LayerReport(result, MachinePeak(environment.pool), precision).print() }
         }

@@ -28,6 +28,9 @@ struct DiscardArguments: ParsableArguments {
     @Option(help: "Qualities from this table: a .tsv of 'acuity annotate', a .csv of 'acuity score'.")
     var quality: String?
 
+    @Option(help: "The quality of images that the table lacks; otherwise they are an error.")
+    var missingQuality: Float?
+
     @Option(help: "Qualities by these weights instead of those whose embeddings are compared.")
     var qualityWeights: String?
 
@@ -55,13 +58,17 @@ struct DiscardArguments: ParsableArguments {
     func validate(_ command: Evaluate) throws {
         guard edc else {
             if allPairs || quality != nil || qualityWeights != nil || estimator != nil || folder != nil {
-                throw ValidationError("--all-pairs, --folder, --quality, --quality-weights and --estimator go with --edc")
+                throw ValidationError(
+                    "--all-pairs, --folder, --quality, --quality-weights and --estimator go with --edc")
             }
             return
         }
         guard command.weights != nil else { throw ValidationError("--edc compares embeddings: give --weights") }
         if quality != nil, qualityWeights != nil || estimator != nil {
             throw ValidationError("--quality is a table: leave out --quality-weights and --estimator")
+        }
+        if let missingQuality, quality == nil || !missingQuality.isFinite {
+            throw ValidationError("--missing-quality is a number and goes with --quality")
         }
         if estimator == .annotation { throw ValidationError("name the table of an annotation with --quality") }
         if allPairs, command.pairs != nil { throw ValidationError("give --pairs or --all-pairs") }
@@ -70,14 +77,17 @@ struct DiscardArguments: ParsableArguments {
         guard !fmr.isEmpty, fmr.allSatisfy({ $0 > 0 && $0 < 1 }), Set(fmr).count == fmr.count else {
             throw ValidationError("--fmr takes different rates between 0 and 1")
         }
-        guard discardStep == 0.05 || discardStep == 0.01 else { throw ValidationError("--discard-step is 0.05 or 0.01") }
+        guard discardStep == 0.05 || discardStep == 0.01 else {
+            throw ValidationError("--discard-step is 0.05 or 0.01")
+        }
         if !(1...10_000).contains(randomOrders) { throw ValidationError("--random-orders must lie in 1...10000") }
         if !(0...100_000).contains(bootstrap) { throw ValidationError("--bootstrap must lie in 0...100000") }
     }
 
     private var options: DiscardReport.Options {
         .init(
-            targetFMRs: fmr.sorted(by: >), threshold: threshold, rates: DiscardRates(perUnit: discardStep == 0.05 ? 20 : 100),
+            targetFMRs: fmr.sorted(by: >), threshold: threshold,
+            rates: DiscardRates(perUnit: discardStep == 0.05 ? 20 : 100),
             randomOrders: randomOrders, samples: bootstrap, seed: seed)
     }
 
@@ -117,14 +127,17 @@ struct DiscardArguments: ParsableArguments {
         return try command.sections().map { section in
             if quality != nil, section.sides == .one, section.degrade.flatMap({ Int($0) }) != nil {
                 throw TrainingError.incompatible(
-                    "evaluation set '\(section.name)': an image degraded on one side only has two qualities, and a table one")
+                    "evaluation set '\(section.name)': an image degraded on one side only has two qualities, and a table one"
+                )
             }
             return DiscardSubject(try VerificationSets.open(section), flip: section.flip ? .sum : .none)
         }
     }
 
     private func qualitySource(_ model: ModelFile.Model) throws -> DiscardQuality {
-        if let quality { return .table(try QualityTable(quality)) }
+        if let quality {
+            return .table(try QualityTable(quality), missing: missingQuality.map { .value($0) } ?? .refuse)
+        }
         guard let qualityWeights else { return .compared(try EmbeddingQuality(model, estimator)) }
         let other = try ModelFile.model(qualityWeights)
         return .model(other, try EmbeddingQuality(other, estimator))
@@ -207,13 +220,16 @@ struct DiscardArguments: ParsableArguments {
             }
             lines.append(
                 "    FNMR  "
-                    + shown.map { "\(percent(curve.falseNonMatchRates[$0])) at \(Int((100 * report.discardRates[$0]).rounded())) %" }
+                    + shown.map {
+                        "\(percent(curve.falseNonMatchRates[$0])) at \(Int((100 * report.discardRates[$0]).rounded())) %"
+                    }
                     .joined(separator: ", "))
             for one in curve.areas {
                 let interval = one.interval.map { "  (95 %: \(area($0.lower))–\(area($0.upper)))" } ?? ""
                 let random = one.random.map { "\(area($0.mean)) ± \(area($0.deviation))" } ?? "–"
                 lines.append(
-                    "    area to \(one.upTo)  \(area(one.quality))\(interval)   random \(random)   oracle \(area(one.oracle))")
+                    "    area to \(one.upTo)  \(area(one.quality))\(interval)   random \(random)   oracle \(area(one.oracle))"
+                )
             }
         }
         return lines.joined(separator: "\n")

@@ -89,7 +89,7 @@ struct Embed: ParsableCommand {
 
     private func open() throws -> Images {
         if let pairs {
-            let set = try PairSet.lfw(pairs: pairs, folder: images)
+            let set = try PairSet.text(pairs, folder: images)
             return Images(count: set.imageCount, key: { set.key(of: $0) }, image: { try set.image(at: $0) })
         }
         let source = try FaceSources.open(images, folder: folder)

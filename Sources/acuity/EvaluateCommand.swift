@@ -15,7 +15,7 @@ import Training
 
 struct Evaluate: ParsableCommand {
     static let configuration = CommandConfiguration(
-        abstract: "Verify pairs of faces: 10-fold accuracy, TAR at FAR, EER, ROC; with --edc errors against discarded pairs.",
+        abstract: "Verify pairs of faces: 10-fold accuracy, TAR at FAR, EER, ROC; with --edc error versus discard.",
         discussion: """
             acuity evaluate --weights runs/first --set lfw.bin
             acuity evaluate --weights model.safetensors --set faces/lfw --pairs faces/lfw-protocol/pairs.txt
@@ -79,7 +79,9 @@ struct Evaluate: ParsableCommand {
             throw ValidationError("give one of --weights, --untrained, --pixels")
         }
         guard (recipe != nil) != (set != nil) else { throw ValidationError("give --recipe or --set") }
-        if set == nil, pairs != nil || degrade != nil || discard.allPairs { throw ValidationError("--pairs, --degrade and --all-pairs go with --set") }
+        if set == nil, pairs != nil || degrade != nil || discard.allPairs {
+            throw ValidationError("--pairs, --degrade and --all-pairs go with --set")
+        }
         if batch < 1 { throw ValidationError("--batch must be at least 1") }
     }
 

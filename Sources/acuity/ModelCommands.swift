@@ -76,7 +76,8 @@ struct Import: ParsableCommand {
                 channelOrder: Preprocessing.ChannelOrder(rawValue: channels)!, mean: mean, scale: scale,
                 crop: .init(x: (112 - columns) / 2, y: (112 - height) / 2, width: columns, height: height))
             try ModelFile.write(
-                built, card: .init(specification: specification, preprocessing: preprocessing), qualityHead: head, to: output)
+                built, card: .init(specification: specification, preprocessing: preprocessing), qualityHead: head,
+                to: output)
             print(
                 "\(output): \(network), \(match.loaded.count) tensors, \(built.parameterCount) parameters"
                     + (head == nil ? "" : ", and a quality head"))

@@ -85,7 +85,9 @@ struct Score: ParsableCommand {
                 throw ValidationError("--estimator annotation takes --table, and no --weights")
             }
         } else {
-            guard weights != nil, table == nil else { throw ValidationError("give --weights, or --estimator annotation") }
+            guard weights != nil, table == nil else {
+                throw ValidationError("give --weights, or --estimator annotation")
+            }
         }
     }
 
@@ -190,7 +192,9 @@ struct Score: ParsableCommand {
                     summary.mean, summary.highest))
             if summary.unscored > 0 { print("  \(summary.unscored) images have no quality") }
             if let rate = summary.imagesPerSecond { print(String(format: "  %.1f images/s", rate)) }
-            for entry in ranked.suffix(top).reversed() { print("  best   \(entry.quality)  \(images.key(entry.index))") }
+            for entry in ranked.suffix(top).reversed() {
+                print("  best   \(entry.quality)  \(images.key(entry.index))")
+            }
             for entry in ranked.prefix(bottom) { print("  worst  \(entry.quality)  \(images.key(entry.index))") }
         }
     }
@@ -222,7 +226,7 @@ struct Score: ParsableCommand {
             return ContactSheet.Item(
                 try images.image(entry.index), caption: [String(format: "%.4g", entry.quality)])
         }
-        let columns = min(count, max(4, Int((1.6 * Double(count)).squareRoot().rounded(.up))))
+        let columns = min(count, max(4, Int((Double(4 * count) / 3).squareRoot().rounded(.up))))
         let sheet = ContactSheet(
             items, columns: columns, title: "\(estimator.rawValue): \(ranked.count) images, worst to best")
         try Output.write(Data(sheet.png()), to: path)

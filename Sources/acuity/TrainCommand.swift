@@ -29,6 +29,37 @@ struct RecipeArguments: ParsableArguments {
     }
 }
 
+/// Steps as FROM:COUNT.
+struct TraceWindow: ExpressibleByArgument {
+    var steps: Range<Int>
+
+    init(steps: Range<Int>) { self.steps = steps }
+
+    init?(argument: String) {
+        let parts = argument.split(separator: ":", omittingEmptySubsequences: false).map { Int($0) }
+        guard parts.count == 2, let from = parts[0], let count = parts[1], (1...1_000_000_000).contains(from),
+            (1...1000).contains(count)
+        else { return nil }
+        steps = from..<from + count
+    }
+
+    var defaultValueDescription: String { "\(steps.lowerBound):\(steps.count)" }
+}
+
+/// A trace of some steps.
+struct TraceOptions: ParsableArguments {
+    @Option(help: "Write what every rank did in some steps to this file, for Perfetto and chrome://tracing.")
+    var trace: String?
+
+    @Option(help: "The traced steps as FROM:COUNT, counted from 1 at the start of the program.")
+    var traceSteps = TraceWindow(steps: 10..<20)
+
+    /// Collective where there is one.
+    func make(_ environment: RunEnvironment) throws -> StepTrace? {
+        try trace.map { try StepTrace(path: $0, updates: traceSteps.steps, environment) }
+    }
+}
+
 struct Train: ParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Train from a recipe.",
@@ -49,6 +80,7 @@ struct Train: ParsableCommand {
 
     @OptionGroup var recipe: RecipeArguments
     @OptionGroup var session: SessionOptions
+    @OptionGroup var tracing: TraceOptions
 
     @Option(help: "Train on N images only, spread over the data and repeated, to see whether the loss goes to zero.")
     var overfit: Int?
@@ -61,7 +93,8 @@ struct Train: ParsableCommand {
     func run() throws {
         let recipe = recipe.read()
         try Session.run(session, threads: recipe.compute.threads, savesOnSignal: true) { environment in
-            try Conclusion.code(Trainer(recipe, environment, resume: false, overfit: overfit))
+            try Conclusion.code(
+                Trainer(recipe, environment, resume: false, overfit: overfit, trace: tracing.make(environment)))
         }
     }
 }
@@ -77,6 +110,7 @@ struct Resume: ParsableCommand {
     var overrides: [String] = []
 
     @OptionGroup var session: SessionOptions
+    @OptionGroup var tracing: TraceOptions
 
     func run() throws {
         let stored = folder + "/recipe.yaml"
@@ -86,7 +120,7 @@ struct Resume: ParsableCommand {
         }
         let recipe = read(stored)
         try Session.run(session, threads: recipe.compute.threads, savesOnSignal: true) { environment in
-            try Conclusion.code(Trainer(recipe, environment, resume: true))
+            try Conclusion.code(Trainer(recipe, environment, resume: true, trace: tracing.make(environment)))
         }
     }
 

@@ -1,4 +1,5 @@
 import FaceData
+import Foundation
 import Synchronization
 import Tensors
 import Testing
@@ -173,6 +174,25 @@ import Testing
         #expect(Array(batch.records[..<4]) == Array(batch.records[4...]))
     }
 
+    @Test func theThreadsTimeIsAccountedFor() throws {
+        let source = MemorySource(classes: 4, perClass: 4, size: 64)
+        let sampler = try EpochSampler(recordCount: 16, globalBatch: 8, seed: 1)
+        let slow = View { image, _ in
+            usleep(2000)
+            return image
+        }
+        let loader = BatchLoader(
+            source: source, sampler: sampler,
+            options: .init(preprocessing: small, seed: 1, threads: 2, views: [slow]))
+        for _ in 0..<4 { _ = try loader.next() }
+        let times = loader.times
+        #expect(times.transforming >= 0.002 * 32 && times.decoding > 0 && times.converting > 0 && times.reading == 0)
+        #expect(times.shares[0].name == "degrading" && abs(times.shares.reduce(0) { $0 + $1.share } - 1) < 1e-9)
+        var rest = loader.times
+        rest.subtract(rest)
+        #expect(rest == LoaderTimes() && rest.shares.allSatisfy { $0.share == 0 })
+    }
+
     @Test func memoryIsUsedAgain() throws {
         let source = MemorySource(classes: 4, perClass: 4, size: 16)
         let sampler = try EpochSampler(recordCount: 16, globalBatch: 4, seed: 1)
@@ -239,6 +259,34 @@ import Testing
             }
             for (x, y) in [(8, 0), (103, 111), (50, 40)] {
                 #expect(cropped.floats[(c * 112 + y) * 96 + (103 - x)] == (value(x, y, c) - 127.5) / 128)
+            }
+        }
+    }
+
+    /// Bit for bit (v - mean) / scale rounded once, whatever the width, the part of the face and the mirroring.
+    @Test(arguments: [(Float(127.5), Float(127.5)), (0, 255), (127.5, 128), (0.1, 3), (127.5, 0.3), (100.7, 77.7)])
+    func everyValueIsRoundedOnce(_ mean: Float, _ scale: Float) {
+        for (width, x, part) in [(1, 0, 1), (7, 2, 5), (112, 0, 112), (112, 8, 96), (131, 1, 129), (300, 0, 300)] {
+            for order in [Preprocessing.ChannelOrder.rgb, .bgr] {
+                let preprocessing = Preprocessing(
+                    channelOrder: order, mean: mean, scale: scale, faceWidth: width, faceHeight: 9,
+                    crop: .init(x: x, y: 1, width: part, height: 7))
+                let image = testImage(UInt64(width), width: width, height: 9)
+                for flipped in [false, true] {
+                    let tensor = preprocessing.tensor([image], flipped: flipped)
+                    var expected: [Float] = []
+                    for channel in order == .rgb ? [0, 1, 2] : [2, 1, 0] {
+                        for line in 0..<7 {
+                            for column in 0..<part {
+                                let from = x + (flipped ? part - 1 - column : column)
+                                let value = image.pixels[3 * ((line + 1) * width + from) + channel]
+                                expected.append(Float((Double(value) - Double(mean)) / Double(scale)))
+                            }
+                        }
+                    }
+                    let same = withExtendedLifetime(tensor) { Array(tensor.floats) == expected }
+                    #expect(same, "\(width), \(order), \(flipped)")
+                }
             }
         }
     }

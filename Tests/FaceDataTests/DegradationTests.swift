@@ -30,9 +30,9 @@ import Testing
         return zip(a.pixels, b.pixels).map { abs(Int($0) - Int($1)) }.max() ?? 0
     }
 
-    @Test(arguments: AntialiasedFilter.allCases) func resizingIsPillows(_ filter: AntialiasedFilter) {
+    @Test(arguments: ResizeKernel.antialiased + [.nearest]) func resizingIsPillows(_ filter: ResizeKernel) {
         let cases = cases("resize").filter { $0.parameter == filter.rawValue }
-        #expect(cases.count == 8)
+        #expect(cases.count == 10)
         for item in cases {
             let resized = item.source.resized(width: item.expected.width, height: item.expected.height, filter)
             #expect(
@@ -51,6 +51,26 @@ import Testing
                 let result = degradation.apply(to: item.source)
                 #expect(
                     largestDifference(result, item.expected) <= tolerance, "\(operation) \(item.parameter)")
+            }
+        }
+    }
+
+    /// Pillow cuts fractions off where this rounds.
+    @Test func coloursAreNearPillows() throws {
+        for (name, count) in [("brightness", 3), ("contrast", 3), ("saturation", 3), ("grey", 1)] {
+            let cases = cases(name)
+            #expect(cases.count == count)
+            for item in cases {
+                let factor = try #require(Double(item.parameter))
+                let degradation: Degradation =
+                    switch name {
+                    case "brightness": .brightness(factor)
+                    case "contrast": .contrast(factor)
+                    case "saturation": .saturation(factor)
+                    default: .grey
+                    }
+                let result = degradation.apply(to: item.source)
+                #expect(largestDifference(result, item.expected) <= (name == "grey" ? 0 : 1), "\(name) \(factor)")
             }
         }
     }

@@ -1,4 +1,5 @@
 import FaceData
+import Foundation
 import Tensors
 import Testing
 
@@ -10,6 +11,41 @@ import Testing
         let info = try ImageCodec.info(bytes)
         #expect(info.format == .png && info.width == 37 && info.height == 21 && !info.isGrey)
         #expect(try ImageCodec.decode(bytes) == image)
+    }
+
+    /// A large JPEG is decoded at the least eighth of its size that covers what is needed.
+    @Test(arguments: [
+        (250, 250, 112, 112, 125, 125), (1000, 600, 112, 112, 250, 150), (224, 300, 112, 112, 112, 150),
+        (113, 500, 112, 112, 113, 500), (112, 112, 112, 112, 112, 112), (50, 40, 112, 112, 50, 40),
+        (128, 128, 112, 112, 112, 112), (897, 897, 112, 112, 113, 113), (1300, 1300, 112, 96, 163, 163),
+    ])
+    func largeImagesAreDecodedSmaller(
+        _ width: Int, _ height: Int, _ coverWidth: Int, _ coverHeight: Int, _ wantedWidth: Int, _ wantedHeight: Int
+    ) throws {
+        var smooth = RGBImage(width: width, height: height)
+        for y in 0..<height {
+            for x in 0..<width {
+                let value = 128 + 100 * sin(6 * Double(x) / Double(width)) * cos(5 * Double(y) / Double(height))
+                for c in 0..<3 { smooth.pixels[3 * (y * width + x) + c] = UInt8(value) }
+            }
+        }
+        let jpeg = try ImageCodec.encodeJPEG(smooth, quality: 95)
+        var image = RGBImage(width: 3, height: 5)
+        func decode(_ bytes: [UInt8]) throws {
+            try bytes.withUnsafeBytes {
+                try ImageCodec.decode($0, into: &image, limits: ImageLimits(), covering: (coverWidth, coverHeight))
+            }
+        }
+        try decode(jpeg)
+        #expect(image.width == wantedWidth && image.height == wantedHeight)
+        let preprocessing = Preprocessing.arcFace
+        let reduced = preprocessing.fitted(image)
+        let whole = preprocessing.fitted(try ImageCodec.decode(jpeg))
+        let error = zip(reduced.pixels, whole.pixels).reduce(0.0) { $0 + abs(Double($1.0) - Double($1.1)) }
+        #expect(error / Double(whole.pixels.count) < 1.5)
+        // A PNG has no such way.
+        try decode(ImageCodec.encodePNG(smooth))
+        #expect(image == smooth)
     }
 
     @Test(arguments: [ImageCodec.Subsampling.full444, .half420])

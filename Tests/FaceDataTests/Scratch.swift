@@ -1,5 +1,6 @@
 import FaceData
 import Foundation
+import Synchronization
 import Tensors
 
 /// A folder of its own; all go away when the process ends.
@@ -114,4 +115,22 @@ func mutate(_ bytes: [UInt8], seconds: Double, _ body: ([UInt8]) -> Void) -> Int
         rounds += 1
     }
     return rounds
+}
+
+/// A source of one identity that notes what it is asked to read ahead, and makes its images itself.
+final class WatchedSource: FaceSource {
+    let count: Int
+    private let ranges = Mutex<[Range<Int>]>([])
+    var asked: [Range<Int>] { ranges.withLock { $0 } }
+
+    init(count: Int) { self.count = count }
+
+    var location: String { "watched" }
+    var classCount: Int { 1 }
+    func label(of index: Int) -> Int { 0 }
+    func key(of index: Int) -> String { "\(index)" }
+    func identityName(_ label: Int) -> String { "\(label)" }
+    func encodedBytes(of index: Int) throws(FaceDataError) -> [UInt8] { [] }
+    func image(at index: Int) throws(FaceDataError) -> RGBImage { RGBImage(width: 16, height: 16) }
+    func willNeed(_ records: Range<Int>) { ranges.withLock { $0.append(records) } }
 }

@@ -32,12 +32,14 @@ import Testing
         #expect(error?.description.contains("/empty one: an identity without images") == true)
     }
 
-    @Test func aFolderNamedLikeAnImageIsNamed() {
+    @Test func aFolderNamedLikeAnImageIsAnUnreadableImage() throws {
         let scratch = Scratch()
         scratch.write("a/1.png", png)
         scratch.makeFolder("a/2.png")
-        let error = #expect(throws: FaceDataError.self) { try FolderSource(scratch.path) }
-        #expect(error?.description.contains("a/2.png") == true)
+        let source = try FolderSource(scratch.path)
+        #expect(source.count == 2)
+        let error = #expect(throws: FaceDataError.self) { try source.image(at: 1) }
+        #expect(error?.description.contains("a/2.png: not a regular file") == true)
     }
 
     @Test func noIdentitiesAndNoFolder() {

@@ -65,12 +65,13 @@ extension HeadProblem {
     /// Runs `steps` steps of the classifier on `ranks` ranks, on threads, and returns the last one's outcome.
     func run<Scalar: HeadScalar>(
         _ type: Scalar.Type, _ margin: any MarginFunction, ranks: Int = 1, blockColumns: Int? = nil,
-        frozen: Bool = false, steps: Range<Int> = 0..<1
+        keepsLogits: Bool? = nil, frozen: Bool = false, steps: Range<Int> = 0..<1
     ) throws -> HeadOutcome {
         precondition(rows % ranks == 0, "\(rows) rows over \(ranks) ranks")
         let shards = try InProcessGroup.run(ranks: ranks) { communicator in
             let head = self.classifier(
-                type, margin, communicator, threads: ranks == 1 ? 2 : 1, blockColumns: blockColumns, frozen: frozen)
+                type, margin, communicator, threads: ranks == 1 ? 2 : 1, blockColumns: blockColumns,
+                keepsLogits: keepsLogits, frozen: frozen)
             let batch = self.rows / ranks
             let own = communicator.rank * batch..<(communicator.rank + 1) * batch
             let embeddings = Tensor([batch, self.dimension], dtype: Scalar.dtype)
@@ -97,12 +98,14 @@ extension HeadProblem {
     /// The classifier of one rank with this problem's centres.
     func classifier<Scalar: HeadScalar>(
         _ type: Scalar.Type, _ margin: any MarginFunction, _ communicator: any Communicator, threads: Int = 1,
-        blockColumns: Int? = nil, frozen: Bool = false, sampling: ClassSampling? = nil, storage: HeadStorage? = nil
+        blockColumns: Int? = nil, keepsLogits: Bool? = nil, keepsGradient: Bool = true, frozen: Bool = false,
+        sampling: ClassSampling? = nil, storage: HeadStorage? = nil
     ) -> ShardedClassifier<Scalar> {
         let head = ShardedClassifier<Scalar>(
             classes: classes, dimension: dimension, batch: rows / communicator.size, margin: margin,
             communicator: communicator, pool: ThreadPool(threads: threads), seed: 1, frozen: frozen,
-            blockColumns: blockColumns, sampling: sampling, storage: storage)
+            keepsGradient: keepsGradient, blockColumns: blockColumns, keepsLogits: keepsLogits, sampling: sampling,
+            storage: storage)
         let all = Tensor([classes, dimension], dtype: Scalar.dtype)
         _ = Scalar.elements(all).update(fromContentsOf: centres.map { Scalar($0) })
         head.load(0..<classes, centres: all)

@@ -29,14 +29,15 @@ extension HeadProblem {
     func train<Scalar: HeadScalar>(
         _ type: Scalar.Type, _ margin: any MarginFunction = ArcFace(margin: 0.3, scale: 16), ranks: Int = 1,
         sampling: ClassSampling?, steps: Range<Int> = 0..<4, rate: Double = 0.5, momentum: Double = 0.9,
-        decay: Double = 0.01, blockColumns: Int? = nil,
+        decay: Double = 0.01, blockColumns: Int? = nil, keepsLogits: Bool? = nil, keepsGradient: Bool = true,
         storage: (@Sendable (Int) -> HeadStorage)? = nil, from start: SampledOutcome? = nil,
         labels: (@Sendable (Int) -> [Int])? = nil
     ) throws -> SampledOutcome {
         let parts = try InProcessGroup.run(ranks: ranks) { communicator -> SampledOutcome in
             let rows = ShardMap(classes: self.classes, ranks: ranks).range(ofRank: communicator.rank).count
             let head = self.classifier(
-                type, margin, communicator, threads: ranks == 1 ? 2 : 1, blockColumns: blockColumns, sampling: sampling,
+                type, margin, communicator, threads: ranks == 1 ? 2 : 1, blockColumns: blockColumns,
+                keepsLogits: keepsLogits, keepsGradient: keepsGradient, sampling: sampling,
                 storage: storage?(rows))
             let batch = self.rows / ranks
             let own = communicator.rank * batch..<(communicator.rank + 1) * batch

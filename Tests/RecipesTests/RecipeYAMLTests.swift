@@ -46,6 +46,20 @@ import Testing
         #expect(written.yaml == recipe.yaml)
     }
 
+    @Test func severalSourcesSurvive() throws {
+        let recipe = try Recipe(
+            files: [],
+            overrides: [
+                "data.train=[a.rec, {path: 'b: c', folder: d, name: e, weight: 0.5, labels: shared}]",
+                "data={exclude: list.txt, shuffle: chunks, chunk: 100, open_chunks: 3, threads: 2, prefetch: 5}",
+            ])
+        let written = try read(recipe.yaml)
+        #expect(written == recipe && written.yaml == recipe.yaml)
+        let identities = try Recipe(
+            files: [], overrides: ["data={sampling: identities, images_per_identity: 4}", "batch.global=32"])
+        #expect(try read(identities.yaml) == identities)
+    }
+
     @Test func theTextDoesNotDependOnTheOrderOfADictionary() throws {
         let prefixes = (0..<40).map { "layer\($0)" }
         let factors = prefixes.map { "\($0): 0.5" }.joined(separator: ", ")

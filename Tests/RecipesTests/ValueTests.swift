@@ -14,6 +14,8 @@ import Testing
         ("data.synthetic.first_identity", ["0", "1000000000"], ["-1", "1000000001"]),
         ("data.synthetic.variation", ["0", "4"], ["-0.1", "4.1", "nan", "inf"]),
         ("data.workers", ["1", "256"], ["0", "257"]),
+        ("data.threads", ["1", "256"], ["0", "257"]), ("data.prefetch", ["1", "1000"], ["0", "1001"]),
+        ("data.chunk", ["1", "100000"], ["0"]), ("data.open_chunks", ["1", "64"], ["0"]),
         ("data.quarantine_limit", ["0"], ["-1"]),
         ("network.embedding", ["16", "8192"], ["15", "8193"]),
         (

@@ -41,6 +41,39 @@ struct VectorsTests {
         }
     }
 
+    /// The gradient without its part along the row, then the step.
+    @Test(arguments: [1, 15, 16, 40, 512]) func sgdOfCentres(columns: Int) {
+        let rows = 5
+        let (p, v, g) = (randomFloats(rows * columns, 5), randomFloats(rows * columns, 6), randomFloats(3 * columns, 7))
+        let targets: [Int32] = [4, 0, 3]
+        for isProjected in [true, false] {
+            var (parameters, velocity) = (p.map { Double($0) }, v.map { Double($0) })
+            var inverses: [Float] = []
+            for (source, target) in targets.enumerated() {
+                let own = Int(target) * columns..<(Int(target) + 1) * columns
+                let squares = own.reduce(0) { $0 + parameters[$1] * parameters[$1] }
+                inverses.append(Float(1 / squares.squareRoot()))
+                let product = own.enumerated().reduce(0) { $0 + parameters[$1.1] * Double(g[source * columns + $1.0]) }
+                let along = isProjected ? product / squares : 0
+                for (j, i) in own.enumerated() {
+                    velocity[i] = 0.9 * velocity[i] + Double(g[source * columns + j]) + (0.05 - along) * parameters[i]
+                    parameters[i] -= 0.1 * velocity[i]
+                }
+            }
+            onEachSet { _, setting in
+                let (moved, speed) = (Self.vector(p), Self.vector(v))
+                Vectors.sgdCentres(
+                    parameters: moved.pointer, velocity: speed.pointer, gradient: g, targets: targets,
+                    inverse: isProjected ? inverses : nil, rows: 3, columns: columns, rate: 0.1, momentum: 0.9,
+                    decay: 0.05)
+                for i in 0..<rows * columns {
+                    #expect(abs(Double(moved.floats[i]) - parameters[i]) < 1e-5, "\(setting)")
+                    #expect(abs(Double(speed.floats[i]) - velocity[i]) < 1e-5, "\(setting)")
+                }
+            }
+        }
+    }
+
     /// Rows in any order, and rows without a gradient, move as the same rows do in one vector.
     @Test(arguments: [1, 15, 16, 40]) func sgdOfRowsIsThatOfTheVector(columns: Int) {
         let rows = 9

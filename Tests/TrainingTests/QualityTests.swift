@@ -14,13 +14,16 @@ import Training
     private let head = QualityHead(weight: (0..<32).map { Float($0 % 5) - 1.5 }, bias: 0.25)
 
     /// A small network with random weights, as a file.
-    private func weights(_ folder: TemporaryFolder, _ name: String = "w.safetensors", head: QualityHead? = nil) throws -> String {
+    private func weights(_ folder: TemporaryFolder, _ name: String = "w.safetensors", head: QualityHead? = nil) throws
+        -> String
+    {
         let specification = NetworkSpecification("mobilefacenet", embeddingSize: 32, width: 0.25)
         let network = try specification.build()
         network.initialize(seed: 3)
         let path = folder.file(name)
         try ModelFile.write(
-            network, card: .init(specification: specification, preprocessing: Preprocessing()), qualityHead: head, to: path)
+            network, card: .init(specification: specification, preprocessing: Preprocessing()), qualityHead: head,
+            to: path)
         return path
     }
 
@@ -57,14 +60,20 @@ import Training
         let folder = try TemporaryFolder()
         let plain = try ModelFile.model(weights(folder))
         let error = #expect(throws: TrainingError.self) { try EmbeddingQuality(plain, .crFiqa) }
-        #expect(error?.description.contains("has no quality head ('qs.weight', 'qs.bias'): it is the backbone mobilefacenet") == true)
+        #expect(
+            error?.description.contains(
+                "has no quality head ('qs.weight', 'qs.bias'): it is the backbone mobilefacenet") == true)
         for (name, tensors, reason) in [
             ("half", [("qs.weight", Tensor([1, 32]))], "'qs.bias' is missing"),
-            ("long", [("qs.weight", Tensor([1, 64])), ("qs.bias", Tensor([1]))], "'qs.weight' has shape [1, 64], not [1, 32]"),
+            (
+                "long", [("qs.weight", Tensor([1, 64])), ("qs.bias", Tensor([1]))],
+                "'qs.weight' has shape [1, 64], not [1, 32]"
+            ),
         ] {
             let path = folder.file(name)
             let state = plain.network.state.map { (name: $0.name, tensor: $0.value) }
-            try WeightsFile.write(path, state + tensors.map { (name: $0.0, tensor: $0.1) }, metadata: plain.card.metadata)
+            try WeightsFile.write(
+                path, state + tensors.map { (name: $0.0, tensor: $0.1) }, metadata: plain.card.metadata)
             let error = #expect(throws: ArtifactError.self) { try ModelFile.model(path) }
             #expect(error?.description.contains(reason) == true)
         }
@@ -79,7 +88,8 @@ import Training
         let scores = try [1, 2, 3, 7].map { ranks in
             let results = try InProcessGroup.run(ranks: ranks) { communicator in
                 let model = try ModelFile.model(path)
-                return try self.embedder(model).score(faces, by: EmbeddingQuality(model), communicator: communicator)?.values
+                return try self.embedder(model).score(faces, by: EmbeddingQuality(model), communicator: communicator)?
+                    .values
             }
             #expect(results.dropFirst().allSatisfy { $0 == nil })
             return try #require(results[0])
@@ -166,7 +176,9 @@ import Training
         let table = folder.file("q.tsv")
         try QualityTable.write(table, count: 30) { (faces.key($0), Float($0 * 7 % 30)) }
         let options = DiscardReport.Options(targetFMRs: [0.05], randomOrders: 3, samples: 5)
-        func report(_ ranks: Int, _ source: @escaping @Sendable (ModelFile.Model) throws -> DiscardQuality) throws -> DiscardReport {
+        func report(_ ranks: Int, _ source: @escaping @Sendable (ModelFile.Model) throws -> DiscardQuality) throws
+            -> DiscardReport
+        {
             let results = try InProcessGroup.run(ranks: ranks) { communicator in
                 let model = try ModelFile.model(path)
                 return try self.embedder(model).discard(

@@ -16,14 +16,14 @@ import Training
         let training: TrainingStep
         let input: StepInput
 
-        init(_ change: (inout Recipe) -> Void) throws {
+        init(keepsGradient: Bool = true, _ change: (inout Recipe) -> Void) throws {
             let pool = ThreadPool(threads: 2)
             network = try NetworkSpecification("mobilefacenet", embeddingSize: 32, width: 0.25).build()
             network.initialize(seed: 2)
             let communicator = SoloCommunicator()
             classifier = ShardedClassifier<Float>(
                 classes: 10, dimension: 32, batch: 4, margin: ArcFace(), communicator: communicator, pool: pool,
-                seed: 2)
+                seed: 2, keepsGradient: keepsGradient)
             var recipe = Recipe()
             recipe.optimizer.learningRate = 0.01
             recipe.optimizer.weightDecay = 0
@@ -83,16 +83,16 @@ import Training
         #expect(loose.values == free.values)
     }
 
-    @Test func refusesAnUpdateThatIsNotFinite() throws {
-        let fixture = try Fixture { _ in }
+    @Test(arguments: [true, false]) func refusesAnUpdateThatIsNotFinite(keepsGradient: Bool) throws {
+        let fixture = try Fixture(keepsGradient: keepsGradient) { _ in }
         let start = fixture.values
         fixture.input.images.floats[5] = .nan
         #expect(throws: TrainingError.self) { try fixture.update(step: 6) }
         #expect(fixture.values == start)
     }
 
-    @Test func learns() throws {
-        let fixture = try Fixture { $0.optimizer.learningRate = 0.02 }
+    @Test(arguments: [true, false]) func learns(keepsGradient: Bool) throws {
+        let fixture = try Fixture(keepsGradient: keepsGradient) { $0.optimizer.learningRate = 0.02 }
         let losses = try (0..<12).map { try fixture.update(step: $0).loss }
         #expect(losses.allSatisfy { $0.isFinite } && losses.last! < 0.5 * losses.first!, "\(losses)")
     }

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Makes the fixtures of the image operators: what Pillow's resize, a Gaussian blur in double precision, and a Pillow JPEG
-round trip give for small images.
+"""Makes the fixtures of the image operators: what Pillow's resize, enhancements and JPEG round trip and a Gaussian blur in
+double precision give for small images.
 
 A line of resample.txt: operator, parameters, input width, height and bytes, output width, height and bytes (hex).
 
@@ -11,7 +11,7 @@ import pathlib
 import sys
 
 import numpy
-from PIL import Image
+from PIL import Image, ImageEnhance
 
 folder = pathlib.Path(sys.argv[1]) if len(sys.argv) > 1 else \
     pathlib.Path(__file__).resolve().parents[2] / "Tests/Fixtures/data"
@@ -74,4 +74,20 @@ for quality in [5, 30, 90]:
 source = numpy.arange(256 * 3, dtype=numpy.int64).reshape(16, 16, 3).astype(numpy.uint8)
 for exponent in [0.4, 2.2]:
     case("gamma", exponent, source, numpy.rint(255 * (source / 255.0) ** exponent).astype(numpy.uint8))
+more = dict(KERNELS, hamming=Image.Resampling.HAMMING, nearest=Image.Resampling.NEAREST)
+for name, kernel in more.items():
+    sizes = [((28, 23), (9, 5)), ((9, 5), (28, 23))]
+    if name not in KERNELS:
+        sizes += [((17, 13), (5, 4)), ((5, 4), (17, 13)), ((16, 16), (8, 8)), ((12, 9), (12, 5)),
+                  ((9, 12), (20, 12)), ((11, 7), (3, 15)), ((6, 6), (1, 1)), ((1, 1), (3, 2))]
+    for (w, h), (tw, th) in sizes:
+        source = noise(w, h)
+        case("resize", name, source, numpy.asarray(Image.fromarray(source).resize((tw, th), kernel)))
+for name, enhance in [("brightness", ImageEnhance.Brightness), ("contrast", ImageEnhance.Contrast),
+                      ("saturation", ImageEnhance.Color)]:
+    for factor in [0.0, 0.55, 1.4]:
+        source = random.integers(0, 256, (9, 11, 3)).astype(numpy.uint8)
+        case(name, factor, source, numpy.asarray(enhance(Image.fromarray(source)).enhance(factor)))
+source = random.integers(0, 256, (13, 12, 3)).astype(numpy.uint8)
+case("grey", 0, source, numpy.repeat(numpy.asarray(Image.fromarray(source).convert("L"))[:, :, None], 3, 2))
 (folder / "resample.txt").write_text("\n".join(lines) + "\n")

@@ -21,6 +21,7 @@ typedef enum {
     AC_CORRUPT = 3,        // damaged or truncated
     AC_UNSUPPORTED = 4,    // sound, but of a kind that is not read (CMYK JPEG)
     AC_FAILED = 5,         // out of memory, or an encoder's failure
+    AC_OTHER_SIZE = 6,     // the buffer given is not of the image's size; try again with one that is
 } ac_status;
 
 typedef enum { AC_FORMAT_UNKNOWN = 0, AC_FORMAT_JPEG = 1, AC_FORMAT_PNG = 2 } ac_format;
@@ -47,12 +48,18 @@ ac_format ac_sniff(const uint8_t *bytes, size_t count);
 ac_status ac_read_info(
     const uint8_t *bytes, size_t count, const ac_limits *limits, ac_info *info, char message[AC_MESSAGE_BYTES]);
 
-/// Decodes to RGB. `rgb` holds rgb_bytes bytes, which must be 3 x width x height as ac_read_info gave them.
+/// Decodes to RGB, in memory of width x height pixels that the caller uses again. When the image has another size nothing is
+/// decoded: the status is AC_OTHER_SIZE, and `info` says which. A JPEG is decoded smaller than it is, at the least of 1/8,
+/// 2/8, … at which it still covers cover_width x cover_height (0: as it is); that size counts then, in `info` too.
+///
 /// Any warning of the JPEG decoder (truncation, bad codes, stray bytes) is an error. Grey is repeated over the three
 /// channels; an alpha channel is dropped, not blended, as PIL's convert("RGB") and OpenCV do.
-ac_status ac_decode_rgb(
-    const uint8_t *bytes, size_t count, const ac_limits *limits, uint8_t *rgb, size_t rgb_bytes,
-    char message[AC_MESSAGE_BYTES]);
+///
+/// Every call has a decoder of its own. One that is used again keeps the tables of earlier images, and an image that has
+/// lost its own to damage would be decoded with them instead of refused.
+ac_status ac_decode_into(
+    const uint8_t *bytes, size_t count, const ac_limits *limits, int cover_width, int cover_height, uint8_t *rgb, int width,
+    int height, ac_info *info, char message[AC_MESSAGE_BYTES]);
 
 /// Encode; *encoded is to be freed with ac_free. JPEG quality 1...100, accurate integer DCT (what Pillow writes).
 ac_status ac_encode_jpeg(
@@ -62,6 +69,12 @@ ac_status ac_encode_png(
     const uint8_t *rgb, int width, int height, uint8_t **encoded, size_t *encoded_bytes,
     char message[AC_MESSAGE_BYTES]);
 void ac_free(uint8_t *encoded);
+
+/// Planes of width x height floats (v - mean) / scale, one for each byte of a pixel, from rows of RGB pixels that begin
+/// row_bytes apart; mirrored left to right if asked for. The same bits with every instruction set.
+void ac_planes(
+    const uint8_t *rgb, size_t row_bytes, int width, int height, bool mirrored, float mean, float scale, float *first,
+    float *second, float *third);
 
 /// The versions of the libraries, for reports.
 const char *ac_png_version(void);

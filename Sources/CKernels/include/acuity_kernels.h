@@ -231,6 +231,12 @@ void ak_sgd(
 void ak_sgd_rows(
     ak_pool *pool, float *p, float *v, const float *grad, const int32_t *targets, const int32_t *sources, size_t rows,
     size_t columns, float scale, float lr, float momentum, float decay);
+/// The step of class centres whose cosines were compared, on the calling thread: ak_sgd on rows, with row i of
+/// grad - p*(p.grad)*inverse[i]^2 in place of grad, for row targets[i] of p and v (row i where targets is NULL). inverse:
+/// 1/|p| of row i; NULL takes grad as it is.
+void ak_sgd_centres(
+    float *p, float *v, const float *grad, const int32_t *targets, const float *inverse, size_t rows, size_t columns,
+    float lr, float momentum, float decay);
 /// y += x
 void ak_accumulate(ak_pool *pool, const float *x, float *y, size_t count);
 /// x *= factor
@@ -247,6 +253,31 @@ void ak_row_max(ak_pool *pool, const float *x, int n, int c, long ld, float *max
 void ak_row_exp_sum(ak_pool *pool, float *x, int n, int c, long ld, const float *m, float *sum);
 /// inverse[i] = 1 / max(|row i|, 1e-12) of an n x d matrix.
 void ak_row_inverse_norm(ak_pool *pool, const float *x, int n, int d, long ld, float *inverse);
+
+// ------------------------------------------------------------------------------------ embeddings and class centres
+//
+// Products of n embeddings with very many class centres, d components each: d a multiple of 64. The centres are read where
+// they lie, once for each call, and fetched ahead; the embeddings are packed first.
+
+enum { AK_HEAD_ROWS = 256, AK_HEAD_COMPONENTS = 1024 };
+
+/// Floats of n packed embeddings of d components; 0 where these kernels do not take them: n beyond AK_HEAD_ROWS, d beyond
+/// AK_HEAD_COMPONENTS or no multiple of 64.
+size_t ak_head_packed_floats(int n, int d);
+/// x: n x d. packed: aligned to 64 bytes. On the calling thread.
+void ak_head_pack(const float *x, int n, int d, float *packed);
+/// z(i, j) = x(i)·w(j) for centres w (c x d); row i of z begins at z + i*ld. inverse[j] = 1 / max(|w(j)|, 1e-12), summed in
+/// fp32; NULL: not wanted.
+void ak_head_products(
+    ak_pool *pool, const float *packed, int n, int d, const float *w, long c, float *z, long ld, float *inverse);
+/// dx = g·w (n x d), or dx += with accumulate, for g like z.
+void ak_head_input_gradient(
+    ak_pool *pool, const float *g, long ld, int n, int d, const float *w, long c, float *dx, bool accumulate);
+/// ak_sgd_centres on all threads of the pool with the gradient gT·x (c x d), which never exists as a whole: for j in
+/// 0..<c, row targets[j] of p and v (row j where targets is NULL); inverse[j] = 1/|p| of that row, or NULL.
+void ak_head_update(
+    ak_pool *pool, const float *packed, const float *g, long ld, int n, int d, long c, float *p, float *v,
+    const int32_t *targets, const float *inverse, float lr, float momentum, float decay);
 
 // -------------------------------------------------------------------------------------------------------------- draws
 //

@@ -1,7 +1,7 @@
 internal import Tensors
 
-/// All pairs of a labelled set of images: genuine those of one identity, impostor all others. Images are left out one by
-/// one, with all their pairs: pairs that share their lesser image have one quality.
+/// All pairs of a labelled set of images: genuine those of one identity, impostor all others. Images are left out one
+/// by one, with all their pairs: pairs that share their lesser image have one quality.
 ///
 /// Two scans over the cosines, and memory for the genuine pairs and for the nearest impostor pairs, as many as the
 /// operating points need: the first scan counts impostor pairs in fine bins, which says how far they reach; the second
@@ -23,8 +23,8 @@ struct AllPairs: DiscardPairs {
 
     var pairCount: Int { labels.count * (labels.count - 1) / 2 }
 
-    /// Impostor pairs that are kept in memory at most (some 30 bytes each); operating points beyond them are still exact, but
-    /// resampling holds them.
+    /// Impostor pairs that are kept in memory at most (some 30 bytes each); operating points beyond them are still exact,
+    /// but resampling holds them.
     static let listLimit = 16 << 20
 
     /// - Parameters:
@@ -53,7 +53,8 @@ struct AllPairs: DiscardPairs {
             throw .oneKindOnly(genuine: genuine.count, impostor: impostors)
         }
         let need = ImpostorNeed(
-            counts, targets: targets, totals: threshold == .fixed ? [discard.impostorTotals[0]] : discard.impostorTotals,
+            counts, targets: targets,
+            totals: threshold == .fixed ? [discard.impostorTotals[0]] : discard.impostorTotals,
             limit: listLimit)
         let found = need.collect(scan, labels: places, pool: pool) { progress(0.5 + $0 / 2) }
 

@@ -170,7 +170,8 @@ struct ImpostorNeed {
             return list
         }
         return Found(
-            nearest: windows.isEmpty ? all : floor < AllPairsScan.bins ? within(floor...AllPairsScan.bins - 1) : PairList(),
+            nearest: windows.isEmpty
+                ? all : floor < AllPairsScan.bins ? within(floor...AllPairsScan.bins - 1) : PairList(),
             windows: windows.mapValues { windows in
                 windows.map { window in
                     var window = window

@@ -59,12 +59,45 @@ package enum ImageCodec {
 
     /// Decodes to RGB: grey is repeated over the channels, alpha is dropped. A truncated or damaged image is an error.
     package static func decode(_ bytes: [UInt8], limits: ImageLimits = ImageLimits()) throws(ImageError) -> RGBImage {
-        let size = try info(bytes, limits: limits)
-        var raw = limits.raw
-        var image = RGBImage(width: size.width, height: size.height)
-        let count = image.pixels.count
-        try check { message in ac_decode_rgb(bytes, bytes.count, &raw, &image.pixels, count, message) }
+        // Most images are aligned faces.
+        var image = RGBImage(width: 112, height: 112)
+        var failure: ImageError?
+        bytes.withUnsafeBytes { bytes in
+            do throws(ImageError) {
+                try decode(bytes, into: &image, limits: limits)
+            } catch {
+                failure = error
+            }
+        }
+        if let failure { throw failure }
         return image
+    }
+
+    /// Decodes into an image's memory where it has the right size, and into new memory otherwise.
+    /// - Parameter cover: a JPEG is decoded at the least eighth of its width and height that covers this size; a PNG, and
+    ///   a JPEG that covers it at none, as it is.
+    package static func decode(
+        _ bytes: UnsafeRawBufferPointer, into image: inout RGBImage, limits: ImageLimits,
+        covering cover: (width: Int, height: Int)? = nil
+    ) throws(ImageError) {
+        var raw = limits.raw
+        var info = ac_info()
+        let start = bytes.baseAddress?.assumingMemoryBound(to: UInt8.self)
+        let (coverWidth, coverHeight) = (Int32(clamping: cover?.width ?? 0), Int32(clamping: cover?.height ?? 0))
+        var hasOtherSize = true
+        while hasOtherSize {
+            let (width, height) = (Int32(clamping: image.width), Int32(clamping: image.height))
+            try check { message in
+                let status = image.pixels.withUnsafeMutableBufferPointer { pixels in
+                    ac_decode_into(
+                        start, bytes.count, &raw, coverWidth, coverHeight, pixels.baseAddress, width, height, &info,
+                        message)
+                }
+                hasOtherSize = status == AC_OTHER_SIZE
+                return hasOtherSize ? AC_OK : status
+            }
+            if hasOtherSize { image = RGBImage(width: Int(info.width), height: Int(info.height)) }
+        }
     }
 
     /// JPEG as Pillow writes it: baseline, accurate integer DCT. Quality 1...100.

@@ -13,7 +13,8 @@ final class DataFile: Sendable {
 
     /// - Throws: `FaceDataError` when the file is missing, not a regular file or unreadable.
     init(_ path: String) throws(FaceDataError) {
-        let descriptor = open(path, O_RDONLY | O_CLOEXEC)
+        // A pipe that nobody writes to would be waited for.
+        let descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)
         guard descriptor >= 0 else { throw .reading(path, errno) }
         var status = stat()
         guard fstat(descriptor, &status) == 0 else {
@@ -79,12 +80,31 @@ final class DataFile: Sendable {
         return bytes
     }
 
+    /// The whole file, in memory that is used again.
+    /// - Throws: also when it is longer than `limit` bytes.
+    func contents(limit: Int, into buffer: ByteBuffer) throws(FaceDataError) -> Range<Int> {
+        guard size <= UInt64(limit) else { throw tooLong(limit) }
+        buffer.reserve(Int(size))
+        try read(into: buffer[0..<Int(size)], at: 0)
+        return 0..<Int(size)
+    }
+
+    /// Asks the system to read a stretch ahead; it may or may not.
+    func willNeed(_ range: Range<UInt64>) {
+        let end = min(range.upperBound, size)
+        guard range.lowerBound < end else { return }
+        _ = posix_fadvise(
+            descriptor, off_t(range.lowerBound), off_t(end - range.lowerBound), Int32(POSIX_FADV_WILLNEED))
+    }
+
+    private func tooLong(_ limit: Int) -> FaceDataError {
+        FaceDataError(.tooLarge, file: path, "\(size) bytes, more than the limit of \(limit)")
+    }
+
     /// The whole file.
     /// - Throws: also when it is longer than `limit` bytes.
     func contents(limit: Int) throws(FaceDataError) -> [UInt8] {
-        guard size <= UInt64(limit) else {
-            throw FaceDataError(.tooLarge, file: path, "\(size) bytes, more than the limit of \(limit)")
-        }
+        guard size <= UInt64(limit) else { throw tooLong(limit) }
         return try bytes(at: 0, count: Int(size))
     }
 
@@ -127,7 +147,9 @@ extension FaceDataError {
         if code == ENOENT || code == ENOTDIR {
             return FaceDataError(.missing, file: path, "no such file or folder", advice: "check the path")
         }
-        return FaceDataError(.cannotRead, file: path, "cannot be read (\(String(cString: strerror(code))))")
+        let isDenied = [EACCES, EPERM, ELOOP, ENAMETOOLONG].contains(code)
+        return FaceDataError(
+            isDenied ? .denied : .cannotRead, file: path, "cannot be read (\(String(cString: strerror(code))))")
     }
 
     static func writing(_ path: String, _ code: Int32) -> FaceDataError {

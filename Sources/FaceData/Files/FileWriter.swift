@@ -11,11 +11,13 @@ final class FileWriter {
     private(set) var position: UInt64 = 0
     private var descriptor: Int32
     private var buffer: [UInt8] = []
-    private var temporary: String { path + ".partial" }
+    private let temporary: String
 
-    init(_ path: String) throws(FaceDataError) {
+    /// - Parameter isShared: others may be writing the same file at the same time; the last one to finish wins.
+    init(_ path: String, isShared: Bool = false) throws(FaceDataError) {
         self.path = path
-        descriptor = open(path + ".partial", O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o644)
+        temporary = path + ".partial" + (isShared ? "-\(UInt64.random(in: 0...UInt64.max))" : "")
+        descriptor = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o644)
         guard descriptor >= 0 else { throw .writing(path, errno) }
         buffer.reserveCapacity(1 << 20)
     }
@@ -49,9 +51,11 @@ final class FileWriter {
     }
 
     /// Puts everything on disk and gives the file its name.
-    func finish() throws(FaceDataError) {
+    /// - Parameter isDurable: false leaves the moment when bytes reach the disk to the operating system: for many files
+    ///   that can be made again.
+    func finish(isDurable: Bool = true) throws(FaceDataError) {
         try flush()
-        guard fsync(descriptor) == 0 else { throw .writing(path, errno) }
+        guard !isDurable || fsync(descriptor) == 0 else { throw .writing(path, errno) }
         let status = close(descriptor)
         descriptor = -1
         guard status == 0, rename(temporary, path) == 0 else {

@@ -1,123 +1,25 @@
 package import Tensors
 
-#if canImport(Glibc)
-    internal import Glibc
-#else
-    internal import Musl
-#endif
-
-/// Resampling kernels that widen with the reduction (antialiasing), as Pillow and torchvision on Pillow images apply
-/// them. Kernels without antialiasing, as OpenCV's, are another family.
-package enum AntialiasedFilter: String, Sendable, CaseIterable {
-    /// The mean of the covered area when shrinking (support 1/2).
-    case box
-    /// Triangle, support 1.
-    case bilinear
-    /// Cubic convolution with a = -1/2, support 2.
-    case bicubic
-    /// Windowed sinc, support 3.
-    case lanczos3
-
-    var support: Double {
-        switch self {
-        case .box: 0.5
-        case .bilinear: 1
-        case .bicubic: 2
-        case .lanczos3: 3
-        }
-    }
-
-    func callAsFunction(_ x: Double) -> Double {
-        let t = abs(x)
-        switch self {
-        case .box: return x > -0.5 && x <= 0.5 ? 1 : 0
-        case .bilinear: return max(0, 1 - t)
-        case .bicubic:
-            let a = -0.5
-            if t < 1 { return ((a + 2) * t - (a + 3)) * t * t + 1 }
-            return t < 2 ? (((t - 5) * t + 8) * t - 4) * a : 0
-        case .lanczos3:
-            return t < 3 ? Self.sinc(x) * Self.sinc(x / 3) : 0
-        }
-    }
-
-    private static func sinc(_ x: Double) -> Double {
-        x == 0 ? 1 : sin(Double.pi * x) / (Double.pi * x)
-    }
-}
-
-/// The weights with which the samples of one axis enter each output sample, in 22-bit fixed point.
-private struct AxisWeights {
-    static let precision = 22
-    /// Per output sample: its first input sample and where its weights lie.
-    var starts: [Int] = []
-    var ranges: [Range<Int>] = []
-    var weights: [Int32] = []
-
-    init(from input: Int, to output: Int, _ filter: AntialiasedFilter) {
-        let scale = Double(input) / Double(output)
-        let widening = max(1, scale)
-        let support = filter.support * widening
-        for position in 0..<output {
-            let centre = (Double(position) + 0.5) * scale
-            let low = max(0, Int(centre - support + 0.5))
-            let high = min(input, Int(centre + support + 0.5))
-            var values = (low..<high).map { filter((Double($0) - centre + 0.5) / widening) }
-            let sum = values.reduce(0, +)
-            if sum != 0 { values = values.map { $0 / sum } }
-            starts.append(low)
-            ranges.append(weights.count..<weights.count + values.count)
-            weights += values.map { Int32(($0 * Double(1 << Self.precision)).rounded(.toNearestOrAwayFromZero)) }
-        }
-    }
-}
-
 extension RGBImage {
-    /// Resized with antialiasing, in two passes, rows first, rounded to 8 bits after each: bit for bit what Pillow gives.
-    package func resized(width: Int, height: Int, _ filter: AntialiasedFilter) -> RGBImage {
-        precondition(width > 0 && height > 0, "a size of \(width) x \(height)")
-        var result = self
-        if width != result.width {
-            let weights = AxisWeights(from: result.width, to: width, filter)
-            result = result.filtered(
-                weights, width: width, height: result.height, along: 3, lines: result.height,
-                inputLine: 3 * result.width, outputLine: 3 * width)
-        }
-        if height != result.height {
-            let weights = AxisWeights(from: result.height, to: height, filter)
-            result = result.filtered(
-                weights, width: width, height: height, along: 3 * width, lines: width, inputLine: 3, outputLine: 3)
-        }
-        return result
-    }
-
-    /// Applies weights along one axis. `along` is the step from sample to sample in bytes, `inputLine` and `outputLine`
-    /// the steps from line to line across the axis.
-    private func filtered(
-        _ axis: AxisWeights, width: Int, height: Int, along: Int, lines: Int, inputLine: Int, outputLine: Int
+    /// Resized. Kernels of Pillow's family give bit for bit what Pillow gives.
+    /// - Parameter scratch: memory to use again; of this call's own by default.
+    package func resized(
+        width: Int, height: Int, _ kernel: ResizeKernel, scratch: ImageScratch? = nil
     ) -> RGBImage {
-        let half = Int64(1) << (AxisWeights.precision - 1)
+        precondition(width > 0 && height > 0, "a size of \(width) x \(height)")
+        if width == self.width, height == self.height { return self }
+        let columns = width == self.width ? nil : AxisTables.shared.table(from: self.width, to: width, kernel)
+        let rows = height == self.height ? nil : AxisTables.shared.table(from: self.height, to: height, kernel)
+        let scratch = scratch ?? ImageScratch()
         let bytes = [UInt8](unsafeUninitializedCapacity: 3 * width * height) { output, count in
             pixels.withUnsafeBufferPointer { input in
-                axis.weights.withUnsafeBufferPointer { weights in
-                    for position in axis.starts.indices {
-                        let range = axis.ranges[position]
-                        for line in 0..<lines {
-                            var source = line * inputLine + axis.starts[position] * along
-                            var sums = (half, half, half)
-                            for index in range {
-                                let weight = Int64(weights[index])
-                                sums.0 += weight * Int64(input[source])
-                                sums.1 += weight * Int64(input[source + 1])
-                                sums.2 += weight * Int64(input[source + 2])
-                                source += along
-                            }
-                            let target = line * outputLine + position * along
-                            output[target] = UInt8(clamping: sums.0 >> Int64(AxisWeights.precision))
-                            output[target + 1] = UInt8(clamping: sums.1 >> Int64(AxisWeights.precision))
-                            output[target + 2] = UInt8(clamping: sums.2 >> Int64(AxisWeights.precision))
-                        }
-                    }
+                let resampling = Resampling(
+                    input: input.baseAddress!, inputWidth: self.width, inputHeight: self.height,
+                    output: output.baseAddress!, width: width, height: height)
+                if kernel.isAntialiased {
+                    resampling.fixedPoint(columns, rows, scratch)
+                } else {
+                    resampling.floating(columns, rows, scratch)
                 }
             }
             count = 3 * width * height
@@ -137,5 +39,171 @@ extension RGBImage {
             result.pixels.replaceSubrange(target..<target + 3 * width, with: pixels[source..<source + 3 * width])
         }
         return result
+    }
+}
+
+/// One image on its way to another size, in two passes: along the rows, then along the columns. The first skips the rows
+/// that the second does not read.
+private struct Resampling {
+    let input: UnsafePointer<UInt8>
+    let inputWidth: Int
+    let inputHeight: Int
+    let output: UnsafeMutablePointer<UInt8>
+    let width: Int
+    let height: Int
+
+    private var inputLine: Int { 3 * inputWidth }
+    private var line: Int { 3 * width }
+
+    /// Whether any output row reads an input row.
+    private func isRead(_ row: Int, _ rows: AxisTable?) -> Bool {
+        guard let rows else { return true }
+        // Starts ascend: the last window that begins at or before the row reaches farthest.
+        return rows.starts.withUnsafeBufferPointer { starts in
+            var low = 0
+            var high = starts.count
+            while low < high {
+                let middle = (low + high) / 2
+                if Int(starts[middle]) <= row { low = middle + 1 } else { high = middle }
+            }
+            return low > 0 && row < Int(starts[low - 1]) + rows.taps
+        }
+    }
+
+    // MARK: Fixed point
+
+    func fixedPoint(_ columns: AxisTable?, _ rows: AxisTable?, _ scratch: ImageScratch) {
+        guard let columns else {
+            if let rows { fixedRows(input, rows, scratch) }
+            return
+        }
+        let target = rows == nil ? output : scratch.bytes(line * inputHeight)
+        columns.starts.withUnsafeBufferPointer { starts in
+            columns.fixed.withUnsafeBufferPointer { weights in
+                for row in 0..<inputHeight where isRead(row, rows) {
+                    Self.fixedLine(
+                        input + row * inputLine, starts.baseAddress!, weights.baseAddress!, taps: columns.taps,
+                        target + row * line, count: width)
+                }
+            }
+        }
+        if let rows { fixedRows(target, rows, scratch) }
+    }
+
+    private static func fixedLine(
+        _ input: UnsafePointer<UInt8>, _ starts: UnsafePointer<Int32>, _ weights: UnsafePointer<Int32>, taps: Int,
+        _ output: UnsafeMutablePointer<UInt8>, count: Int
+    ) {
+        let half: Int32 = 1 << (AxisTable.precision - 1)
+        var weight = weights
+        var target = output
+        for position in 0..<count {
+            var source = input + 3 * Int(starts[position])
+            var (red, green, blue) = (half, half, half)
+            for tap in 0..<taps {
+                let factor = weight[tap]
+                red &+= factor &* Int32(source[0])
+                green &+= factor &* Int32(source[1])
+                blue &+= factor &* Int32(source[2])
+                source += 3
+            }
+            target[0] = clipped(red)
+            target[1] = clipped(green)
+            target[2] = clipped(blue)
+            weight += taps
+            target += 3
+        }
+    }
+
+    private func fixedRows(_ source: UnsafePointer<UInt8>, _ rows: AxisTable, _ scratch: ImageScratch) {
+        let line = self.line
+        let taps = rows.taps
+        let half: Int32 = 1 << (AxisTable.precision - 1)
+        let sums = scratch.integers(line)
+        for row in 0..<height {
+            let first = source + Int(rows.starts[row]) * line
+            for index in 0..<line { sums[index] = half }
+            var tap = 0
+            // Two taps to a sweep over the sums.
+            while tap + 1 < taps {
+                let (a, b) = (rows.fixed[row * taps + tap], rows.fixed[row * taps + tap + 1])
+                let upper = first + tap * line
+                let lower = upper + line
+                for index in 0..<line {
+                    sums[index] = sums[index] &+ a &* Int32(upper[index]) &+ b &* Int32(lower[index])
+                }
+                tap += 2
+            }
+            if tap < taps {
+                let factor = rows.fixed[row * taps + tap]
+                let upper = first + tap * line
+                for index in 0..<line { sums[index] = sums[index] &+ factor &* Int32(upper[index]) }
+            }
+            let target = output + row * line
+            for index in 0..<line { target[index] = Self.clipped(sums[index]) }
+        }
+    }
+
+    @inline(__always)
+    private static func clipped(_ sum: Int32) -> UInt8 {
+        UInt8(truncatingIfNeeded: max(0, min(255, sum &>> AxisTable.precision)))
+    }
+
+    // MARK: Floats
+
+    func floating(_ columns: AxisTable?, _ rows: AxisTable?, _ scratch: ImageScratch) {
+        let line = self.line
+        let floats = scratch.floats(line * inputHeight + line)
+        let sums = floats + line * inputHeight
+        for row in 0..<inputHeight where isRead(row, rows) {
+            let source = input + row * inputLine
+            let target = floats + row * line
+            if let columns {
+                Self.floatLine(source, columns, target, count: width)
+            } else {
+                for index in 0..<line { target[index] = Float(source[index]) }
+            }
+        }
+        for row in 0..<height {
+            let target = output + row * line
+            guard let rows, rows.taps > 1 else {
+                let first = floats + Int(rows?.starts[row] ?? Int32(row)) * line
+                for index in 0..<line { target[index] = Rounding.byte(first[index]) }
+                continue
+            }
+            let first = floats + Int(rows.starts[row]) * line
+            Rows.weightedSum(
+                sums, count: line, taps: rows.taps, weight: { rows.floats[row * rows.taps + $0] },
+                source: { UnsafePointer(first + $0 * line) })
+            for index in 0..<line { target[index] = Rounding.byte(sums[index]) }
+        }
+    }
+
+    private static func floatLine(
+        _ input: UnsafePointer<UInt8>, _ columns: AxisTable, _ output: UnsafeMutablePointer<Float>, count: Int
+    ) {
+        let taps = columns.taps
+        columns.starts.withUnsafeBufferPointer { starts in
+            columns.floats.withUnsafeBufferPointer { weights in
+                var weight = weights.baseAddress!
+                var target = output
+                for position in 0..<count {
+                    var source = input + 3 * Int(starts[position])
+                    var (red, green, blue): (Float, Float, Float) = (0, 0, 0)
+                    for tap in 0..<taps {
+                        let factor = weight[tap]
+                        red += factor * Float(source[0])
+                        green += factor * Float(source[1])
+                        blue += factor * Float(source[2])
+                        source += 3
+                    }
+                    target[0] = red
+                    target[1] = green
+                    target[2] = blue
+                    weight += taps
+                    target += 3
+                }
+            }
+        }
     }
 }

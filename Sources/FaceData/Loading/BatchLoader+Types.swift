@@ -4,9 +4,17 @@ package import Tensors
 package struct ViewContext: Sendable, Equatable {
     package let seed: UInt64
     package let record: Int
+    /// The epoch, or, for a record that comes more or less than once per epoch, how many times it came before.
     package let epoch: Int
     /// Which of the batch's views, from 0.
     package let view: Int
+
+    package init(seed: UInt64, record: Int, epoch: Int, view: Int) {
+        self.seed = seed
+        self.record = record
+        self.epoch = epoch
+        self.view = view
+    }
 
     /// Draws that depend on nothing but seed, purpose, record, epoch and view.
     package func random(_ purpose: RandomPurpose) -> RandomStream {
@@ -26,9 +34,15 @@ package struct View: Sendable {
     package var subject: Subject
     /// Applied to the aligned face before flip and normalisation; must keep its size. nil: untouched.
     package var transform: (@Sendable (RGBImage, ViewContext) -> RGBImage)?
+    /// Mirrored or not by a draw of its own; otherwise all views of one record are mirrored alike.
+    package var flipsAlone: Bool
 
-    package init(_ subject: Subject = .record, transform: (@Sendable (RGBImage, ViewContext) -> RGBImage)? = nil) {
+    package init(
+        _ subject: Subject = .record, flipsAlone: Bool = false,
+        transform: (@Sendable (RGBImage, ViewContext) -> RGBImage)? = nil
+    ) {
         self.subject = subject
+        self.flipsAlone = flipsAlone
         self.transform = transform
     }
 }
@@ -59,6 +73,40 @@ package struct Batch: Sendable {
     package let quarantined: [QuarantinedRecord]
     /// How long the caller waited for the batch.
     package let waitSeconds: Double
+}
+
+/// What the threads of a loader spend their time on, in seconds.
+package struct LoaderTimes: Sendable, Equatable {
+    package var reading = 0.0
+    package var decoding = 0.0
+    package var transforming = 0.0
+    /// Mirroring and normalising.
+    package var converting = 0.0
+
+    package init() {}
+
+    package var total: Double { reading + decoding + transforming + converting }
+
+    /// With names, the largest first.
+    package var shares: [(name: String, share: Double)] {
+        [("reading", reading), ("decoding", decoding), ("degrading", transforming), ("normalising", converting)]
+            .map { (name: $0.0, share: total > 0 ? $0.1 / total : 0) }
+            .sorted { $0.share > $1.share }
+    }
+
+    package mutating func add(_ other: LoaderTimes) {
+        reading += other.reading
+        decoding += other.decoding
+        transforming += other.transforming
+        converting += other.converting
+    }
+
+    package mutating func subtract(_ other: LoaderTimes) {
+        reading -= other.reading
+        decoding -= other.decoding
+        transforming -= other.transforming
+        converting -= other.converting
+    }
 }
 
 extension BatchLoader {

@@ -10,6 +10,7 @@ package final class BatchLoader {
     private let threads: [WorkerThread]
     private var reported: Set<Int> = []
     private let quarantineLimit: Int
+    private static let mostRanksReadingAhead = 8
 
     /// - Parameters:
     ///   - position: images that all ranks have consumed so far: where to continue.
@@ -21,8 +22,10 @@ package final class BatchLoader {
         precondition(
             options.threads > 0 && options.prefetch > 0 && !options.views.isEmpty,
             "a loader needs a thread, a batch ahead and a view")
+        // Where many ranks share every stretch of the data, each needs too little of it to read it whole.
         let core = Core(
-            rows: RowLoader(source: source, sampler: sampler, options: options),
+            rows: RowLoader(
+                source: source, sampler: sampler, options: options, readsAhead: worldSize <= Self.mostRanksReadingAhead),
             range: sampler.rows(rank: rank, worldSize: worldSize), position: position)
         self.core = core
         quarantineLimit = options.quarantineLimit
@@ -33,6 +36,9 @@ package final class BatchLoader {
         core.stop()
         for thread in threads { thread.join() }
     }
+
+    /// What the threads did so far, in seconds of all of them.
+    package var times: LoaderTimes { core.times }
 
     /// Damaged records met so far.
     package var quarantinedCount: Int { reported.count }
@@ -103,6 +109,9 @@ private final class Core: @unchecked Sendable {
     /// Batches handed to the caller, and of these the ones given up again.
     private var taken = 0
     private var released = 0
+    private var summed = LoaderTimes()
+
+    var times: LoaderTimes { monitor.locked { summed } }
 
     init(rows: RowLoader, range: Range<Int>, position: Int) {
         precondition(!range.isEmpty, "more ranks than images in a global batch")
@@ -159,13 +168,14 @@ private final class Core: @unchecked Sendable {
     func work() {
         let sampler = rows.sampler
         let values = rows.options.preprocessing.valueCount
+        let scratch = RowLoader.Scratch(rows.options.preprocessing)
         while let (number, row) = claim() {
             let slot = slots[number % slots.count]
             let position = position(of: number)
             let ordinal = sampler.stepInEpoch(at: position) * sampler.globalBatch + range.lowerBound + row
             var result: Result<RowLoader.Row, FaceDataError>
             do throws(FaceDataError) {
-                let loaded = try rows.load(epoch: sampler.epoch(at: position), ordinal: ordinal) { view in
+                let loaded = try rows.load(epoch: sampler.epoch(at: position), ordinal: ordinal, scratch) { view in
                     let first = (view * range.count + row) * values
                     return UnsafeMutableBufferPointer(rebasing: slot.images.floats[first..<first + values])
                 }
@@ -174,6 +184,7 @@ private final class Core: @unchecked Sendable {
                 result = .failure(error)
             }
             monitor.locked {
+                summed.add(scratch.takeTimes())
                 switch result {
                 case .success(let loaded): slot.store(loaded, row: row)
                 case .failure(let error): slot.failure = slot.failure ?? error

@@ -39,7 +39,7 @@ final class Monitor: @unchecked Sendable {
 }
 
 /// A thread of the operating system.
-final class WorkerThread {
+final class WorkerThread: Sendable {
     private let handle: pthread_t
 
     private final class Body {

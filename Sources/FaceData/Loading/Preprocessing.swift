@@ -1,3 +1,4 @@
+internal import CImageCodecs
 package import Tensors
 
 /// How an aligned face becomes a network's input. It travels with the weights, because a network only works with the
@@ -76,9 +77,17 @@ package struct Preprocessing: Sendable, Equatable, Codable {
             x: (width - faceWidth) / 2, y: (height - faceHeight) / 2, width: faceWidth, height: faceHeight)
     }
 
+    /// What each byte value becomes.
+    package struct Table: Sendable {
+        fileprivate let values: [Float]
+        /// Whether single precision gives the same bits, as it does for every mean and scale in use.
+        fileprivate let isArithmetic: Bool
+    }
+
     /// What each byte value becomes, computed once per loader.
-    package func table() -> [Float] {
-        (0..<256).map { Float((Double($0) - Double(mean)) / Double(scale)) }
+    package func table() -> Table {
+        let values = (0..<256).map { Float((Double($0) - Double(mean)) / Double(scale)) }
+        return Table(values: values, isArithmetic: (0..<256).allSatisfy { values[$0] == (Float($0) - mean) / scale })
     }
 
     /// Writes one input as planes: 3 x height x width.
@@ -87,26 +96,28 @@ package struct Preprocessing: Sendable, Equatable, Codable {
     ///   - flipped: mirrored left to right.
     ///   - table: `table()`.
     package func write(
-        _ image: RGBImage, flipped: Bool, table: [Float], to planes: UnsafeMutableBufferPointer<Float>
+        _ image: RGBImage, flipped: Bool, table: Table, to planes: UnsafeMutableBufferPointer<Float>
     ) {
         precondition(
-            image.width == faceWidth && image.height == faceHeight && planes.count == valueCount && table.count == 256,
+            image.width == faceWidth && image.height == faceHeight && planes.count == valueCount,
             "an image of \(image.width) x \(image.height) where \(faceWidth) x \(faceHeight) is expected")
+        guard let first = planes.baseAddress else { return }
         let area = width * height
-        let (red, blue) = channelOrder == .rgb ? (0, 2 * area) : (2 * area, 0)
+        let isRGB = channelOrder == .rgb
+        let (red, green, blue) = (first + (isRGB ? 0 : 2 * area), first + area, first + (isRGB ? 2 * area : 0))
         image.pixels.withUnsafeBufferPointer { pixels in
-            table.withUnsafeBufferPointer { table in
-                for y in 0..<height {
-                    var source = 3 * ((crop.y + y) * faceWidth + crop.x)
-                    var target = y * width + (flipped ? width - 1 : 0)
-                    let step = flipped ? -1 : 1
-                    for _ in 0..<width {
-                        planes[target + red] = table[Int(pixels[source])]
-                        planes[target + area] = table[Int(pixels[source + 1])]
-                        planes[target + blue] = table[Int(pixels[source + 2])]
-                        source += 3
-                        target += step
-                    }
+            guard let start = pixels.baseAddress.map({ $0 + 3 * (crop.y * faceWidth + crop.x) }) else { return }
+            if table.isArithmetic {
+                ac_planes(
+                    start, 3 * faceWidth, Int32(width), Int32(height), flipped, mean, scale, red, green, blue)
+                return
+            }
+            for y in 0..<height {
+                for x in 0..<width {
+                    let pixel = start + 3 * (y * faceWidth + (flipped ? width - 1 - x : x))
+                    red[y * width + x] = table.values[Int(pixel[0])]
+                    green[y * width + x] = table.values[Int(pixel[1])]
+                    blue[y * width + x] = table.values[Int(pixel[2])]
                 }
             }
         }

@@ -7,8 +7,15 @@ package struct FacePair: Sendable, Equatable {
     package let second: Int
     /// Whether both show the same person.
     package let isSame: Bool
-    /// From 0; folds are contiguous.
+    /// From 0.
     package let fold: Int
+
+    package init(first: Int, second: Int, isSame: Bool, fold: Int) {
+        self.first = first
+        self.second = second
+        self.isSame = isSame
+        self.fold = fold
+    }
 }
 
 /// Images and the pairs of them that a verification protocol compares.
@@ -23,6 +30,19 @@ package struct PairSet: Sendable {
     package let pairs: [FacePair]
     package let foldCount: Int
     private let images: Images
+
+    /// Images in files, as paths seen from `folder`.
+    init(location: String, pairs: [FacePair], foldCount: Int, files: [String], folder: String) {
+        self.init(
+            location: location, pairs: pairs, foldCount: foldCount, images: .files(folder: folder, names: files))
+    }
+
+    private init(location: String, pairs: [FacePair], foldCount: Int, images: Images) {
+        self.location = location
+        self.pairs = pairs
+        self.foldCount = foldCount
+        self.images = images
+    }
 
     package var imageCount: Int {
         switch images {
@@ -43,7 +63,7 @@ package struct PairSet: Sendable {
         switch images {
         case .encoded(let encoded): Array(encoded[index])
         case .files(let folder, let names):
-            try DataFile(folder + "/" + names[index]).contents(limit: ImageLimits().encodedBytes)
+            try DataFile(Folder.resolve(names[index], in: folder)).contents(limit: ImageLimits().encodedBytes)
         }
     }
 
@@ -54,7 +74,8 @@ package struct PairSet: Sendable {
         } catch {
             switch images {
             case .encoded: throw FaceDataError(error, file: location, at: .image(index))
-            case .files(let folder, let names): throw FaceDataError(error, file: folder + "/" + names[index])
+            case .files(let folder, let names):
+                throw FaceDataError(error, file: Folder.resolve(names[index], in: folder))
             }
         }
     }
@@ -103,6 +124,18 @@ package struct PairSet: Sendable {
     ///   - same: M truth values.
     package static func writeBin(_ images: [[UInt8]], same: [Bool], to path: String) throws(FaceDataError) {
         precondition(images.count == 2 * same.count, "\(images.count) images for \(same.count) pairs")
+        try writeBin(count: same.count, to: path) { index throws(FaceDataError) in
+            images[index]
+        } same: {
+            same[$0]
+        }
+    }
+
+    /// The same with images that are made one after the other.
+    /// - Parameter count: M, the number of pairs.
+    package static func writeBin(
+        count: Int, to path: String, image: (Int) throws(FaceDataError) -> [UInt8], same: (Int) -> Bool
+    ) throws(FaceDataError) {
         let writer = try FileWriter(path)
         // PROTO 2; lists filled in groups of 1000, as Python's own pickler does.
         try writer.append([0x80, 0x02])
@@ -114,17 +147,17 @@ package struct PairSet: Sendable {
                 try writer.append([0x65])
             }
         }
-        try appendList(images.count) { index throws(FaceDataError) in
-            let image = images[index]
-            guard let length = Int32(exactly: image.count) else {
+        try appendList(2 * count) { index throws(FaceDataError) in
+            let bytes = try image(index)
+            guard let length = Int32(exactly: bytes.count) else {
                 throw FaceDataError(.tooLarge, file: path, at: .image(index), "longer than 2^31 - 1 bytes")
             }
             var header: [UInt8] = [0x54]
             header.append(littleEndian: length)
             try writer.append(header)
-            try writer.append(image)
+            try writer.append(bytes)
         }
-        try appendList(same.count) { index throws(FaceDataError) in try writer.append([same[index] ? 0x88 : 0x89]) }
+        try appendList(count) { index throws(FaceDataError) in try writer.append([same(index) ? 0x88 : 0x89]) }
         try writer.append([0x86, 0x2E])
         try writer.finish()
     }

@@ -101,7 +101,7 @@ struct ImageRecordHeader: Equatable {
     ///   - prefix: the first bytes of the payload, at least `bytes` of them or all.
     ///   - length: the length of the whole payload.
     /// - Returns: nil, and a reason, when it is no image record.
-    static func parse(_ prefix: [UInt8], length: Int) -> Result<ImageRecordHeader, Damage> {
+    static func parse(_ prefix: UnsafeRawBufferPointer, length: Int) -> Result<ImageRecordHeader, Damage> {
         guard prefix.count >= ImageRecord.headerBytes else {
             return .failure(Damage("\(length) bytes are too few for an image record's header"))
         }
@@ -122,6 +122,9 @@ struct ImageRecordHeader: Equatable {
                 id: prefix.littleEndian(UInt64.self, at: 8), hasImage: length > imageStart))
     }
 
+    /// Bytes of the payload before the image.
+    var imageStart: Int { ImageRecord.headerBytes + 4 * Int(flag) }
+
     struct Damage: Error {
         let reason: String
         init(_ reason: String) { self.reason = reason }
@@ -135,7 +138,30 @@ extension [UInt8] {
 
     /// - Precondition: the bytes are there.
     func littleEndian<T: FixedWidthInteger>(_ type: T.Type, at offset: Int) -> T {
+        withUnsafeBytes { $0.littleEndian(type, at: offset) }
+    }
+}
+
+extension UnsafeRawBufferPointer {
+    /// - Precondition: the bytes are there.
+    func littleEndian<T: FixedWidthInteger>(_ type: T.Type, at offset: Int) -> T {
         precondition(offset >= 0 && offset + MemoryLayout<T>.size <= count, "bytes outside the buffer")
-        return withUnsafeBytes { T(littleEndian: $0.loadUnaligned(fromByteOffset: offset, as: T.self)) }
+        return T(littleEndian: loadUnaligned(fromByteOffset: offset, as: T.self))
+    }
+}
+
+extension ArraySlice<UInt8> {
+    /// The bytes as memory, for a body that throws this module's error.
+    func withBytes<R>(
+        _ body: (UnsafeRawBufferPointer) throws(FaceDataError) -> R
+    ) throws(FaceDataError) -> R {
+        let result: Result<R, FaceDataError> = withUnsafeBytes { bytes in
+            do throws(FaceDataError) {
+                return .success(try body(bytes))
+            } catch {
+                return .failure(error)
+            }
+        }
+        return try result.get()
     }
 }

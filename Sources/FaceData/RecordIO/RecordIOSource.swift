@@ -6,8 +6,12 @@ package import Tensors
 ///   L0..<L1 identities, each a record without image whose labels [a, b) are its images' keys;
 /// - im2rec's: every key is an image.
 ///
-/// A missing `.idx` is rebuilt in memory. Class labels come from the images' own records; identity records only spare
-/// reading every one of them. Their bounds are 32-bit floats, exact up to 2^24: keys from there on are read one by one.
+/// A missing `.idx` is rebuilt, and written beside the records where their folder takes it. Class labels come from the
+/// images' own records; identity records only spare reading every one of them. Their bounds are 32-bit floats, exact up to
+/// 2^24: keys from there on are read one by one.
+///
+/// An image record with a damaged header does not keep a file from being opened, up to one in ten: it gets its neighbour's
+/// label and is an unreadable image when its turn comes.
 package final class RecordIOSource: FaceSource {
     package let location: String
     package let notes: [String]
@@ -21,9 +25,14 @@ package final class RecordIOSource: FaceSource {
     private let table: LabelTable
     private let limits: ImageLimits
 
-    /// - Parameter path: the `.rec` file; its index is the file of the same name that ends in `.idx`.
-    /// - Throws: `FaceDataError` when the files are damaged, hold no image, or a label is not a class number.
-    package init(_ path: String, limits: ImageLimits = ImageLimits()) throws(FaceDataError) {
+    /// - Parameters:
+    ///   - path: the `.rec` file; its index is the file of the same name that ends in `.idx`.
+    ///   - progress: called now and then while a missing index is rebuilt, with the bytes passed and the bytes in all.
+    /// - Throws: `FaceDataError` when the files are damaged, hold no image, or labels are no class numbers.
+    package init(
+        _ path: String, limits: ImageLimits = ImageLimits(),
+        progress: (_ done: UInt64, _ total: UInt64) -> Void = { _, _ in }
+    ) throws(FaceDataError) {
         let reader = try RecordIOReader(path, recordLimit: limits.encodedBytes + 1 << 20)
         var notes: [String] = []
         let base = path.hasSuffix(".rec") ? String(path.dropLast(4)) : path
@@ -31,13 +40,14 @@ package final class RecordIOSource: FaceSource {
         if Folder.kind(base + ".idx") != nil {
             index = try RecordIOIndex(base + ".idx", recordFileSize: reader.size)
         } else {
-            index = try RecordIOIndex(rebuilding: reader)
-            notes.append("no \(base).idx: the index was rebuilt from the records")
+            index = try RecordIOIndex(rebuilding: reader, progress: progress)
+            notes.append(Self.keep(index, at: base + ".idx"))
         }
-        let layout = try Layout(reader: reader, index: index)
+        let layout = try RecordIOLayout(reader: reader, index: index)
         table = LabelTable(layout.labels)
         firstPosition = layout.firstPosition
         count = layout.labels.count
+        notes += layout.notes
         if let note = table.note { notes.append(note) }
         if let declared = layout.declaredClasses, declared != table.classCount {
             notes.append("the metadata record declares \(declared) identities, \(table.classCount) have images")
@@ -52,29 +62,83 @@ package final class RecordIOSource: FaceSource {
         self.notes = notes
     }
 
+    /// Whether opening `path` means a pass over all of its records first.
+    package static func lacksIndex(_ path: String) -> Bool {
+        path.hasSuffix(".rec") && Folder.kind(path) == .file && Folder.kind(path.dropLast(4) + ".idx") == nil
+    }
+
+    /// Writes a rebuilt index where that is possible.
+    /// - Returns: what to tell the user.
+    private static func keep(_ index: RecordIOIndex, at path: String) -> String {
+        do throws(FaceDataError) {
+            try index.write(to: path)
+            return "no \(path): the index was rebuilt from the records and written"
+        } catch {
+            return "no \(path): the index was rebuilt from the records, and could not be kept: \(error.reason)"
+        }
+    }
+
     package func label(of index: Int) -> Int { Int(table.labels[index]) }
     package func identityName(_ label: Int) -> String { String(table.original(label)) }
     package var namesAreNumbers: Bool { true }
     package func key(of index: Int) -> String { "record key \(self.index.key(at: firstPosition + index))" }
 
+    /// Bytes of memory that the index and the labels take.
+    package var byteCount: Int { index.byteCount + table.byteCount }
+
     package func encodedBytes(of index: Int) throws(FaceDataError) -> [UInt8] {
-        let position = firstPosition + index
-        let offset = self.index.offset(at: position)
-        let place = FaceDataError.Place.record(key: self.index.key(at: position), byte: offset)
-        let (header, image) = try reader.imageRecord(at: offset)
-        guard !image.isEmpty else {
-            throw FaceDataError(.malformed, file: location, at: place, "holds no image")
-        }
-        let expected = Float(table.original(Int(table.labels[index])))
-        guard header.labels.0 == expected else {
-            throw FaceDataError(
-                .malformed, file: location, at: place,
-                "carries label \(header.labels.0), but belongs to identity \(expected)", advice: "the file is damaged")
-        }
-        return Array(image)
+        let buffer = ByteBuffer()
+        let image = try read(index, into: buffer)
+        return Array(buffer[image])
     }
 
     package func image(at index: Int) throws(FaceDataError) -> RGBImage { try image(at: index, limits: limits) }
+
+    package func decode(
+        _ index: Int, with decoder: ImageDecoder, into image: inout RGBImage
+    ) throws(FaceDataError) {
+        try decoder.decode(into: &image, limits: limits) { buffer throws(FaceDataError) in
+            try read(index, into: buffer)
+        } place: {
+            "\(location), \(key(of: index))"
+        }
+    }
+
+    /// Reads a record at once: the index says how long it is.
+    /// - Returns: where in `buffer` its image lies.
+    private func read(_ index: Int, into buffer: ByteBuffer) throws(FaceDataError) -> Range<Int> {
+        let position = firstPosition + index
+        let (offset, end) = self.index.extent(at: position)
+        func damaged(_ reason: String) -> FaceDataError {
+            FaceDataError(
+                .malformed, file: location, at: .record(key: self.index.key(at: position), byte: offset), reason,
+                advice: "the file is damaged")
+        }
+        let expected = end.map { Int(min($0 - offset, 1 << 20)) } ?? 1 << 14
+        let (payload, next) = try reader.read(at: offset, expecting: expected, into: buffer)
+        if let end, next > end { throw damaged("reaches \(next - end) bytes into the record that follows") }
+        if let end, next < end, try !reader.isBoundary(next) { throw damaged("ends in the middle of itself") }
+        let header = try reader.parse(UnsafeRawBufferPointer(buffer[payload]), length: payload.count, at: offset)
+        guard header.hasImage else { throw damaged("holds no image") }
+        let label = Float(table.original(Int(table.labels[index])))
+        guard header.labels.0 == label else {
+            throw damaged("carries label \(header.labels.0), but belongs to identity \(label)")
+        }
+        return payload.lowerBound + header.imageStart..<payload.upperBound
+    }
+
+    /// Asks for the stretch of the file that holds some records, if they lie together there.
+    package func willNeed(_ records: Range<Int>) {
+        var low = UInt64.max
+        var high: UInt64 = 0
+        for record in records {
+            let (offset, end) = index.extent(at: firstPosition + record)
+            low = min(low, offset)
+            high = max(high, end ?? reader.size)
+        }
+        let expected = Double(reader.size) * Double(records.count) / Double(max(1, index.count))
+        if low < high, Double(high - low) <= 4 * expected + 0x1p20 { reader.willNeed(low..<high) }
+    }
 
     /// The class count of a `property` file (`classes,height,width`) beside the records; nil when there is none.
     private static func property(_ base: String, near path: String) -> Int? {
@@ -84,139 +148,5 @@ package final class RecordIOSource: FaceSource {
             return fields.first.flatMap { Int($0) }
         }
         return nil
-    }
-}
-
-/// Which records are images, and their labels as they stand in the file.
-private struct Layout {
-    let firstPosition: Int
-    let labels: [Int32]
-    let declaredClasses: Int?
-
-    init(reader: RecordIOReader, index: RecordIOIndex) throws(FaceDataError) {
-        let scan = Scan(reader: reader, index: index)
-        guard let zero = index.position(of: 0), case let metadata = try scan.header(zero), metadata.flag >= 2,
-            !metadata.hasImage
-        else {
-            firstPosition = 0
-            labels = try scan.labels(0..<index.count, below: nil)
-            declaredClasses = nil
-            return
-        }
-        let (images, identities) = try Self.ranges(metadata, scan: scan, at: zero)
-        firstPosition = zero + 1
-        if identities.isEmpty {
-            labels = try scan.labels(images, below: nil)
-            declaredClasses = nil
-        } else {
-            labels = try scan.labels(images, identities: identities)
-            declaredClasses = identities.count
-        }
-    }
-
-    /// Positions of images and of identity records. Identities are absent from the index of some files.
-    private static func ranges(
-        _ metadata: ImageRecordHeader, scan: Scan, at zero: Int
-    ) throws(FaceDataError) -> (images: Range<Int>, identities: Range<Int>) {
-        let index = scan.index
-        let (low, high) = metadata.labels
-        guard low >= 2, high >= low, high < 0x1p40, low == low.rounded(), high == high.rounded() else {
-            throw scan.error(
-                zero, "key 0 is metadata with the bounds \(low) and \(high)", "expected 2 <= first <= second")
-        }
-        // Above 2^24 a float skips integers: the first key near the bound without image is the true one.
-        var firstIdentity = UInt64(low)
-        if low > 0x1p24 {
-            let slack = UInt64(low.ulp)
-            for key in (firstIdentity - slack)...(firstIdentity + slack) {
-                guard let position = index.position(of: key) else { break }
-                firstIdentity = key
-                if try !scan.header(position).hasImage { break }
-                firstIdentity = key + 1
-            }
-        }
-        guard let lastImage = index.position(of: firstIdentity - 1), lastImage == zero + Int(firstIdentity) - 1 else {
-            throw scan.error(
-                zero, "the metadata announces images under the keys 1..<\(firstIdentity), and the index lacks some",
-                "the .idx file is incomplete: copy it again, or remove it to have it rebuilt")
-        }
-        let images = zero + 1..<lastImage + 1
-        guard index.count > images.upperBound else { return (images, images.upperBound..<images.upperBound) }
-        let expected = high <= 0x1p24 ? Int(high) - Int(firstIdentity) : index.count - images.upperBound
-        guard index.position(of: firstIdentity) == images.upperBound, expected <= index.count - images.upperBound else {
-            throw scan.error(
-                zero, "the metadata announces \(expected) identity records, and the index lacks some",
-                "the .idx file is incomplete: copy it again, or remove it to have it rebuilt")
-        }
-        return (images, images.upperBound..<images.upperBound + expected)
-    }
-}
-
-/// Reads headers by position in the index, with errors that name the key.
-private struct Scan {
-    let reader: RecordIOReader
-    let index: RecordIOIndex
-
-    func header(_ position: Int) throws(FaceDataError) -> ImageRecordHeader {
-        try reader.header(at: index.offset(at: position)).header
-    }
-
-    func error(_ position: Int, _ reason: String, _ advice: String? = nil) -> FaceDataError {
-        FaceDataError(
-            .malformed, file: reader.path,
-            at: .record(key: index.key(at: position), byte: index.offset(at: position)), reason, advice: advice)
-    }
-
-    /// The class label of one image record.
-    func label(_ position: Int, below bound: Int?) throws(FaceDataError) -> Int32 {
-        let header = try header(position)
-        guard header.hasImage else { throw error(position, "holds no image") }
-        let label = header.labels.0
-        guard label >= 0, label < 0x1p24, label == label.rounded() else {
-            throw error(position, "label \(label) is not a class number in 0..<2^24")
-        }
-        if let bound, Int(label) >= bound {
-            throw error(position, "label \(Int(label)) is out of range: the file has \(bound) identities")
-        }
-        return Int32(label)
-    }
-
-    func labels(_ positions: Range<Int>, below bound: Int?) throws(FaceDataError) -> [Int32] {
-        var labels: [Int32] = []
-        labels.reserveCapacity(positions.count)
-        for position in positions { labels.append(try label(position, below: bound)) }
-        return labels
-    }
-
-    /// Labels from the identity records' ranges, each with the label of its first image.
-    func labels(_ images: Range<Int>, identities: Range<Int>) throws(FaceDataError) -> [Int32] {
-        var labels = [Int32](repeating: -1, count: images.count)
-        let exact = min(images.count, 1 << 24 - 1)
-        for position in identities {
-            let header = try header(position)
-            let (low, high) = header.labels
-            guard header.flag >= 2, !header.hasImage, low >= 1, high >= low, low == low.rounded(),
-                high == high.rounded(), high <= Float(images.count + 1).nextUp
-            else {
-                throw error(
-                    position, "is not an identity record with a range of image keys within 1...\(images.count)")
-            }
-            let range = min(exact, Int(low) - 1)..<min(exact, Int(high) - 1)
-            guard let first = range.first else { continue }
-            let label = try label(images.lowerBound + first, below: identities.count)
-            for image in range {
-                guard labels[image] < 0 else {
-                    throw error(position, "claims image key \(image + 1), which another identity has")
-                }
-                labels[image] = label
-            }
-        }
-        for image in labels.indices where labels[image] < 0 {
-            guard image >= exact else {
-                throw error(images.lowerBound + image, "belongs to no identity record")
-            }
-            labels[image] = try label(images.lowerBound + image, below: identities.count)
-        }
-        return labels
     }
 }

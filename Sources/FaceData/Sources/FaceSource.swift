@@ -26,11 +26,52 @@ package protocol FaceSource: Sendable {
     /// The decoded image.
     /// - Throws: `FaceDataError` that names the record.
     func image(at index: Int) throws(FaceDataError) -> RGBImage
+    /// The decoded image in memory that is used again, where the source can; a large JPEG decoded no larger than
+    /// `decoder` needs it.
+    /// - Throws: `FaceDataError` that names the record.
+    func decode(_ index: Int, with decoder: ImageDecoder, into image: inout RGBImage) throws(FaceDataError)
+    /// How often stretches of the records come in an epoch; together they are all records, in order.
+    var parts: [SourcePart] { get }
+    /// These records will be read soon: a source on a slow disk may read them ahead, in one go.
+    func willNeed(_ records: Range<Int>)
+}
+
+/// Records that come equally often.
+package struct SourcePart: Sendable, Equatable {
+    package let records: Range<Int>
+    /// Times per epoch: 0.5 is half of the records, another half in the next epoch.
+    package let weight: Double
+
+    package init(records: Range<Int>, weight: Double = 1) {
+        precondition(!records.isEmpty && weight > 0 && weight.isFinite, "weight \(weight) of records \(records)")
+        self.records = records
+        self.weight = weight
+    }
 }
 
 extension FaceSource {
     package var notes: [String] { [] }
     package var namesAreNumbers: Bool { false }
+    package var parts: [SourcePart] { [SourcePart(records: 0..<count)] }
+    package func willNeed(_ records: Range<Int>) {}
+
+    package func decode(
+        _ index: Int, with decoder: ImageDecoder, into image: inout RGBImage
+    ) throws(FaceDataError) {
+        image = try self.image(at: index)
+    }
+
+    /// `decode` of a source whose images are files of their own.
+    func decode(
+        file path: String, _ index: Int, with decoder: ImageDecoder, into image: inout RGBImage
+    ) throws(FaceDataError) {
+        let limits = ImageLimits()
+        try decoder.decode(into: &image, limits: limits) { buffer throws(FaceDataError) in
+            try DataFile(path).contents(limit: limits.encodedBytes, into: buffer)
+        } place: {
+            "\(location), \(key(of: index))"
+        }
+    }
 
     package func image(at index: Int) throws(FaceDataError) -> RGBImage {
         try image(at: index, limits: ImageLimits())
@@ -68,19 +109,39 @@ struct LabelTable: Sendable {
 
     /// - Parameter raw: labels of all records, not negative.
     init(_ raw: [Int32]) {
-        let distinct = Set(raw)
-        let largest = Int(distinct.max() ?? -1)
-        classCount = distinct.count
-        if distinct.count == largest + 1 {
+        let largest = raw.max() ?? -1
+        let used = Self.usedValues(raw, largest: largest)
+        classCount = used?.count ?? Int(largest) + 1
+        guard let used else {
             labels = raw
             originals = nil
+            return
+        }
+        originals = used
+        // A lookup by value where the values are not scattered, which they hardly ever are.
+        if Int(largest) <= 4 * raw.count + 1 << 20 {
+            var numbers = [Int32](repeating: 0, count: Int(largest) + 1)
+            for (number, value) in used.enumerated() { numbers[Int(value)] = Int32(number) }
+            labels = raw.map { numbers[Int($0)] }
         } else {
-            let sorted = distinct.sorted()
-            let numbers = Dictionary(uniqueKeysWithValues: zip(sorted, Int32(0)...))
+            let numbers = Dictionary(uniqueKeysWithValues: zip(used, Int32(0)...))
             labels = raw.map { numbers[$0]! }
-            originals = sorted
         }
     }
+
+    /// The values that occur, ascending; nil when all of 0...largest do.
+    private static func usedValues(_ raw: [Int32], largest: Int32) -> [Int32]? {
+        if Int(largest) <= 4 * raw.count + 1 << 20 {
+            var isUsed = [Bool](repeating: false, count: Int(largest) + 1)
+            for value in raw { isUsed[Int(value)] = true }
+            return isUsed.contains(false) ? isUsed.indices.filter { isUsed[$0] }.map { Int32($0) } : nil
+        }
+        // More values than records: some are unused.
+        return Set(raw).sorted()
+    }
+
+    /// Bytes of memory.
+    var byteCount: Int { 4 * labels.capacity + 4 * (originals?.capacity ?? 0) }
 
     func original(_ label: Int) -> Int32 { originals?[label] ?? Int32(label) }
 
@@ -89,35 +150,4 @@ struct LabelTable: Sendable {
         guard let originals, let last = originals.last else { return nil }
         return "labels run to \(last) but only \(originals.count) values are used: renumbered to 0..<\(originals.count)"
     }
-}
-
-/// Some records of another source, with the classes that remain renumbered.
-package struct SubsetSource: FaceSource {
-    private let base: any FaceSource
-    private let indices: [Int]
-    private let table: LabelTable
-
-    /// - Parameter indices: records of `base`, in the order that this source shall have; not empty.
-    package init(_ base: any FaceSource, indices: [Int]) throws(FaceDataError) {
-        guard !indices.isEmpty else {
-            throw FaceDataError(.malformed, file: base.location, "no record is left after the selection")
-        }
-        precondition(indices.allSatisfy { $0 >= 0 && $0 < base.count }, "subset index outside 0..<\(base.count)")
-        self.base = base
-        self.indices = indices
-        table = LabelTable(indices.map { Int32(base.label(of: $0)) })
-    }
-
-    package var location: String { base.location }
-    package var count: Int { indices.count }
-    package var classCount: Int { table.classCount }
-    package var notes: [String] { base.notes }
-    package var namesAreNumbers: Bool { base.namesAreNumbers }
-    package func label(of index: Int) -> Int { Int(table.labels[index]) }
-    package func key(of index: Int) -> String { base.key(of: indices[index]) }
-    package func identityName(_ label: Int) -> String { base.identityName(Int(table.original(label))) }
-    package func encodedBytes(of index: Int) throws(FaceDataError) -> [UInt8] {
-        try base.encodedBytes(of: indices[index])
-    }
-    package func image(at index: Int) throws(FaceDataError) -> RGBImage { try base.image(at: indices[index]) }
 }

@@ -1,3 +1,5 @@
+package import Tensors
+
 /// A folder of folders: `root/identity/image.{jpg,jpeg,png}`. Identities and images are sorted by the bytes of their
 /// names, so that labels do not depend on the machine. Names that begin with a dot and files of other kinds are left out.
 package final class FolderSource: FaceSource {
@@ -7,8 +9,8 @@ package final class FolderSource: FaceSource {
     private let names: [String]
     private let labels: [Int32]
 
-    /// - Throws: `FaceDataError` when an identity has no image (it is named), when there is no image at all, or when a
-    ///   folder is named like an image.
+    /// What is named like an image counts as one: whether it can be read shows when its turn comes.
+    /// - Throws: `FaceDataError` when an identity has no image (it is named), or when there is no image at all.
     package init(_ root: String) throws(FaceDataError) {
         var trimmed = root
         while trimmed.count > 1, trimmed.hasSuffix("/") { trimmed.removeLast() }
@@ -25,15 +27,10 @@ package final class FolderSource: FaceSource {
             let folder = trimmed + "/" + identity
             let label = Int32(identities.count)
             let before = names.count
-            for (name, kind) in try Folder.entries(folder) {
+            for (name, _) in try Folder.entries(folder) {
                 guard Folder.isImageName(name) else {
                     others += 1
                     continue
-                }
-                guard kind == .file else {
-                    throw FaceDataError(
-                        .malformed, file: folder + "/" + name, "named like an image, but not a file",
-                        advice: "images lie directly in root/identity/: move or rename it")
                 }
                 names.append(name)
                 labels.append(label)
@@ -63,5 +60,11 @@ package final class FolderSource: FaceSource {
 
     package func encodedBytes(of index: Int) throws(FaceDataError) -> [UInt8] {
         try DataFile(location + "/" + key(of: index)).contents(limit: ImageLimits().encodedBytes)
+    }
+
+    package func decode(
+        _ index: Int, with decoder: ImageDecoder, into image: inout RGBImage
+    ) throws(FaceDataError) {
+        try decode(file: location + "/" + key(of: index), index, with: decoder, into: &image)
     }
 }

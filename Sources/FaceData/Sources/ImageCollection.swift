@@ -93,7 +93,8 @@ package struct ImageCollection: Sendable {
         let words: String
         if let side = Int(degrade) {
             guard (1...112).contains(side) else {
-                throw FaceDataError(.unsupported, file: location, "degrading to \(side) px: the side must lie in 1...112")
+                throw FaceDataError(
+                    .unsupported, file: location, "degrading to \(side) px: the side must lie in 1...112")
             }
             (variant, words) = (.reduced(side: side, .both), "\(side) px")
         } else {

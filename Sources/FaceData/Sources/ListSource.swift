@@ -1,3 +1,5 @@
+package import Tensors
+
 /// A text file that lists images, with paths as seen from the list's own folder. Three forms are known, told apart by the
 /// first line:
 ///
@@ -78,6 +80,12 @@ package final class ListSource: FaceSource {
 
     package func encodedBytes(of index: Int) throws(FaceDataError) -> [UInt8] {
         try DataFile(Folder.resolve(paths[index], in: folder)).contents(limit: ImageLimits().encodedBytes)
+    }
+
+    package func decode(
+        _ index: Int, with decoder: ImageDecoder, into image: inout RGBImage
+    ) throws(FaceDataError) {
+        try decode(file: Folder.resolve(paths[index], in: folder), index, with: decoder, into: &image)
     }
 
     private static func form(_ fields: [Substring]) -> Form {

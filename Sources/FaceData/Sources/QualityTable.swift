@@ -35,7 +35,9 @@ package struct QualityTable: Sendable {
                     columns = (image, quality)
                     return
                 }
-                guard fields.count > max(known.key, known.value) else { throw error("\(fields.count) columns are too few") }
+                guard fields.count > max(known.key, known.value) else {
+                    throw error("\(fields.count) columns are too few")
+                }
                 (key, value) = (fields[known.key], fields[known.value])
             } else {
                 guard let tab = text.utf8.lastIndex(of: 0x09) else {
@@ -103,7 +105,8 @@ package struct QualityTable: Sendable {
             if absent.count < 3 { absent.append(name) }
             if case .value(let value) = missing { result.append(value) }
         }
-        let advice = "the table's keys are those of another data set, or of another way to name it: a folder, a list and"
+        let advice =
+            "the table's keys are those of another data set, or of another way to name it: a folder, a list and"
             + " a .rec file of the same images have keys of their own"
         if absentCount > 0, missing == .refuse || absentCount == count {
             let more = absentCount > absent.count ? " and \(absentCount - absent.count) more" : ""
@@ -134,7 +137,8 @@ package struct QualityTable: Sendable {
     /// What is wrong with an image's key as the name of a line; nil if nothing.
     package static func problem(withKey key: String) -> String? {
         if key.isEmpty { return "an empty key" }
-        return key.utf8.contains { $0 == 0x0A || $0 == 0x0D } ? "the key \(key.debugDescription), which holds a line break" : nil
+        return key.utf8.contains { $0 == 0x0A || $0 == 0x0D }
+            ? "the key \(key.debugDescription), which holds a line break" : nil
     }
 }
 

@@ -5,7 +5,7 @@ internal import Tensors
 struct ActiveRows<Scalar: HeadScalar> {
     /// (capacity x d)
     let centres: Tensor
-    /// dL/dW, (capacity x d); (0 x d) where the centres are frozen.
+    /// dL/dW, (capacity x d); (0 x d) where the centres are frozen, or the update computes it for itself.
     let gradient: Tensor
     /// 1/‖w‖, (capacity)
     let inverses: Tensor
@@ -14,21 +14,24 @@ struct ActiveRows<Scalar: HeadScalar> {
     let biasGradient: Tensor
 
     /// All rows of a shard.
-    init(whole centres: Tensor, biases: Tensor?, frozen: Bool) {
-        self.init(centres, biases: biases ?? Tensor([0], dtype: Scalar.dtype), rows: centres.shape[0], frozen: frozen)
+    init(whole centres: Tensor, biases: Tensor?, frozen: Bool, holdsGradient: Bool) {
+        self.init(
+            centres, biases: biases ?? Tensor([0], dtype: Scalar.dtype), rows: centres.shape[0], frozen: frozen,
+            holdsGradient: holdsGradient)
     }
 
     /// Room for a sample.
-    init(capacity: Int, dimension: Int, hasBias: Bool, frozen: Bool) {
+    init(capacity: Int, dimension: Int, hasBias: Bool, frozen: Bool, holdsGradient: Bool) {
         self.init(
             Tensor([capacity, dimension], dtype: Scalar.dtype),
-            biases: Tensor([hasBias ? capacity : 0], dtype: Scalar.dtype), rows: capacity, frozen: frozen)
+            biases: Tensor([hasBias ? capacity : 0], dtype: Scalar.dtype), rows: capacity, frozen: frozen,
+            holdsGradient: holdsGradient)
     }
 
-    private init(_ centres: Tensor, biases: Tensor, rows: Int, frozen: Bool) {
+    private init(_ centres: Tensor, biases: Tensor, rows: Int, frozen: Bool, holdsGradient: Bool) {
         self.centres = centres
         self.biases = biases
-        gradient = Tensor([frozen ? 0 : rows, centres.shape[1]], dtype: Scalar.dtype)
+        gradient = Tensor([holdsGradient ? rows : 0, centres.shape[1]], dtype: Scalar.dtype)
         biasGradient = Tensor([frozen ? 0 : biases.count], dtype: Scalar.dtype)
         inverses = Tensor([rows], dtype: Scalar.dtype)
     }

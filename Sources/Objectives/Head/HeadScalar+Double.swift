@@ -20,6 +20,13 @@ extension Double: HeadScalar {
             b: b, ldb: transposeB ? k : n, beta: beta, c: c, ldc: n)
     }
 
+    package static func transposedProduct(
+        m: Int, n: Int, k: Int, a: UnsafePointer<Double>, stride: Int, b: UnsafePointer<Double>,
+        c: UnsafeMutablePointer<Double>
+    ) {
+        BLAS.gemm(nil, transposeA: true, m: m, n: n, k: k, a: a, lda: stride, b: b, ldb: n, c: c, ldc: n)
+    }
+
     package static func inverseNorms(
         _ pool: ThreadPool, _ x: UnsafePointer<Double>, rows: Int, columns: Int,
         into inverse: UnsafeMutablePointer<Double>
@@ -99,6 +106,22 @@ extension Double: HeadScalar {
                     velocity[target + j] = momentum * velocity[target + j] + own + decay * parameters[target + j]
                     parameters[target + j] -= rate * velocity[target + j]
                 }
+            }
+        }
+    }
+
+    package static func stepCentres(
+        parameters: UnsafeMutablePointer<Double>, velocity: UnsafeMutablePointer<Double>,
+        gradient: UnsafePointer<Double>, targets: UnsafePointer<Int32>?, inverse: UnsafePointer<Double>?, rows: Int,
+        columns: Int, rate: Double, momentum: Double, decay: Double
+    ) {
+        for i in 0..<rows {
+            let place = (targets.map { Int($0[i]) } ?? i) * columns
+            let (p, v, g) = (parameters + place, velocity + place, gradient + i * columns)
+            let along = inverse.map { dot(g, p, count: columns) * $0[i] * $0[i] } ?? 0
+            for j in 0..<columns {
+                v[j] = momentum * v[j] + (g[j] - along * p[j]) + decay * p[j]
+                p[j] -= rate * v[j]
             }
         }
     }

@@ -14,6 +14,13 @@ extension Float: HeadScalar {
             b: b, ldb: transposeB ? k : n, beta: beta, c: c, ldc: n)
     }
 
+    package static func transposedProduct(
+        m: Int, n: Int, k: Int, a: UnsafePointer<Float>, stride: Int, b: UnsafePointer<Float>,
+        c: UnsafeMutablePointer<Float>
+    ) {
+        BLAS.gemm(nil, transposeA: true, m: m, n: n, k: k, a: a, lda: stride, b: b, ldb: n, c: c, ldc: n)
+    }
+
     package static func inverseNorms(
         _ pool: ThreadPool, _ x: UnsafePointer<Float>, rows: Int, columns: Int,
         into inverse: UnsafeMutablePointer<Float>
@@ -77,6 +84,54 @@ extension Float: HeadScalar {
         Vectors.sgdRows(
             pool, parameters: parameters, velocity: velocity, gradient: gradient, targets: targets, sources: sources,
             rows: rows, columns: columns, rate: rate, momentum: momentum, decay: decay)
+    }
+
+    package static func stepCentres(
+        parameters: UnsafeMutablePointer<Float>, velocity: UnsafeMutablePointer<Float>, gradient: UnsafePointer<Float>,
+        targets: UnsafePointer<Int32>?, inverse: UnsafePointer<Float>?, rows: Int, columns: Int, rate: Float,
+        momentum: Float, decay: Float
+    ) {
+        Vectors.sgdCentres(
+            parameters: parameters, velocity: velocity, gradient: gradient, targets: targets, inverse: inverse,
+            rows: rows, columns: columns, rate: rate, momentum: momentum, decay: decay)
+    }
+
+    package static func packedCount(rows: Int, columns: Int) -> Int {
+        CentreProducts.packedCount(rows: rows, columns: columns)
+    }
+
+    package static func pack(
+        _ x: UnsafePointer<Float>, rows: Int, columns: Int, into packed: UnsafeMutablePointer<Float>
+    ) {
+        CentreProducts.pack(x, rows: rows, columns: columns, into: packed)
+    }
+
+    package static func products(
+        _ pool: ThreadPool, packed: UnsafePointer<Float>, rows: Int, columns: Int, centres: UnsafePointer<Float>,
+        count: Int, into values: UnsafeMutablePointer<Float>, inverse: UnsafeMutablePointer<Float>?
+    ) {
+        CentreProducts.products(
+            pool, packed: packed, rows: rows, columns: columns, centres: centres, count: count, into: values,
+            inverse: inverse)
+    }
+
+    package static func inputGradient(
+        _ pool: ThreadPool, _ values: UnsafePointer<Float>, rows: Int, columns: Int, centres: UnsafePointer<Float>,
+        count: Int, into gradient: UnsafeMutablePointer<Float>, accumulate: Bool
+    ) {
+        CentreProducts.inputGradient(
+            pool, values, rows: rows, columns: columns, centres: centres, count: count, into: gradient,
+            accumulate: accumulate)
+    }
+
+    package static func update(
+        _ pool: ThreadPool, packed: UnsafePointer<Float>, _ values: UnsafePointer<Float>, rows: Int, columns: Int,
+        count: Int, parameters: UnsafeMutablePointer<Float>, velocity: UnsafeMutablePointer<Float>,
+        targets: UnsafePointer<Int32>?, inverse: UnsafePointer<Float>?, rate: Float, momentum: Float, decay: Float
+    ) {
+        CentreProducts.update(
+            pool, packed: packed, values, rows: rows, columns: columns, count: count, parameters: parameters,
+            velocity: velocity, targets: targets, inverse: inverse, rate: rate, momentum: momentum, decay: decay)
     }
 
     package static func add(

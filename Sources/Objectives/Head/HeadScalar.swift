@@ -54,6 +54,10 @@ package protocol HeadScalar: BinaryFloatingPoint, Sendable {
     static func gemm(
         _ pool: ThreadPool, transposeA: Bool, transposeB: Bool, m: Int, n: Int, k: Int, a: UnsafePointer<Self>,
         b: UnsafePointer<Self>, beta: Self, c: UnsafeMutablePointer<Self>)
+    /// C (m x n) = Aᵀ·B on the calling thread: A is (k x m), its rows `stride` elements apart, B (k x n) and C are dense.
+    static func transposedProduct(
+        m: Int, n: Int, k: Int, a: UnsafePointer<Self>, stride: Int, b: UnsafePointer<Self>,
+        c: UnsafeMutablePointer<Self>)
     /// inverse[i] = 1 / max(‖row i‖, 1e-12) of a (rows x columns) matrix.
     static func inverseNorms(
         _ pool: ThreadPool, _ x: UnsafePointer<Self>, rows: Int, columns: Int, into inverse: UnsafeMutablePointer<Self>)
@@ -87,6 +91,11 @@ package protocol HeadScalar: BinaryFloatingPoint, Sendable {
         _ pool: ThreadPool, parameters: UnsafeMutablePointer<Self>, velocity: UnsafeMutablePointer<Self>,
         gradient: UnsafePointer<Self>, targets: UnsafePointer<Int32>?, sources: UnsafePointer<Int32>?, rows: Int,
         columns: Int, rate: Self, momentum: Self, decay: Self)
+    /// SGD on class centres on the calling thread, as `Vectors.sgdCentres` says.
+    static func stepCentres(
+        parameters: UnsafeMutablePointer<Self>, velocity: UnsafeMutablePointer<Self>, gradient: UnsafePointer<Self>,
+        targets: UnsafePointer<Int32>?, inverse: UnsafePointer<Self>?, rows: Int, columns: Int, rate: Self,
+        momentum: Self, decay: Self)
     /// to = weight · from, or to += weight · from.
     static func add(
         _ from: UnsafePointer<Self>, times weight: Self, to: UnsafeMutablePointer<Self>, count: Int, replacing: Bool)
@@ -94,9 +103,50 @@ package protocol HeadScalar: BinaryFloatingPoint, Sendable {
     static func draw(
         _ initializer: CentreInitializer, _ stream: RandomStream, into centre: UnsafeMutableBufferPointer<Self>)
 
+    // Products with class centres that are read where they lie, as `CentreProducts` says. An element type that has none
+    // packs nothing.
+    static func packedCount(rows: Int, columns: Int) -> Int
+    static func pack(_ x: UnsafePointer<Self>, rows: Int, columns: Int, into packed: UnsafeMutablePointer<Self>)
+    static func products(
+        _ pool: ThreadPool, packed: UnsafePointer<Self>, rows: Int, columns: Int, centres: UnsafePointer<Self>,
+        count: Int, into values: UnsafeMutablePointer<Self>, inverse: UnsafeMutablePointer<Self>?)
+    static func inputGradient(
+        _ pool: ThreadPool, _ values: UnsafePointer<Self>, rows: Int, columns: Int, centres: UnsafePointer<Self>,
+        count: Int, into gradient: UnsafeMutablePointer<Self>, accumulate: Bool)
+    static func update(
+        _ pool: ThreadPool, packed: UnsafePointer<Self>, _ values: UnsafePointer<Self>, rows: Int, columns: Int,
+        count: Int, parameters: UnsafeMutablePointer<Self>, velocity: UnsafeMutablePointer<Self>,
+        targets: UnsafePointer<Int32>?, inverse: UnsafePointer<Self>?, rate: Self, momentum: Self, decay: Self)
+
     /// `values` holds one block per rank; each rank receives the sum over ranks of its block. `values` is scratch
     /// afterwards.
     static func reduceScatter(
         _ communicator: any Communicator, _ values: UnsafeMutableBufferPointer<Self>,
         into block: UnsafeMutableBufferPointer<Self>, _ label: String) throws
+}
+
+extension HeadScalar {
+    package static func packedCount(rows: Int, columns: Int) -> Int { 0 }
+
+    package static func pack(
+        _ x: UnsafePointer<Self>, rows: Int, columns: Int, into packed: UnsafeMutablePointer<Self>
+    ) { unpacked() }
+
+    package static func products(
+        _ pool: ThreadPool, packed: UnsafePointer<Self>, rows: Int, columns: Int, centres: UnsafePointer<Self>,
+        count: Int, into values: UnsafeMutablePointer<Self>, inverse: UnsafeMutablePointer<Self>?
+    ) { unpacked() }
+
+    package static func inputGradient(
+        _ pool: ThreadPool, _ values: UnsafePointer<Self>, rows: Int, columns: Int, centres: UnsafePointer<Self>,
+        count: Int, into gradient: UnsafeMutablePointer<Self>, accumulate: Bool
+    ) { unpacked() }
+
+    package static func update(
+        _ pool: ThreadPool, packed: UnsafePointer<Self>, _ values: UnsafePointer<Self>, rows: Int, columns: Int,
+        count: Int, parameters: UnsafeMutablePointer<Self>, velocity: UnsafeMutablePointer<Self>,
+        targets: UnsafePointer<Int32>?, inverse: UnsafePointer<Self>?, rate: Self, momentum: Self, decay: Self
+    ) { unpacked() }
+
+    private static func unpacked() -> Never { preconditionFailure("\(Self.self) has no packed embeddings") }
 }

@@ -2,20 +2,14 @@ internal import Tensors
 
 /// The buffers of a `ShardedClassifier`, allocated once. N rows of the global batch, B of the rank.
 struct HeadWorkspace<Scalar: HeadScalar> {
-    /// Elements of the logit matrix that a recomputing backward pass handles at a time, at most.
-    static var slopeColumns: Int { 4096 }
-
     let rows: Int
-    /// Columns of the logit buffer and of the slope buffer.
-    let columns: Int
-    let recomputedColumns: Int
     private let ownKeyCount: Int
 
     /// Raw embeddings (N x d) and the partial gradient with respect to them (N x d).
     let embeddings: Tensor
     let partialGradient: Tensor
-    let logits: Tensor
-    let slopes: Tensor?
+    /// The embeddings as `HeadScalar.products` takes them; (0) where it takes none.
+    let packedEmbeddings: Tensor
     private let inverses: Tensor
     private let integers: Tensor
     private let doubles: Tensor
@@ -24,14 +18,11 @@ struct HeadWorkspace<Scalar: HeadScalar> {
     private let targetStorage: AlignedBuffer
     private let radialStorage: AlignedBuffer
 
-    init(rows: Int, batch: Int, dimension: Int, columns: Int, withSlopes: Bool) {
+    init(rows: Int, batch: Int, dimension: Int, packedCount: Int) {
         self.rows = rows
-        self.columns = columns
-        recomputedColumns = min(columns, Self.slopeColumns)
         embeddings = Tensor([rows, dimension], dtype: Scalar.dtype)
         partialGradient = Tensor([rows, dimension], dtype: Scalar.dtype)
-        logits = Tensor([rows, columns], dtype: Scalar.dtype)
-        slopes = withSlopes ? Tensor([rows, recomputedColumns], dtype: Scalar.dtype) : nil
+        packedEmbeddings = Tensor([packedCount], dtype: Scalar.dtype)
         inverses = Tensor([rows], dtype: Scalar.dtype)
         integers = Tensor([2 * batch + 4 * rows], dtype: .int64)
         doubles = Tensor([Self.vectors * rows], dtype: .float64)
@@ -46,7 +37,7 @@ struct HeadWorkspace<Scalar: HeadScalar> {
     }
 
     // Per-row vectors in double. The first two are reduced by MAX together, the next three by SUM.
-    private static var vectors: Int { 12 }
+    private static var vectors: Int { 13 }
     private func vector(_ index: Int, count: Int = 1) -> UnsafeMutableBufferPointer<Double> {
         UnsafeMutableBufferPointer(rebasing: doubles.doubles[index * rows..<(index + count) * rows])
     }
@@ -59,7 +50,7 @@ struct HeadWorkspace<Scalar: HeadScalar> {
     var shiftedTargets: UnsafeMutableBufferPointer<Double> { vector(3) }
     var targetCosines: UnsafeMutableBufferPointer<Double> { vector(4) }
     var sumPack: UnsafeMutableBufferPointer<Double> { vector(2, count: 3) }
-    /// The shard's own maximum, which its exponentials are relative to.
+    /// The shard's own maximum, which the sum of its exponentials is relative to.
     var localMaxima: UnsafeMutableBufferPointer<Double> { vector(5) }
     var localSums: UnsafeMutableBufferPointer<Double> { vector(6) }
     var norms: UnsafeMutableBufferPointer<Double> { vector(7) }
@@ -69,13 +60,15 @@ struct HeadWorkspace<Scalar: HeadScalar> {
     /// cos θ_y on the owner, 0 elsewhere.
     var localTargetCosines: UnsafeMutableBufferPointer<Double> { vector(11) }
 
-    /// Coefficients of backward take the place of vectors that forward is done with.
-    var coefficients: UnsafeMutableBufferPointer<Double> { localSums }
+    /// What of a row's coefficients all blocks share, and the coefficients of one block.
+    var sharedCoefficients: UnsafeMutableBufferPointer<Double> { localSums }
+    var coefficients: UnsafeMutableBufferPointer<Double> { vector(12) }
+    /// Gradients of the targets take the place of a vector that forward is done with.
     var targetGradients: UnsafeMutableBufferPointer<Double> { shiftedTargets }
 
-    /// The shard's maximum and one block's sums in the element type.
-    var blockMaxima: UnsafeMutablePointer<Scalar> { Scalar.elements(scalars).baseAddress! }
-    var blockSums: UnsafeMutablePointer<Scalar> { blockMaxima + rows }
+    /// What one block's exponentials are relative to, and their sums, in the element type.
+    var blockShifts: UnsafeMutablePointer<Scalar> { Scalar.elements(scalars).baseAddress! }
+    var blockSums: UnsafeMutablePointer<Scalar> { blockShifts + rows }
 
     /// 1/‖x‖ (N).
     var rowInverse: UnsafeMutablePointer<Scalar> { Scalar.elements(inverses).baseAddress! }

@@ -57,16 +57,22 @@ extension ShardedClassifier {
     package func step(embeddings: Tensor, step: Int) throws -> ClassificationResult {
         precondition(
             embeddings.shape == [batch, dimension], "embeddings \(embeddings.shape), B x d = \(batch) x \(dimension)")
-        try communicator.allGather(
-            UnsafeRawBufferPointer(embeddings.bytes), into: work.embeddings.bytes, "head embeddings")
-        try prepareRows(step: step)
-        let isRetained = forward()
+        try trace.slice("gather", bytes: work.embeddings.byteCount) {
+            try communicator.allGather(
+                UnsafeRawBufferPointer(embeddings.bytes), into: work.embeddings.bytes, "head embeddings")
+        }
+        try trace.slice("margins") { try prepareRows(step: step) }
+        trace.slice("logits") { forward() }
         let result = try joinSoftmax()
-        prepareBackward()
-        backward(isRetained: isRetained)
-        try Scalar.reduceScatter(
-            communicator, Scalar.elements(work.partialGradient), into: Scalar.elements(embeddingGradient),
-            "head embedding gradients")
+        trace.slice("head backward") {
+            prepareBackward()
+            backward()
+        }
+        try trace.slice("reduce-scatter", bytes: work.partialGradient.byteCount) {
+            try Scalar.reduceScatter(
+                communicator, Scalar.elements(work.partialGradient), into: Scalar.elements(embeddingGradient),
+                "head embedding gradients")
+        }
         return result
     }
 
@@ -74,9 +80,16 @@ extension ShardedClassifier {
     /// The active rows of class centres, and 1/‖w‖ of each.
     private var w: UnsafeMutablePointer<Scalar> { Scalar.elements(active.centres).baseAddress! }
     private var columnInverse: UnsafeMutablePointer<Scalar> { Scalar.elements(active.inverses).baseAddress! }
+    /// The embeddings once more, where there are products with centres where they lie.
+    var packed: UnsafeMutablePointer<Scalar>? {
+        work.packedEmbeddings.count > 0 ? Scalar.elements(work.packedEmbeddings).baseAddress : nil
+    }
 
-    private func refreshCentreNorms() {
-        Scalar.inverseNorms(pool, w, rows: activeCount, columns: dimension, into: columnInverse)
+    /// 1/‖w‖ of some of the active rows.
+    private func refreshCentreNorms(_ rows: Range<Int>) {
+        Scalar.inverseNorms(
+            pool, w + rows.lowerBound * dimension, rows: rows.count, columns: dimension,
+            into: columnInverse + rows.lowerBound)
     }
 
     private func row(_ index: Int, cosine: Double) -> MarginRow {
@@ -85,20 +98,21 @@ extension ShardedClassifier {
 
     private var isNormalised: Bool { margin.normalisation == .unit }
 
-    /// Norms and inverse norms; the inverses are 1 where inner products are wanted as they are.
+    /// Norms and inverse norms of embeddings; those of centres follow block by block, when they are read for their
+    /// products. The inverses are 1 where inner products are wanted as they are.
     private func normalise() {
         Scalar.inverseNorms(pool, x, rows: globalBatch, columns: dimension, into: work.rowInverse)
         for row in 0..<globalBatch { work.norms[row] = 1 / Double(work.rowInverse[row]) }
+        if let packed { Scalar.pack(x, rows: globalBatch, columns: dimension, into: packed) }
         guard isNormalised else {
             work.rowInverse.update(repeating: 1, count: globalBatch)
             columnInverse.update(repeating: 1, count: activeCount)
             return
         }
-        refreshCentreNorms()
         if margin.normalisesCentres {
+            refreshCentreNorms(0..<activeCount)
             Scalar.scaleRows(pool, w, factors: columnInverse, rows: activeCount, columns: dimension)
             if sampler != nil { scatterCentres() }
-            refreshCentreNorms()
         }
     }
 
@@ -109,8 +123,10 @@ extension ShardedClassifier {
             let column = work.localColumns[row]
             var cosine = 0.0
             if column >= 0 {
-                let product = Scalar.dot(x + row * dimension, w + column * dimension, count: dimension)
-                cosine = product * Double(work.rowInverse[row]) * Double(columnInverse[column])
+                let centre = w + column * dimension
+                let product = Scalar.dot(x + row * dimension, centre, count: dimension)
+                let length = isNormalised ? Scalar.dot(centre, centre, count: dimension).squareRoot() : 1
+                cosine = product * Double(work.rowInverse[row]) / max(length, 1e-12)
                 cosine = isNormalised ? (cosine > 1 ? 1 : (cosine < -1 ? -1 : cosine)) : cosine + active.bias(column)
             }
             work.localTargetCosines[row] = cosine
@@ -139,43 +155,63 @@ extension ShardedClassifier {
         }
     }
 
-    /// The columns `range` of the active rows as a block; its values are inner products.
-    private func multiplied(_ range: Range<Int>, withSlopes: Bool) -> LogitBlock<Scalar> {
+    /// A block of columns, whatever its values are.
+    private func part(_ block: Int, withSlopes: Bool) -> LogitBlock<Scalar> {
+        let range = logits.range(block, of: activeCount)
         for row in 0..<globalBatch {
             let column = work.localColumns[row]
             work.blockTargets[row] = range.contains(column) ? column - range.lowerBound : -1
         }
-        let values = Scalar.elements(work.logits).baseAddress!
-        active.fillBiases(values, rows: globalBatch, columns: range)
-        Scalar.gemm(
-            pool, transposeA: false, transposeB: true, m: globalBatch, n: range.count, k: dimension, a: x,
-            b: w + range.lowerBound * dimension, beta: bias == nil ? 0 : 1, c: values)
         return LogitBlock(
-            values: values, slopes: withSlopes ? work.slopes.map { Scalar.elements($0).baseAddress! } : nil,
-            rows: globalBatch, columns: range.count, limit: isNormalised ? 1 : .infinity, targets: work.blockTargets,
+            values: logits.base(block), slopes: withSlopes ? logits.slopeBase : nil, rows: globalBatch,
+            columns: range.count, limit: isNormalised ? 1 : .infinity, targets: work.blockTargets,
             rowInverse: work.rowInverse, columnInverse: columnInverse + range.lowerBound)
     }
 
+    /// The same with inner products as values.
+    ///
+    /// - Parameter withNorms: finds 1/‖w‖ of the block's centres, too, where inner products are normalised: they come from
+    ///   memory once for both.
+    private func multiplied(_ block: Int, withSlopes: Bool = false, withNorms: Bool = false) -> LogitBlock<Scalar> {
+        let range = logits.range(block, of: activeCount)
+        let part = part(block, withSlopes: withSlopes)
+        let norms = withNorms && isNormalised
+        if let packed {
+            Scalar.products(
+                pool, packed: packed, rows: globalBatch, columns: dimension, centres: w + range.lowerBound * dimension,
+                count: range.count, into: part.values, inverse: norms ? columnInverse + range.lowerBound : nil)
+            return part
+        }
+        if norms { refreshCentreNorms(range) }
+        active.fillBiases(part.values, rows: globalBatch, columns: range)
+        Scalar.gemm(
+            pool, transposeA: false, transposeB: true, m: globalBatch, n: range.count, k: dimension, a: x,
+            b: w + range.lowerBound * dimension, beta: bias == nil ? 0 : 1, c: part.values)
+        return part
+    }
+
     /// Maxima and sums of exponentials over the active rows, without the targets: their exponentials join in double, so that
-    /// 1 − p_y keeps its digits when it is small. Returns whether the logit buffer still holds the exponentials of
-    /// the whole shard, and no rule for negatives took effect, so that backward can go on from it.
-    private func forward() -> Bool {
+    /// 1 − p_y keeps its digits when it is small. The exponentials of a block are relative to its own maxima.
+    private func forward() {
         for row in 0..<globalBatch {
             work.negativeMaxima[row] = -.infinity
             work.localMaxima[row] = -.infinity
             work.localSums[row] = 0
         }
-        var isRetained = activeCount <= work.columns
-        for start in stride(from: 0, to: activeCount, by: work.columns) {
-            let block = multiplied(start..<min(start + work.columns, activeCount), withSlopes: false)
-            Scalar.activate(pool, block, work.activations)
+        for block in 0..<logits.count(activeCount) {
+            let part = multiplied(block, withNorms: true)
+            Scalar.activate(pool, part, work.activations)
+            let maxima = logits.maxima(block)
+            var ruleApplied = false
             for row in 0..<globalBatch {
                 let state = work.activations[row]
-                if state.ruleApplied { isRetained = false }
+                if state.ruleApplied { ruleApplied = true }
                 work.negativeMaxima[row] = max(work.negativeMaxima[row], state.negativeMaximum)
-                work.blockMaxima[row] = shift(state.logitMaximum)
+                maxima[row] = Scalar(state.logitMaximum)
+                work.blockShifts[row] = shift(maxima[row])
             }
-            Scalar.exponentials(pool, block, maximum: work.blockMaxima, sums: work.blockSums)
+            logits.setRuleApplied(block, ruleApplied)
+            Scalar.exponentials(pool, part, maximum: work.blockShifts, sums: work.blockSums)
             for row in 0..<globalBatch {
                 let blockMaximum = work.activations[row].logitMaximum
                 let maximum = max(work.localMaxima[row], blockMaximum)
@@ -185,11 +221,10 @@ extension ShardedClassifier {
                 work.localMaxima[row] = maximum
             }
         }
-        return isRetained
     }
 
     /// What is subtracted from logits whose maximum is given; −∞ stands for no logits.
-    private func shift(_ maximum: Double) -> Scalar { maximum == -.infinity ? 0 : Scalar(maximum) }
+    private func shift(_ maximum: Scalar) -> Scalar { maximum == -.infinity ? 0 : maximum }
 
     /// A sum of exponentials relative to another maximum. Without logits it is 0, or NaN if all were.
     private func shifted(_ sum: Double, from old: Double, to new: Double) -> Double {
@@ -203,7 +238,7 @@ extension ShardedClassifier {
             work.logitMaxima[row] =
                 isOwned ? max(work.localMaxima[row], work.activations[row].targetLogit) : work.localMaxima[row]
         }
-        try communicator.allReduce(work.maximumPack, .max, "head maxima")
+        try trace.slice("maxima") { try communicator.allReduce(work.maximumPack, .max, "head maxima") }
         for row in 0..<globalBatch {
             let maximum = work.logitMaxima[row]
             work.negativeSums[row] = shifted(work.localSums[row], from: work.localMaxima[row], to: maximum)
@@ -211,7 +246,7 @@ extension ShardedClassifier {
             work.shiftedTargets[row] = isOwned ? work.activations[row].targetLogit - maximum : 0
             work.targetCosines[row] = work.localTargetCosines[row]
         }
-        try communicator.allReduce(work.sumPack, .sum, "head sums")
+        try trace.slice("sums") { try communicator.allReduce(work.sumPack, .sum, "head sums") }
         var loss = 0.0
         var penalty = 0.0
         var correct = 0
@@ -249,7 +284,6 @@ extension ShardedClassifier {
             // Of this row's cross-entropy in the loss.
             let share = margin.weight(row) / Double(globalBatch)
             let factor = state.scale * Double(work.rowInverse[index]) * share
-            let maximum = work.logitMaxima[index]
             let total = work.negativeSums[index] + exp(work.shiftedTargets[index])
             // Without normalisation nothing is projected.
             var radial = RadialTerm(keep: isNormalised ? 0 : 1)
@@ -270,46 +304,62 @@ extension ShardedClassifier {
             }
             if ownRows.contains(index) { radial.radial += margin.penalty(row).slope / Double(globalBatch) }
             work.radials[index] = radial
-            work.coefficients[index] =
-                work.localMaxima[index] == -.infinity
-                ? 0 : exp(work.localMaxima[index] - maximum) / total * factor
+            work.sharedCoefficients[index] = factor / total
         }
     }
 
-    /// dW of the active rows, and the shard's part of dX.
-    private func backward(isRetained: Bool) {
-        let partial = Scalar.elements(work.partialGradient).baseAddress!
-        guard activeCount > 0 else {
-            partial.update(repeating: 0, count: globalBatch * dimension)
-            projectEmbeddings(partial)
-            return
+    /// The coefficients of a block, whose exponentials are relative to its own maxima.
+    private func prepareCoefficients(_ block: Int) {
+        let maxima = logits.maxima(block)
+        for row in 0..<globalBatch {
+            work.coefficients[row] =
+                maxima[row] == -.infinity
+                ? 0 : exp(Double(maxima[row]) - work.logitMaxima[row]) * work.sharedCoefficients[row]
         }
-        let width = isRetained ? work.columns : work.recomputedColumns
-        for start in stride(from: 0, to: activeCount, by: width) {
-            let range = start..<min(start + width, activeCount)
-            let block = isRetained ? retained(range) : recomputed(range)
+    }
+
+    /// The shard's part of dX, and dW of the active rows where it is held.
+    private func backward() {
+        let partial = Scalar.elements(work.partialGradient).baseAddress!
+        if activeCount == 0 { partial.update(repeating: 0, count: globalBatch * dimension) }
+        for block in 0..<logits.count(activeCount) {
+            let range = logits.range(block, of: activeCount)
+            let areThere = logits.blocks.areKept && !logits.ruleApplied(block)
+            let part = areThere ? part(block, withSlopes: false) : recomputed(block)
+            prepareCoefficients(block)
             Scalar.differentiate(
-                pool, block, coefficient: work.coefficients.baseAddress!, target: work.targetGradients.baseAddress!)
-            Scalar.gemm(
-                pool, transposeA: false, transposeB: false, m: globalBatch, n: dimension, k: range.count,
-                a: block.values, b: w + start * dimension, beta: start == 0 ? 0 : 1, c: partial)
-            if !isFrozen { centreGradient(range, block) }
+                pool, part, coefficient: work.coefficients.baseAddress!, target: work.targetGradients.baseAddress!)
+            multiply(part, by: w + range.lowerBound * dimension, into: partial, accumulate: block > 0)
+            if isFrozen { continue }
+            if holdsGradient { centreGradient(range, part) }
+            active.differentiateBiases(part.values, rows: globalBatch, columns: range)
         }
         projectEmbeddings(partial)
     }
 
-    private func retained(_ range: Range<Int>) -> LogitBlock<Scalar> {
-        LogitBlock(
-            values: Scalar.elements(work.logits).baseAddress!, slopes: nil, rows: globalBatch, columns: range.count,
-            targets: work.localColumns, rowInverse: work.rowInverse, columnInverse: columnInverse)
+    /// gradient (N x d) = G·W of a block, or += that.
+    private func multiply(
+        _ part: LogitBlock<Scalar>, by centres: UnsafePointer<Scalar>, into gradient: UnsafeMutablePointer<Scalar>,
+        accumulate: Bool
+    ) {
+        if packed != nil {
+            Scalar.inputGradient(
+                pool, part.values, rows: globalBatch, columns: dimension, centres: centres, count: part.columns,
+                into: gradient, accumulate: accumulate)
+        } else {
+            Scalar.gemm(
+                pool, transposeA: false, transposeB: false, m: globalBatch, n: dimension, k: part.columns,
+                a: part.values, b: centres, beta: accumulate ? 1 : 0, c: gradient)
+        }
     }
 
-    private func recomputed(_ range: Range<Int>) -> LogitBlock<Scalar> {
-        let block = multiplied(range, withSlopes: true)
-        Scalar.activate(pool, block, work.activations)
-        for row in 0..<globalBatch { work.blockMaxima[row] = shift(work.localMaxima[row]) }
-        Scalar.exponentials(pool, block, maximum: work.blockMaxima, sums: work.blockSums)
-        return block
+    private func recomputed(_ block: Int) -> LogitBlock<Scalar> {
+        let part = multiplied(block, withSlopes: true)
+        Scalar.activate(pool, part, work.activations)
+        let maxima = logits.maxima(block)
+        for row in 0..<globalBatch { work.blockShifts[row] = shift(maxima[row]) }
+        Scalar.exponentials(pool, part, maximum: work.blockShifts, sums: work.blockSums)
+        return part
     }
 
     private func centreGradient(_ range: Range<Int>, _ block: LogitBlock<Scalar>) {
@@ -317,7 +367,6 @@ extension ShardedClassifier {
         Scalar.gemm(
             pool, transposeA: true, transposeB: false, m: range.count, n: dimension, k: globalBatch, a: block.values,
             b: x, beta: 0, c: rows)
-        active.differentiateBiases(block.values, rows: globalBatch, columns: range)
         guard isNormalised else { return }
         Scalar.project(
             pool, rows, x: w + range.lowerBound * dimension, inverse: columnInverse + range.lowerBound,

@@ -49,9 +49,9 @@ package enum ClassificationError: Error, Equatable, CustomStringConvertible {
 /// to their places in the shard. Whatever follows from all negatives, such as the nearest one, is then over the sample.
 /// At rate 1 nothing is gathered: it is the unsampled step, bit for bit.
 ///
-/// A step is `begin` (labels; may run beside the backbone's forward pass) and `step` (embeddings). All buffers are
-/// allocated at the start. The logits take N x `blockColumns` elements; where a shard has more classes than that, or
-/// a rule for negatives took effect, its cosines are computed twice.
+/// A step is `begin` (labels; may run beside the backbone's forward pass), `step` (embeddings) and `update`. All buffers
+/// are allocated at the start. How many logits exist at a time, and whether they are computed twice, `LogitBlocks` says;
+/// where a rule for negatives took effect, the blocks concerned are computed twice in any case.
 package final class ShardedClassifier<Scalar: HeadScalar> {
     package let shards: ShardMap
     /// The global class indices of this rank's rows.
@@ -71,11 +71,17 @@ package final class ShardedClassifier<Scalar: HeadScalar> {
     package let bias: ClassBias<Scalar>?
     /// dL/dx of the last step with respect to this rank's raw embeddings, (B x d).
     package let embeddingGradient: Tensor
+    /// Where the parts of a step are noted; nil for nowhere.
+    package var trace: TraceRecorder?
 
     let communicator: any Communicator
     let pool: ThreadPool
-    let blockColumns: Int
     let work: HeadWorkspace<Scalar>
+    var logits: LogitMemory<Scalar>
+    /// Whether a step leaves the gradient of its centres in `gradient`.
+    package let holdsGradient: Bool
+    /// Room for rows of that gradient, for each thread, where an update makes some of them at a time.
+    let panels: Tensor
     /// nil where every class takes part.
     let sampler: ClassSampler?
     var active: ActiveRows<Scalar>
@@ -89,13 +95,18 @@ package final class ShardedClassifier<Scalar: HeadScalar> {
     ///   - margin: the head; all ranks pass the same function in the same state.
     ///   - initializer: how the centres start.
     ///   - frozen: centres are given and not trained: no gradient or momentum is held.
-    ///   - blockColumns: at most this many columns of logits exist at a time; all of a step's by default.
+    ///   - keepsGradient: a step leaves the gradient of its centres in memory, to be read or summed over passes. Otherwise
+    ///     the update may compute it from the logits, a few rows at a time.
+    ///   - blockColumns: columns of logits that are computed together; chosen by size by default. Fewer than all of a step's
+    ///     exist one block at a time, unless `keepsLogits` says that all are kept.
+    ///   - keepsLogits: all logits of a step exist at a time; chosen by size by default.
     ///   - sampling: which classes take part in a step; all by default.
     ///   - storage: where centres and momentum lie; in memory of their own by default.
     package init(
         classes: Int, dimension: Int, batch: Int, margin: any MarginFunction, communicator: any Communicator,
         pool: ThreadPool, seed: UInt64, initializer: CentreInitializer = .normal(standardDeviation: 0.01),
-        frozen: Bool = false, blockColumns: Int? = nil, sampling: ClassSampling? = nil, storage: HeadStorage? = nil
+        frozen: Bool = false, keepsGradient: Bool = true, blockColumns: Int? = nil, keepsLogits: Bool? = nil,
+        sampling: ClassSampling? = nil, storage: HeadStorage? = nil
     ) {
         precondition(dimension > 0 && batch > 0, "batch \(batch) of embeddings of length \(dimension)")
         shards = ShardMap(classes: classes, ranks: communicator.size)
@@ -115,23 +126,36 @@ package final class ShardedClassifier<Scalar: HeadScalar> {
         momentum = storage.momentum
         let bias = margin.normalisation == .none(bias: true) ? ClassBias<Scalar>(classes: local, frozen: frozen) : nil
         self.bias = bias
-        var width = local
-        if let sampling, sampling.rate < 1 {
-            width = sampling.capacity(classes: local, positives: batch * communicator.size)
+        let rows = batch * communicator.size
+        let isSampled = (sampling?.rate ?? 1) < 1
+        let width = isSampled ? sampling!.capacity(classes: local, positives: rows) : local
+        let blocks = LogitBlocks(
+            rows: rows, width: width, dimension: dimension, elementBytes: Scalar.dtype.byteCount, columns: blockColumns,
+            areKept: keepsLogits)
+        logits = LogitMemory(blocks, rows: rows, width: width, withSlopes: margin.modifiesNegatives)
+        // An update that moves every row looks for each row's gradient.
+        let isDense = isSampled && sampling?.momentum == .dense
+        let holdsGradient = !frozen && (keepsGradient || isDense || !blocks.areKept)
+        self.holdsGradient = holdsGradient
+        // Biases are added to by products, which only those of BLAS do.
+        let packedCount = bias == nil ? Scalar.packedCount(rows: rows, columns: dimension) : 0
+        panels = Tensor(
+            [frozen || holdsGradient || packedCount > 0 ? 0 : pool.threads, Self.panelRows, dimension],
+            dtype: Scalar.dtype)
+        if let sampling, isSampled {
             sampler = ClassSampler(sampling, classes: classRange, rank: communicator.rank, seed: seed)
-            active = ActiveRows(capacity: width, dimension: dimension, hasBias: bias != nil, frozen: frozen)
-            sources = AlignedBuffer(byteCount: sampling.momentum == .dense && !frozen ? 4 * local : 0)
+            active = ActiveRows(
+                capacity: width, dimension: dimension, hasBias: bias != nil, frozen: frozen,
+                holdsGradient: holdsGradient)
+            sources = AlignedBuffer(byteCount: isDense && !frozen ? 4 * local : 0)
         } else {
             sampler = nil
-            active = ActiveRows(whole: centres, biases: bias?.values, frozen: frozen)
+            active = ActiveRows(
+                whole: centres, biases: bias?.values, frozen: frozen, holdsGradient: holdsGradient)
             sources = AlignedBuffer(byteCount: 0)
         }
-        let columns = max(1, min(width, blockColumns ?? width))
-        self.blockColumns = columns
         embeddingGradient = Tensor([batch, dimension], dtype: Scalar.dtype)
-        work = HeadWorkspace(
-            rows: batch * communicator.size, batch: batch, dimension: dimension, columns: columns,
-            withSlopes: margin.modifiesNegatives)
+        work = HeadWorkspace(rows: rows, batch: batch, dimension: dimension, packedCount: packedCount)
         initialize(initializer, seed: seed)
     }
 
@@ -141,8 +165,13 @@ package final class ShardedClassifier<Scalar: HeadScalar> {
     package var activeCount: Int { sampler?.count ?? classRange.count }
     /// Local indices of the sampled rows, rising; nil where every class takes part.
     package var activeRows: UnsafeBufferPointer<Int32>? { sampler?.indices }
+    /// How many logits exist at a time.
+    package var logitBlocks: LogitBlocks { logits.blocks }
+    /// Rows of the gradient that a thread makes at a time where none is held: with the centres and their momentum they fit
+    /// into a cache of a few MiB.
+    static var panelRows: Int { 256 }
     /// dL/dW of the last step, one row per active row, in the order of `activeRows`; rows beyond `activeCount` mean
-    /// nothing. (0 x d) where the centres are frozen.
+    /// nothing. (0 x d) where none is held.
     package var gradient: Tensor { active.gradient }
     /// dL/db likewise; empty where there are no biases, or frozen ones.
     package var biasGradient: Tensor { active.biasGradient }

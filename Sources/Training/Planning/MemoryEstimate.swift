@@ -47,12 +47,13 @@ package struct MemoryEstimate: Sendable, Equatable {
                     threads: placement.threads, taps: demand.taps)
         }
         let image = recipe.network.input[0] * recipe.network.input[1] * 3 * 4
-        let ahead = BatchLoader.Options(seed: 0).prefetch + 1
+        let ahead = recipe.data.prefetch + 1
         let head = HeadMemory(
             classes: (classes + placement.ranks - 1) / placement.ranks, dimension: recipe.network.embedding,
             rows: demand.classified * placement.globalBatch,
             margin: RunSetup.margin(recipe.head, seed: recipe.run.seed, ranks: placement.ranks),
-            sampling: RunSetup.sampling(recipe.head), frozen: recipe.freezesHead)
+            sampling: RunSetup.sampling(recipe.head), frozen: recipe.freezesHead, passes: recipe.batch.accumulation,
+            keepsGradient: RunSetup.keepsCentreGradient(recipe), threads: placement.threads)
         // Mapped files are written out when memory is short: they need not fit.
         let inFiles = recipe.head.storage == .file
         let shares = placement.ranksPerHost > 1

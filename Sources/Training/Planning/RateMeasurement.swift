@@ -141,7 +141,8 @@ package struct RateMeasurement: Sendable {
                 classes: classes, dimension: recipe.network.embedding, batch: rows,
                 margin: RunSetup.margin(recipe.head, seed: recipe.run.seed, ranks: 1),
                 communicator: SoloCommunicator(), pool: pool, seed: recipe.run.seed,
-                frozen: recipe.freezesHead, sampling: RunSetup.sampling(recipe.head)), pool: pool)
+                frozen: recipe.freezesHead, keepsGradient: RunSetup.keepsCentreGradient(recipe),
+                sampling: RunSetup.sampling(recipe.head)), pool: pool)
         let embeddings = Tensor([rows, recipe.network.embedding])
         fill(embeddings, rank: neighbours.rank)
         let gradient = Tensor([rows, recipe.network.embedding])

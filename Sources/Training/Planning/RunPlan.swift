@@ -24,7 +24,8 @@ package struct RunPlan: Sendable {
         workload = StepWorkload(
             classes: classes, dimension: recipe.network.embedding, accumulation: recipe.batch.accumulation,
             views: demand.views, classified: demand.classified, parameters: layout.count,
-            buckets: layout.buckets.map(\.count), bucketAfterStep: layout.bucketAfterStep)
+            buckets: layout.buckets.map(\.count), bucketAfterStep: layout.bucketAfterStep,
+            overlaps: recipe.compute.overlap)
         memory = MemoryEstimate(recipe, network, demand, classes: classes, placement: placement, base: base)
     }
 

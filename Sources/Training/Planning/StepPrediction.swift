@@ -45,7 +45,7 @@ package struct StepPrediction: Sendable, Equatable {
             contention: placement.hosts > 1 ? network.contention : .none)
         backward += timeline.backward - alone.reduce(0, +)
         reduction = timeline.communication
-        exposedReduction = timeline.exposed
+        exposedReduction = workload.overlaps ? timeline.exposed : timeline.communication
         update = Double(workload.parameters) * rates.updateSecondsPerParameter
         control = network.allReduce(5 * 8, placement)
         let others = Double(placement.ranks - 1) / Double(placement.ranks)
@@ -69,10 +69,12 @@ package struct StepWorkload: Sendable, Equatable {
     /// Elements of each bucket of gradients.
     package var buckets: [Int]
     package var bucketAfterStep: [Int: Int]
+    /// Gradients are reduced while backward goes on.
+    package var overlaps: Bool
 
     package init(
         classes: Int, dimension: Int, accumulation: Int, views: Int = 1, classified: Int = 1, parameters: Int,
-        buckets: [Int], bucketAfterStep: [Int: Int]
+        buckets: [Int], bucketAfterStep: [Int: Int], overlaps: Bool = true
     ) {
         self.classes = classes
         self.dimension = dimension
@@ -82,5 +84,6 @@ package struct StepWorkload: Sendable, Equatable {
         self.parameters = parameters
         self.buckets = buckets
         self.bucketAfterStep = bucketAfterStep
+        self.overlaps = overlaps
     }
 }

@@ -81,7 +81,8 @@ extension Embedder {
             count * communicator.rank / communicator.size..<count * (communicator.rank + 1) / communicator.size
         let own = try withExtendedLifetime(rows) {
             try annotation.qualities(
-                of: positions, rows: rows.base.assumingMemoryBound(to: Float.self), dimension: embeddingSize, pool: pool,
+                of: positions, rows: rows.base.assumingMemoryBound(to: Float.self), dimension: embeddingSize,
+                pool: pool,
                 together: { least, greatest in
                     var extremes = [-least, greatest]
                     try extremes.withUnsafeMutableBufferPointer { try communicator.allReduce($0, .max, "separations") }

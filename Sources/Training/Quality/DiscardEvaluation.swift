@@ -48,8 +48,8 @@ package enum DiscardQuality {
     case compared(EmbeddingQuality)
     /// Another model than the one whose embeddings are compared.
     case model(ModelFile.Model, EmbeddingQuality)
-    /// A table.
-    case table(QualityTable)
+    /// A table, and what is done about images that it lacks.
+    case table(QualityTable, missing: QualityTable.Missing = .refuse)
 }
 
 extension Embedder {
@@ -77,9 +77,9 @@ extension Embedder {
                     model.network, preprocessing: model.card.preprocessing, batch: batch, pool: pool
                 ).score(images, by: estimator, communicator: communicator) { progress("scoring", done($0)) }?.values
                     .map { $0 ?? .nan }
-            case .table(let table):
+            case .table(let table, let missing):
                 try communicator.together("qualities") {
-                    try table.qualities(count: images.count, of: subject.name, missing: .refuse, key: images.key).values
+                    try table.qualities(count: images.count, of: subject.name, missing: missing, key: images.key).values
                 }
             }
         let gathered = try gatherEmbeddings(
@@ -98,7 +98,8 @@ extension Embedder {
                 qualities = try estimator.qualities(of: raw.values, dimension: embeddingSize, name: images.key)
                 source = "\(estimator.estimator.rawValue) of \(weights)"
             case .model(let model, let estimator): source = "\(estimator.estimator.rawValue) of \(model.path)"
-            case .table(let table): source = table.location
+            case .table(let table, .refuse): source = table.location
+            case .table(let table, .value(let value)): source = "\(table.location), \(value) where it lacks an image"
             }
             return try report(subject, fused, qualities, source, weights, options) {
                 progress("comparing", $0)

@@ -26,7 +26,9 @@ package enum QualityEstimator: String, CaseIterable, Sendable, Codable {
     }
 
     /// The estimator that is meant where none is named: the quality head, if the weights have one.
-    package static func usual(for model: ModelFile.Model) -> QualityEstimator { model.qualityHead == nil ? .norm : .crFiqa }
+    package static func usual(for model: ModelFile.Model) -> QualityEstimator {
+        model.qualityHead == nil ? .norm : .crFiqa
+    }
 }
 
 /// An estimator that works on embeddings, with what it needs of the model.
@@ -49,7 +51,8 @@ package struct EmbeddingQuality: Sendable {
             }
             head = found
         case .annotation:
-            throw TrainingError.incompatible("--estimator annotation reads a table and takes no weights: name the table")
+            throw TrainingError.incompatible(
+                "--estimator annotation reads a table and takes no weights: name the table")
         }
         self.estimator = estimator
     }

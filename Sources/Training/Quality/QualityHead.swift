@@ -27,7 +27,8 @@ package struct QualityHead: Sendable, Equatable {
         guard file.file.names.contains(where: { names.contains($0) }) else { return nil }
         let match = try file.load(specs, .partial)
         guard let weight = match.tensors[weightName], let bias = match.tensors[biasName] else {
-            let wrong = match.missing.map { "'\($0.name)' is missing" }
+            let wrong =
+                match.missing.map { "'\($0.name)' is missing" }
                 + match.mismatched.map { "'\($0.expected.name)' has shape \($0.shape), not \($0.expected.shape)" }
             throw ArtifactError.incompatible(
                 path: file.path, reason: "its quality head is not one: \(wrong.joined(separator: ", "))")
