@@ -159,10 +159,12 @@ import Testing
         return x.map { $0 / norm }
     }
 
+    private static func row(_ i: Int, _ shift: Double) -> [Double] {
+        (0..<4).map { sin(1.1 * Double(i) + 0.6 * Double($0) + shift) }
+    }
+
     private static func table() -> (problem: Problem, entries: [(label: Int, feature: [Float])]) {
-        func rows(_ shift: Double) -> [Double] {
-            (0..<3).flatMap { i in unit((0..<4).map { sin(1.1 * Double(i) + 0.6 * Double($0) + shift) }) }
-        }
+        func rows(_ shift: Double) -> [Double] { (0..<3).flatMap { unit(row($0, shift)) } }
         let entries = zip([4, 9, 2, 7, 4, 8], 0..<6).map { label, i in
             (
                 label: label,
@@ -186,8 +188,15 @@ import Testing
         #expect(abs(outcome.loss - 2.6921729602) < 1e-4)
         let keys = outcome.gradient[..<12]
         let queries = outcome.gradient[12...]
-        func norm(_ x: ArraySlice<Double>) -> Double { x.reduce(0) { $0 + $1 * $1 }.squareRoot() }
-        print("norms", norm(queries), norm(keys))
+        // The table's are with respect to rows that are not yet of length 1.
+        func norm(_ gradient: ArraySlice<Double>, _ shift: Double) -> Double {
+            zip(gradient, (0..<12)).reduce(0) { sum, entry in
+                let length = Self.row(entry.1 / 4, shift).reduce(0) { $0 + $1 * $1 }.squareRoot()
+                return sum + (entry.0 / length) * (entry.0 / length)
+            }.squareRoot()
+        }
+        #expect(abs(norm(queries, 0) - 5.8396300887) < 1e-4 * 5.8)
+        #expect(abs(norm(keys, 0.3) - 6.0299800601) < 1e-4 * 6)
         // Of the pair that is gated off.
         #expect(keys[4..<8].allSatisfy { $0 == 0 } && queries[16..<20].allSatisfy { $0 == 0 })
     }
