@@ -28,14 +28,14 @@ struct PackPass {
     }
 
     private struct Files {
-        let records: PartialFile
-        let index: PartialFile
-        let list: PartialFile
+        let records: FileWriter
+        let index: FileWriter
+        let list: FileWriter
 
         init(_ prefix: String, _ sizes: PackState.Sizes) throws(FaceDataError) {
-            records = try PartialFile(prefix + ".rec", keeping: sizes.records)
-            index = try PartialFile(prefix + ".idx", keeping: sizes.index)
-            list = try PartialFile(prefix + ".lst", keeping: sizes.list)
+            records = try FileWriter(prefix + ".rec", keeping: sizes.records)
+            index = try FileWriter(prefix + ".idx", keeping: sizes.index)
+            list = try FileWriter(prefix + ".lst", keeping: sizes.list)
         }
 
         var sizes: PackState.Sizes {
@@ -102,7 +102,7 @@ struct PackPass {
         try FileWriter.save(
             ClassMap.text(ofRecords: Folder.name(of: prefix) + ".rec", rows: classRows(state)).utf8,
             to: options.classMap ?? Folder.resolve(ClassMap.fileName, in: folder))
-        for suffix in [".lst", ".idx", ".rec"] { try PartialFile.commit(prefix + suffix) }
+        for suffix in [".lst", ".idx", ".rec"] { try FileWriter.commit(prefix + suffix) }
         Folder.remove(PackState.path(prefix))
     }
 
@@ -250,7 +250,7 @@ struct PackPass {
         let remaining = plan.items.count - state.items
         guard remaining > 0, var free = options.freeBytes(folder) else { return }
         // What an earlier process wrote beyond its last state is cut off.
-        free += (PartialFile.size(of: prefix + ".rec") ?? 0) - state.sizes.records
+        free += (FileWriter.unfinishedSize(of: prefix + ".rec") ?? 0) - state.sizes.records
         let looked = min(remaining, 64)
         let make = maker()
         let first = state.items

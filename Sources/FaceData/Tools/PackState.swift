@@ -40,7 +40,7 @@ struct PackState: Sendable, Equatable {
     func isUsable(_ prefix: String, items most: Int) -> Bool {
         guard written <= items, items <= most else { return false }
         return [(".rec", sizes.records), (".idx", sizes.index), (".lst", sizes.list)].allSatisfy { suffix, size in
-            let unfinished = PartialFile.size(of: prefix + suffix)
+            let unfinished = FileWriter.unfinishedSize(of: prefix + suffix)
             // Where all is on disk some files may have their names already.
             if isComplete, unfinished == nil { return Folder.kind(prefix + suffix) == .file }
             return (unfinished ?? 0) >= size
