@@ -87,7 +87,7 @@ private struct FailingSource: FaceSource {
         options.layout = layout
         options.selection.minimumImages = 2
         options.selection.maximumImages = 3
-        options.selection.exclusions = try Exclusions(scratch.path + "/out.txt")
+        options.selection.exclusions = try ExclusionList(scratch.path + "/out.txt")
         let summary = try RecordPacker.pack([source], to: scratch.path + "/x", options: options)
         // a has one image, d goes altogether, c loses one of three, b one of seven and keeps three of six.
         #expect(summary.classes == 3 && summary.images == 3 + 2 + 2)

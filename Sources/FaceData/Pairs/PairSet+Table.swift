@@ -34,9 +34,7 @@ extension PairSet {
         }
         try DataFile(path).forEachLine { line, number, _ throws(FaceDataError) in
             if line.isEmpty || line.first == UInt8(ascii: "#") { return }
-            guard let text = String(validating: line, as: UTF8.self) else {
-                throw FaceDataError(.malformed, file: path, at: .line(number), "not UTF-8")
-            }
+            let text = try String(line: line, number, of: path)
             let fields = text.split(separator: "\t", omittingEmptySubsequences: false)
             guard fields.count == 4, fields[2] == "0" || fields[2] == "1", let fold = Int(fields[3]),
                 (1...1_000_000).contains(fold)
