@@ -1,5 +1,5 @@
 package import Collectives
-import Training
+import Tensors
 
 /// The time of what a step sends: gradients by the reducer's route, and plain collectives.
 package struct CollectiveBenchmark: Sendable {

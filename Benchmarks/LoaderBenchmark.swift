@@ -1,6 +1,7 @@
 package import Collectives
 package import FaceData
 package import Recipes
+import Tensors
 import Training
 
 #if canImport(Glibc)

@@ -6,17 +6,6 @@ internal import Tensors
     import Musl
 #endif
 
-/// Seconds and nanoseconds of the monotonic clock.
-package enum MonotonicClock {
-    package static var nanoseconds: UInt64 {
-        var time = timespec()
-        clock_gettime(CLOCK_MONOTONIC, &time)
-        return UInt64(time.tv_sec) * 1_000_000_000 + UInt64(time.tv_nsec)
-    }
-
-    package static var seconds: Double { Double(nanoseconds) * 1e-9 }
-}
-
 /// A lock with a condition, on the monotonic clock.
 package final class Monitor: @unchecked Sendable {
     private let mutex = UnsafeMutablePointer<pthread_mutex_t>.allocate(capacity: 1)

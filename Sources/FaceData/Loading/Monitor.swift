@@ -66,10 +66,3 @@ final class WorkerThread: Sendable {
 
     func join() { pthread_join(handle, nil) }
 }
-
-/// Seconds of the monotonic clock.
-func monotonicSeconds() -> Double {
-    var time = timespec()
-    clock_gettime(CLOCK_MONOTONIC, &time)
-    return Double(time.tv_sec) + 1e-9 * Double(time.tv_nsec)
-}
