@@ -71,23 +71,22 @@ extension Bench {
         }
 
         private func report(_ result: LoaderBenchmark.Result, degrading: Double?, ranks: Int) {
-            let sorted = result.rates.sorted()
-            let median = (sorted[(sorted.count - 1) / 2] + sorted[sorted.count / 2]) / 2
+            let rates = Rates(result.rates)
             if json {
                 print(
                     String(
                         format: "{\"images_per_second_median\":%.1f,\"min\":%.1f,\"max\":%.1f,\"peak_rss_mib\":%.0f,"
                             + "\"workers\":%d,\"ranks\":%d,\"images\":%d,\"unreadable\":%d,\"augment_ms\":%.4f}",
-                        median, sorted[0], sorted[sorted.count - 1], result.peakMemoryMiB, workers, ranks,
-                        result.images, result.quarantined, degrading ?? 0))
+                        rates.median, rates.least, rates.most, result.peakMemoryMiB, workers, ranks, result.images,
+                        result.quarantined, degrading ?? 0))
                 return
             }
             print(
                 String(
                     format: "%@: %.0f images/s (%.0f-%.0f), %.0f per worker (%d rank(s) x %d worker(s)); "
                         + "%d unreadable",
-                    data, median, sorted[0], sorted[sorted.count - 1], median / Double(workers * ranks), ranks,
-                    workers, result.quarantined))
+                    data, rates.median, rates.least, rates.most, rates.median / Double(workers * ranks), ranks, workers,
+                    result.quarantined))
             if let degrading { print(String(format: "  degrading: %.3f ms per image on one thread", degrading)) }
             let seconds = max(1e-9, result.times.total)
             let images = Double(batch / ranks * batches)

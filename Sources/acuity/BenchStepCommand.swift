@@ -97,9 +97,7 @@ extension Bench {
 
         private func report(_ result: StepBenchmark.Result, _ environment: RunEnvironment) {
             let (ranks, threads) = (environment.communicator.size, environment.pool.threads)
-            let rates = RateReport(
-                result.rates, firstStepSeconds: result.firstStepSeconds, lossFirst: result.lossFirst,
-                lossLast: result.lossLast, peakMemoryMiB: result.peakMemoryMiB)
+            let rates = RateReport(result.times)
             if json {
                 print(
                     rates.json(
@@ -136,7 +134,7 @@ struct LayerReport {
             [
                 name, String(format: "%.2f", time.forward * 1e3), share(time.forwardFlops, time.forward),
                 String(format: "%.2f", time.backward * 1e3), share(time.backwardFlops, time.backward),
-                String(format: "%.1f %%", 100 * total / result.stepSeconds),
+                String(format: "%.1f %%", 100 * total / result.times.stepSeconds),
             ], first: 52)
     }
 
@@ -162,16 +160,16 @@ struct LayerReport {
         for (kind, time) in kinds.sorted(by: { $0.value.forward + $0.value.backward > $1.value.forward + $1.value.backward })
         { Swift.print(line(kind, time)) }
         let layers = result.layers.reduce(0) { $0 + $1.forward + $1.backward }
-        let rest = result.stepSeconds - layers
+        let rest = result.times.stepSeconds - layers
         Swift.print(
             Table.row(
                 [
                     "head, optimizer, reduction", "", "", String(format: "%.2f", rest * 1e3), "",
-                    String(format: "%.1f %%", 100 * rest / result.stepSeconds),
+                    String(format: "%.1f %%", 100 * rest / result.times.stepSeconds),
                 ], first: 52))
         Swift.print(
             String(
-                format: "step %.1f ms; maps, their gradients and scratch %.0f MiB", result.stepSeconds * 1e3,
+                format: "step %.1f ms; maps, their gradients and scratch %.0f MiB", result.times.stepSeconds * 1e3,
                 result.executionMiB))
     }
 }

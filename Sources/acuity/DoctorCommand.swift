@@ -1,4 +1,5 @@
 import ArgumentParser
+import Benchmarks
 import Collectives
 import Foundation
 import MPICollectives
@@ -47,14 +48,9 @@ struct Doctor: ParsableCommand {
     /// Median seconds of summing 16 MiB over the ranks.
     private func timing(_ communicator: any Communicator) throws -> Double {
         var values = [Float](repeating: 1, count: 4 << 20)
-        var times: [Double] = []
-        for _ in 0..<5 {
-            try communicator.barrier("doctor")
-            let start = monotonicSeconds()
+        return try communicator.medianSeconds(of: 5, "doctor") {
             try values.withUnsafeMutableBufferPointer { try communicator.allReduce($0, .max, "doctor") }
-            times.append(monotonicSeconds() - start)
         }
-        return times.sorted()[2]
     }
 
     private func report(_ findings: [Finding], _ seconds: Double, _ communicator: any Communicator) -> [String] {
