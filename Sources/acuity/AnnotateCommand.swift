@@ -160,7 +160,7 @@ struct Annotate: ParsableCommand {
         let text = try Output.json(summary)
         try Output.write(text, to: output + ".json")
         if json {
-            print(String(decoding: text, as: UTF8.self), terminator: "")
+            Output.show(text)
             return
         }
         print("\(output): \(known.count) of \(images.count) images, \(annotation.identities) identities")
@@ -175,14 +175,5 @@ struct Annotate: ParsableCommand {
         print(
             String(
                 format: "  %.1f images/s embedded, %.1f s of rounds", summary.imagesPerSecond, summary.roundSeconds))
-    }
-}
-
-extension Output {
-    /// With sorted keys, and a line break at the end.
-    static func json(_ value: some Encodable) throws -> Data {
-        let encoder = JSONEncoder()
-        encoder.outputFormatting = [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]
-        return try encoder.encode(value) + [10]
     }
 }

@@ -194,7 +194,7 @@ extension Bench {
             let result = try NetworkBenchmark().run(environment.communicator, environment.pool)
             guard environment.isRoot else { return Training.ExitCode.success }
             try Output.folder(of: path)
-            try Output.write(result.json(), to: path)
+            try Output.write(Output.json(result), to: path)
             print(
                 String(
                     format: "%@: %d hosts, %.0f us, %.3f Gbit/s; side by side computing takes %.2f and messages %.2f "

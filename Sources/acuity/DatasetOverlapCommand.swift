@@ -141,11 +141,11 @@ extension Dataset {
         private func write(_ found: OverlapReport) throws {
             print(found.text(show: show))
             if let report {
-                try Output.write(Data(found.table().utf8), to: report)
+                try Output.write(found.table(), to: report)
                 print("\(report): \(found.rows.count) candidates")
             }
             if let output {
-                try Output.write(Data(found.exclusions().utf8), to: output)
+                try Output.write(found.exclusions(), to: output)
                 print("\(output): \(found.identities.count) identities of \(training)")
             }
             if let sheet {

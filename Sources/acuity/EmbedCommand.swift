@@ -108,7 +108,7 @@ struct Embed: ParsableCommand {
                 name + "," + values[row * dimension..<(row + 1) * dimension].map { "\($0)" }.joined(separator: ",")
             }
             let header = "image," + (0..<dimension).map { "e\($0)" }.joined(separator: ",")
-            try Output.write(Data(([header] + lines).joined(separator: "\n").utf8 + [10]), to: output + ".csv")
+            try Output.write(lines: [header] + lines, to: output + ".csv")
             print("\(output).csv: \(images.count) x \(dimension)")
             return
         }
@@ -117,7 +117,7 @@ struct Embed: ParsableCommand {
         metadata["acuity.flip"] = flip ? "sum" : "none"
         metadata["acuity.normalised"] = normalise ? "true" : "false"
         try WeightsFile.write(output + ".safetensors", [(name: "embeddings", tensor: tensor)], metadata: metadata)
-        try Output.write(Data((names.joined(separator: "\n") + "\n").utf8), to: output + ".names.txt")
+        try Output.write(lines: names, to: output + ".names.txt")
         print("\(output).safetensors: \(images.count) x \(dimension); names in \(output).names.txt")
     }
 }

@@ -182,7 +182,7 @@ struct Score: ParsableCommand {
             highest: ranked[ranked.count - 1].quality,
             imagesPerSecond: scores.seconds > 0 ? Double(images.count) / scores.seconds : nil)
         if json {
-            print(String(decoding: try Output.json(summary), as: UTF8.self), terminator: "")
+            Output.show(try Output.json(summary))
         } else {
             print("\(output): \(known.count) images, quality by \(estimator.rawValue) of \(source)")
             print("  \(estimator.scale)")
@@ -200,20 +200,16 @@ struct Score: ParsableCommand {
     }
 
     private func writeLines(_ known: [(index: Int, quality: Float)], _ images: ImageCollection) throws {
-        var text: String
+        var text = Data()
         if output.hasSuffix(".csv") {
-            text = "image,quality\n"
-            for entry in known { text += "\(CSV.field(images.key(entry.index))),\(entry.quality)\n" }
+            text += Data("image,quality\n".utf8)
+            for entry in known { text += Data("\(CSV.field(images.key(entry.index))),\(entry.quality)\n".utf8) }
         } else {
-            let encoder = JSONEncoder()
-            encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
-            text = ""
             for entry in known {
-                let line = try encoder.encode(Line(image: images.key(entry.index), quality: entry.quality))
-                text += String(decoding: line, as: UTF8.self) + "\n"
+                text += try Output.jsonLine(Line(image: images.key(entry.index), quality: entry.quality))
             }
         }
-        try Output.write(Data(text.utf8), to: output)
+        try Output.write(text, to: output)
     }
 
     private func writeSheet(
