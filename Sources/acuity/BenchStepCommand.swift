@@ -113,8 +113,6 @@ extension Bench {
     }
 }
 
-extension Precision: ExpressibleByArgument {}
-
 /// Where a step's time goes: by layer, then by kind of layer.
 struct LayerReport {
     private let result: StepBenchmark.Result

@@ -98,12 +98,10 @@ struct DiscardArguments: ParsableArguments {
             let model = try ModelFile.model(command.weights!)
             return (model, try self.subjects(command), try self.qualitySource(model))
         }
-        let embedder = Embedder(
-            model.network, preprocessing: model.card.preprocessing, batch: command.batch, precision: command.precision,
-            pool: environment.pool)
+        let embedder = command.embedding.embedder(model.network, model.card.preprocessing, environment)
         var reports: [DiscardReport] = []
         for subject in subjects {
-            let progress = ProgressDisplay(total: 1000, style: environment.isRoot ? environment.progress : .never)
+            let progress = environment.progressDisplay(1000)
             let report = try embedder.discard(
                 subject, by: source, weights: model.path, options: options, communicator: communicator
             ) { stage, share in

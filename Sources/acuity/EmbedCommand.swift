@@ -46,17 +46,9 @@ struct Embed: ParsableCommand {
     @Flag(help: "Write CSV instead of safetensors.")
     var csv = false
 
-    @Option(help: "Images per pass.")
-    var batch = 64
-
-    @Option(help: "Numbers of maps and convolutions: fp32, bf16.")
-    var precision = Precision.fp32
+    @OptionGroup var embedding: EmbeddingOptions
 
     @OptionGroup var session: SessionOptions
-
-    func validate() throws {
-        if batch < 1 { throw ValidationError("--batch must be at least 1") }
-    }
 
     /// What is embedded: a source of images, or the images of a pair set.
     private struct Images: Sendable {
@@ -73,9 +65,8 @@ struct Embed: ParsableCommand {
                 if environment.isRoot { try Output.folder(of: output) }
                 return (network, card, try open())
             }
-            let embedder = Embedder(
-                network, preprocessing: card.preprocessing, batch: batch, precision: precision, pool: environment.pool)
-            let progress = ProgressDisplay(total: images.count, style: environment.isRoot ? environment.progress : .never)
+            let embedder = embedding.embedder(network, card.preprocessing, environment)
+            let progress = environment.progressDisplay(images.count)
             let gathered = try embedder.gatherEmbeddings(
                 count: images.count, flip: flip, communicator: communicator, image: images.image
             ) { progress.update(min(images.count, $0 * communicator.size), "embedding") }

@@ -57,11 +57,7 @@ struct Evaluate: ParsableCommand {
     @Flag(inversion: .prefixedNo, help: "Add the embedding of the mirror image.")
     var flip = true
 
-    @Option(help: "Images per pass.")
-    var batch = 64
-
-    @Option(help: "Numbers of maps and convolutions: fp32, bf16.")
-    var precision = Precision.fp32
+    @OptionGroup var embedding: EmbeddingOptions
 
     @Option(help: "A folder for the report: JSON, ROC as SVG, PNG and data.")
     var output: String?
@@ -82,7 +78,6 @@ struct Evaluate: ParsableCommand {
         if set == nil, pairs != nil || degrade != nil || discard.allPairs {
             throw ValidationError("--pairs, --degrade and --all-pairs go with --set")
         }
-        if batch < 1 { throw ValidationError("--batch must be at least 1") }
     }
 
     func run() throws {
@@ -137,12 +132,10 @@ struct Evaluate: ParsableCommand {
             let (network, preprocessing) = try model(environment)
             return (network, preprocessing, try sections.map { try VerificationSets.open($0) })
         }
-        let embedder = Embedder(
-            network, preprocessing: preprocessing, batch: batch, precision: precision, pool: environment.pool)
+        let embedder = embedding.embedder(network, preprocessing, environment)
         var reports: [VerificationReport] = []
         for (section, set) in zip(sections, sets) {
-            let progress = ProgressDisplay(
-                total: set.imageCount, style: environment.isRoot ? environment.progress : .never)
+            let progress = environment.progressDisplay(set.imageCount)
             let report = try embedder.verify(set, flip: section.flip ? .sum : .none, communicator: communicator) {
                 progress.update(min(set.imageCount, $0 * communicator.size), set.name)
             }
