@@ -1,11 +1,5 @@
 package import Tensors
 
-#if canImport(Glibc)
-    internal import Glibc
-#else
-    internal import Musl
-#endif
-
 /// Makes an image file of each of many, on several threads. Files that are there already stay, so that a conversion that
 /// was ended goes on where it was.
 package struct ImageConversion: Sendable {
@@ -193,20 +187,5 @@ private final class Board: @unchecked Sendable {
             }
         }
         return summary
-    }
-}
-
-extension Folder {
-    /// Makes a folder and those above it.
-    static func make(_ path: String) throws(FaceDataError) {
-        switch kind(path) {
-        case .folder: return
-        case .file, .other:
-            throw FaceDataError(.cannotWrite, file: path, "a file of that name is in the way of the folder")
-        case nil: break
-        }
-        let above = parent(of: path)
-        if above != path, above != "." { try make(above) }
-        if mkdir(path, 0o777) != 0, errno != EEXIST { throw .writing(path, errno) }
     }
 }

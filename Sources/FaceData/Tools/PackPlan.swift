@@ -114,16 +114,10 @@ package struct PackPlan: Sendable {
         return notes
     }
 
-    /// What sources are called in lists and exclusions: their file without its extension, or their folder; the folder
-    /// around it where the file is called `train`, as most are; the whole path where that is not enough to tell them apart.
+    /// What sources are called in lists and exclusions: what they are called by themselves, or the whole path where that is
+    /// not enough to tell them apart.
     package static func names(_ locations: [String]) -> [String] {
-        let names = locations.map { location -> String in
-            var parts = location.split(separator: "/").map(String.init).filter { $0 != "." && $0 != ".." }
-            guard let last = parts.popLast() else { return location }
-            let stem =
-                Folder.fileExtension(last).isEmpty ? last : String(last[..<(last.lastIndex(of: ".") ?? last.endIndex)])
-            return stem == "train" ? parts.last ?? stem : stem
-        }
+        let names = locations.map { FaceSources.name(of: $0) }
         return names.indices.map { own in names.count { $0 == names[own] } == 1 ? names[own] : locations[own] }
     }
 }
