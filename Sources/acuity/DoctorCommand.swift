@@ -33,14 +33,9 @@ struct Doctor: ParsableCommand {
                 processors: ThreadPool.availableProcessors, kernels: KernelSet.current,
                 sharedMemoryMiB: SharedMemoryWindow.freeBytes.map { $0 >> 20 },
                 descriptors: Int(min(limit.rlim_cur, 1 << 30)))
-            let encoded = try [UInt8](JSONEncoder().encode(own))
-            let gathered = try communicator.gather(encoded, root: 0, "doctor")
+            let findings = try communicator.gather(coding: own, "doctor")
             let seconds = try timing(communicator)
-            var problems: [String] = []
-            if let gathered {
-                let findings = try gathered.map { try JSONDecoder().decode(Finding.self, from: Data($0)) }
-                problems = report(findings, seconds, communicator)
-            }
+            let problems = findings.map { report($0, seconds, communicator) } ?? []
             return problems.isEmpty ? Training.ExitCode.success : Training.ExitCode.peerLost
         }
     }
