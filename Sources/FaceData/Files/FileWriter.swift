@@ -117,4 +117,9 @@ final class FileWriter {
         try writer.append(bytes)
         try writer.finish()
     }
+
+    /// - Parameter lines: without their line breaks.
+    static func save(lines: [String], to path: String) throws(FaceDataError) {
+        try save((lines.joined(separator: "\n") + "\n").utf8, to: path)
+    }
 }

@@ -58,7 +58,7 @@ struct PackState: Sendable, Equatable {
         lines += damage.map {
             "damaged\t\($0.place.source)\t\($0.place.record)\t\($0.pass)\t\(PackText.field($0.reason))"
         }
-        try FileWriter.save((lines.joined(separator: "\n") + "\nend\n").utf8, to: Self.path(prefix))
+        try FileWriter.save(lines: lines + ["end"], to: Self.path(prefix))
     }
 
     /// - Returns: nil when there is none, or what is there is none.
