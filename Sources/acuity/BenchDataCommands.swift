@@ -53,9 +53,7 @@ extension Bench {
                     benchmark.recipe = try DataOptions.recipe(data, folder: folder, threads: workers, with)
                     if augment != .none { benchmark.recipe.data.augment = AugmentSection(augment) }
                     let source = try RunSetup.source(benchmark.recipe.data)
-                    guard batch % communicator.size == 0 else {
-                        throw TrainingError.batchNotDivisible(global: batch, accumulation: 1, ranks: communicator.size)
-                    }
+                    try Bench.check(batch: batch, ranks: communicator.size)
                     guard source.count >= batch else {
                         throw TrainingError.tooFewImages(images: source.count, needed: batch)
                     }

@@ -70,9 +70,7 @@ extension Bench {
             try Session.run(session) { environment in
                 let communicator = environment.communicator
                 try communicator.together("set-up") {
-                    guard batch % communicator.size == 0 else {
-                        throw TrainingError.batchNotDivisible(global: batch, accumulation: 1, ranks: communicator.size)
-                    }
+                    try Bench.check(batch: batch, ranks: communicator.size)
                 }
                 var benchmark = HeadBenchmark(head)
                 benchmark.classes = classes

@@ -73,9 +73,7 @@ extension Bench {
                     if let data {
                         benchmark.data = try DataOptions.recipe(data, folder: nil, threads: 1, with)
                     }
-                    guard batch % communicator.size == 0 else {
-                        throw TrainingError.batchNotDivisible(global: batch, accumulation: 1, ranks: communicator.size)
-                    }
+                    try Bench.check(batch: batch, ranks: communicator.size)
                 }
                 benchmark.precision = precision
                 benchmark.globalBatch = batch
