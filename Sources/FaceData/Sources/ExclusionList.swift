@@ -1,5 +1,5 @@
-/// What is left out of a data set: a text file of identity names and record keys, one per line. Empty lines and lines that
-/// begin with `#` say nothing; `source/name` means one of several sources only.
+/// What is left out of a data set: a text file of identity names and record keys, one per line. Empty lines and lines
+/// that begin with `#` say nothing; `source/name` means one of several sources only.
 package struct ExclusionList: Sendable {
     package let location: String
     let names: Set<String>
