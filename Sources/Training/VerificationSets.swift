@@ -34,7 +34,8 @@ package enum VerificationSets {
         guard let side = Int(degrade) else {
             guard kernels == nil else {
                 throw TrainingError.incompatible(
-                    "evaluation set '\(section.name)': 'down' and 'up' go with a side in pixels, not with the table \(degrade)")
+                    "evaluation set '\(section.name)': 'down' and 'up' go with a side in pixels, not with the table \(degrade)"
+                )
             }
             return .mixed(try DegradationTable(degrade))
         }
@@ -59,7 +60,8 @@ package enum VerificationSets {
             guard let name else { return standard }
             guard let kernel = ResizeKernel(rawValue: name) else {
                 let names = ResizeKernel.allCases.map(\.rawValue).joined(separator: ", ")
-                throw TrainingError.incompatible("evaluation set '\(section.name)': no kernel '\(name)'; there are \(names)")
+                throw TrainingError.incompatible(
+                    "evaluation set '\(section.name)': no kernel '\(name)'; there are \(names)")
             }
             return kernel
         }

@@ -89,7 +89,8 @@ extension Evaluate {
                     return try VerificationReport(
                         scores,
                         facts: VerificationFacts(
-                            dataset: entry.name, flip: .none, degradation: entry.degradation, score: "pixel correlation"),
+                            dataset: entry.name, flip: .none, degradation: entry.degradation, score: "pixel correlation"
+                        ),
                         folds: sweep.folds)
                 }
             }

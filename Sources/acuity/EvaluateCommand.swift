@@ -15,7 +15,8 @@ import Training
 
 struct Evaluate: ParsableCommand {
     static let configuration = CommandConfiguration(
-        abstract: "Verify pairs of faces: 10-fold accuracy, TAR at FAR, EER, ROC; identification; error versus discard.",
+        abstract:
+            "Verify pairs of faces: 10-fold accuracy, TAR at FAR, EER, ROC; identification; error versus discard.",
         discussion: """
             acuity evaluate --weights runs/first --set lfw.bin
             acuity evaluate --weights model.safetensors --set faces/lfw --pairs faces/lfw-protocol/pairs.txt
@@ -262,7 +263,8 @@ struct Evaluate: ParsableCommand {
             lines.append(
                 "  TAR at FAR \(farText(tar.targetFAR))  \(percent(tar.rate))\(spread)")
         }
-        lines.append("  EER            \(percent(report.equalErrorRate))   AUC \(String(format: "%.5f", report.areaUnderCurve))")
+        lines.append(
+            "  EER            \(percent(report.equalErrorRate))   AUC \(String(format: "%.5f", report.areaUnderCurve))")
         if let norm = report.meanNorm { lines.append("  mean norm      \(String(format: "%.3f", norm))") }
         return lines.joined(separator: "\n")
     }

@@ -36,7 +36,8 @@ import Testing
         #expect(mixed.rank == 2 && abs(mixed.averagePrecision - 73.0 / 180) < 1e-12)
         // Nothing else is above them.
         #expect(
-            placement([0.6, 0.9, 0.8, 0.5], [2, 1, 1, 3], of: 1) == Identification.Placement(rank: 1, averagePrecision: 1))
+            placement([0.6, 0.9, 0.8, 0.5], [2, 1, 1, 3], of: 1)
+                == Identification.Placement(rank: 1, averagePrecision: 1))
         // All alike: the others come first, the mates at ranks 3 and 4: ((1/3 + 0/2) + (2/4 + 1/3)) / 2 / 2 = 7/24.
         let tied = try #require(placement([1, 1, 1, 1], [1, 2, 1, 3], of: 1))
         #expect(tied.rank == 3 && abs(tied.averagePrecision - 7.0 / 24) < 1e-12)

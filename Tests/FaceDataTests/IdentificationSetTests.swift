@@ -29,7 +29,9 @@ import Testing
         #expect(set.galleryLabels == [12, 12, 7, -100, -100] && set.distractors == 2)
         #expect(keys(set.probes) == ["Probe/12_4.jpg", "Probe/12_5.jpg", "Probe/7_3.jpg"])
         #expect(set.probeLabels == [12, 12, 7] && set.notes.isEmpty)
-        #expect(set.groups.map(\.name) == ["all"] && set.groups.map(\.probes) == [0..<3] && set.groups[0].withoutMate.isEmpty)
+        #expect(
+            set.groups.map(\.name) == ["all"] && set.groups.map(\.probes) == [0..<3]
+                && set.groups[0].withoutMate.isEmpty)
         let without = try IdentificationSet.tinyFace(scratch.path, distractors: false)
         #expect(without.gallery.count == 3 && without.distractors == 0 && without.selection == "without distractors")
     }
@@ -64,7 +66,8 @@ import Testing
     @Test func whatIsNoTinyFaceIsRefused() throws {
         let scratch = Scratch()
         write(scratch, Self.tiny)
-        write(scratch, (0..<4).map { "Probe/x\($0)_1.jpg" } + ["Probe/_1.jpg", "Probe/5.jpg", "Probe/99999999999_1.jpg"])
+        write(
+            scratch, (0..<4).map { "Probe/x\($0)_1.jpg" } + ["Probe/_1.jpg", "Probe/5.jpg", "Probe/99999999999_1.jpg"])
         let names = #expect(throws: FaceDataError.self) { try IdentificationSet.tinyFace(scratch.path) }
         #expect(names?.file == scratch.path + "/Probe")
         #expect(
@@ -79,10 +82,10 @@ import Testing
 
     // MARK: - SCface
 
-    private static let cameras = (1...3).flatMap { subject in
+    private static let cameras: [String] = (1...3).flatMap { subject in
         (1...7).flatMap { camera in (1...3).map { "00\(subject)_cam\(camera)_\($0).jpg" } }
     }
-    private static let flat =
+    private static let flat: [String] =
         cameras + (1...3).flatMap { ["00\($0)_frontal.jpg", "00\($0)_cam8.jpg", "00\($0)_L4.jpg"] }
 
     @Test func scFace() throws {
@@ -100,7 +103,8 @@ import Testing
         #expect(set.notes == ["24 images of other cameras, poses or subjects, or that come twice, are left out"])
         #expect(set.selection == "cameras 1-5, all subjects")
         let part = try IdentificationSet.scFace(scratch.path, cameras: [7, 2, 1], subjects: [1, 3])
-        #expect(part.galleryLabels == [1, 3] && part.probes.count == 18 && part.selection == "cameras 1-2,7, 2 subjects")
+        #expect(
+            part.galleryLabels == [1, 3] && part.probes.count == 18 && part.selection == "cameras 1-2,7, 2 subjects")
         #expect(Array(keys(part.probes)[..<3]) == ["001_cam1_1.jpg", "001_cam2_1.jpg", "001_cam7_1.jpg"])
     }
 
@@ -112,7 +116,8 @@ import Testing
         write(scratch, mugshots.map { "mugshot_frontal_original_all/" + $0 })
         for distance in 1...3 {
             let names = Self.cameras.filter { $0.hasSuffix("_\(distance).jpg") }
-            write(scratch, names.map { "surveillance_cameras_distance_\(distance)/\($0.split(separator: "_")[1])/\($0)" })
+            write(
+                scratch, names.map { "surveillance_cameras_distance_\(distance)/\($0.split(separator: "_")[1])/\($0)" })
         }
         let parts = try IdentificationSet.scFace(scratch.path)
         #expect(parts.probes.count == 45)
@@ -136,7 +141,9 @@ import Testing
         write(scratch, ["001_frontal.jpg"])
         let set = try IdentificationSet.scFace(scratch.path)
         #expect(set.groups.map(\.withoutMate.count) == [10, 10, 10] && set.probes.count == 15)
-        #expect(set.notes[1].hasPrefix("10 of 15 probes (4.2 m) have no mate in the gallery and are left out: 002_cam1_1.jpg,"))
+        #expect(
+            set.notes[1].hasPrefix(
+                "10 of 15 probes (4.2 m) have no mate in the gallery and are left out: 002_cam1_1.jpg,"))
         let cameras = #expect(throws: FaceDataError.self) { try IdentificationSet.scFace(scratch.path, cameras: [9]) }
         #expect(cameras?.reason == "no probe (cameras 9, all subjects)")
         let subjects = #expect(throws: FaceDataError.self) {
@@ -159,7 +166,9 @@ import Testing
             try IdentificationSet.subjects(scratch.write("bad.txt", "1\nAnn\n"))
         }
         #expect(bad?.place == .line(2) && bad?.reason == "\"Ann\" is neither a subject's number nor a range")
-        let none = #expect(throws: FaceDataError.self) { try IdentificationSet.subjects(scratch.write("none.txt", "#\n")) }
+        let none = #expect(throws: FaceDataError.self) {
+            try IdentificationSet.subjects(scratch.write("none.txt", "#\n"))
+        }
         #expect(none?.reason == "names no subject")
         let missing = #expect(throws: FaceDataError.self) { try IdentificationSet.subjects(scratch.path + "/x.txt") }
         #expect(missing?.kind == .missing)

@@ -43,7 +43,9 @@ import Training
         let folder = try TemporaryFolder()
         for person in 1...4 {
             for image in 0..<2 { try folder.write("Gallery_Match/\(person)_\(image).png", try face(person, image)) }
-            for image in 5...5 + person % 2 { try folder.write("Probe/\(person)_\(image).png", try face(person, image)) }
+            for image in 5...5 + person % 2 {
+                try folder.write("Probe/\(person)_\(image).png", try face(person, image))
+            }
         }
         for stranger in 0..<3 { try folder.write("Gallery_Distractor/\(stranger).png", try face(20 + stranger, 0)) }
         try folder.write("Probe/9_1.png", try face(9, 1))

@@ -33,7 +33,8 @@ extension IdentificationSet {
         }
         var notes: [String] = []
         if images.others > 0 {
-            notes.append("\(images.others) images of other cameras, poses or subjects, or that come twice, are left out")
+            notes.append(
+                "\(images.others) images of other cameras, poses or subjects, or that come twice, are left out")
         }
         for (distance, entries) in zip(SCfaceImages.distances, images.probes) where entries.isEmpty {
             notes.append("there is no probe at \(distance)")
@@ -55,7 +56,8 @@ extension IdentificationSet {
             for word in said.split(whereSeparator: { $0 == "," || $0.isWhitespace }) {
                 guard let values = NumberRanges.parse(String(word)) else {
                     throw FaceDataError(
-                        .malformed, file: text, at: .line(number), "\"\(word)\" is neither a subject's number nor a range",
+                        .malformed, file: text, at: .line(number),
+                        "\"\(word)\" is neither a subject's number nor a range",
                         advice: "expected numbers such as 51 or 51-130")
                 }
                 subjects.formUnion(values)

@@ -90,7 +90,8 @@ package struct IdentificationSet: Sendable {
     static func unreadable(_ names: [String], in folder: String, expected: String) -> FaceDataError {
         FaceDataError(
             .malformed, file: folder,
-            "\(names.count) file names do not say who is in the image: \(listed(names))", advice: "expected \(expected)")
+            "\(names.count) file names do not say who is in the image: \(listed(names))", advice: "expected \(expected)"
+        )
     }
 
     /// A path's last part without the extension.
