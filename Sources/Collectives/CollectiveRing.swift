@@ -27,6 +27,8 @@ package final class CollectiveRing: @unchecked Sendable {
     }
 
     package let capacity: Int
+    /// What this rank is at.
+    package let place = Whereabouts()
     private let monitor = Monitor()
     private var stored: [Entry] = []
     private var next: UInt64 = 0
@@ -102,6 +104,18 @@ package final class CollectiveRing: @unchecked Sendable {
 
     /// The collectives that have not ended, oldest first.
     package var running: [Entry] { entries.filter { $0.state == .running } }
+
+    /// The collective that has been running longest; nil when none is. Allocates nothing.
+    package var oldestRunning: Entry? {
+        monitor.withLock {
+            var oldest: Int?
+            for index in stored.indices where stored[index].state == .running {
+                if let known = oldest, stored[known].start <= stored[index].start { continue }
+                oldest = index
+            }
+            return oldest.map { stored[$0] }
+        }
+    }
 
     /// Seconds spent in collectives so far, on one channel or on all. The rank that makes the others wait is the one
     /// that waits least.
