@@ -176,6 +176,8 @@ package struct ComputeSection: Sendable, Equatable, Codable {
     package var overlap = true
     /// Of activations and convolutions; weights, sums, statistics, embedding layer and head are fp32 in either.
     package var precision = Precision.fp32
+    /// Seconds that a collective of a step may take; loading may take ten times, evaluating and saving three times as long.
+    package var collectiveTimeout = 300.0
 
     package enum Precision: String, Sendable, Codable, CaseIterable { case fp32, bf16 }
 
@@ -187,11 +189,13 @@ package struct ComputeSection: Sendable, Equatable, Codable {
         messages = try reader.choice("messages", default: messages)
         bucketMiB = try reader.number("bucket_mib", default: bucketMiB, in: 0.01...1024)
         overlap = try reader.bool("overlap", default: true)
+        collectiveTimeout = try reader.number("collective_timeout", default: collectiveTimeout, in: 1...1e6)
         try reader.finish()
     }
 
     private enum CodingKeys: String, CodingKey {
         case precision, threads, messages, overlap
         case bucketMiB = "bucket_mib"
+        case collectiveTimeout = "collective_timeout"
     }
 }
