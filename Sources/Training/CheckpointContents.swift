@@ -22,6 +22,10 @@ package struct RunState: Codable, Sendable, Equatable {
     package var bestAccuracy: Double?
     /// What the head keeps over steps (moving averages), by name.
     package var headStatistics: [String: Double]?
+    /// Updates that were left out because of their loss or gradient.
+    package var skippedUpdates: Int?
+    /// What spikes are told from, where the recipe asks for it.
+    package var recentLosses: [Double]?
 }
 
 /// What a checkpoint holds and how it is put back, whatever the number of ranks.

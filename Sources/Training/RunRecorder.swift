@@ -24,6 +24,10 @@ final class RunRecorder {
     private var window = Window()
     private var every = 20
     private var imagesPerStep = 0
+    /// Seconds spent on comparing the parameters over the ranks.
+    var consistencySeconds = 0.0
+    /// The straggler that was named last, and at which step.
+    private var named: (rank: Int, step: Int)?
 
     /// Sums since the last log line.
     private struct Window {
@@ -112,7 +116,32 @@ final class RunRecorder {
                     ("images_per_second", .number(rate)), ("step_seconds", .number(seconds / steps)),
                     ("data_wait_share", .number(window.dataWait / seconds)),
                     ("reduce_wait_seconds", .number(window.reduceWait / steps)), ("images", .integer(state.position)),
+                    ("watchdog_seconds", .number(environment.watchdogSeconds())),
+                    ("consistency_seconds", .number(consistencySeconds)),
                 ])
+    }
+
+    /// Whom the others wait for: in the log each time, in words when it is another rank than before or after a while.
+    func straggler(_ straggler: RankTimes.Straggler, _ shares: [RankTimes.Share], hosts: [String], step: Int) throws {
+        let (rank, own) = (straggler.rank, shares[straggler.rank])
+        let host = rank < hosts.count ? hosts[rank] : ""
+        try event(
+            "straggler", step: step,
+            [
+                ("rank", .integer(rank)), ("host", .text(host)), ("held_up_seconds", .number(straggler.seconds)),
+                ("share", .number(straggler.share)), ("step_seconds", .number(own.step)),
+                ("compute_seconds", .numbers(shares.map(\.compute))),
+                ("data_wait_seconds", .numbers(shares.map(\.dataWait))),
+                ("collective_wait_seconds", .numbers(shares.map(\.collectiveWait))),
+            ])
+        if let named, named.rank == rank, step < named.step + 20 * every { return }
+        named = (rank, step)
+        environment.logger.warning(
+            """
+            rank \(rank) on \(host) holds the others up by \(fixed(1000 * straggler.seconds, 1)) ms of each update \
+            (\(fixed(100 * straggler.share, 0)) %): it computes \(fixed(1000 * own.compute, 1)) ms, waits \
+            \(fixed(1000 * own.dataWait, 1)) ms for data and \(fixed(1000 * own.collectiveWait, 1)) ms for other ranks
+            """)
     }
 
     /// Lists records that could not be read, on rank 0. A run that goes on from an older checkpoint meets some again, and

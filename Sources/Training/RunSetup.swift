@@ -23,16 +23,23 @@ package struct RunEnvironment {
     package let progress: ProgressStyle
     /// Set by signal handlers; read at step boundaries.
     package let stopRequested: @Sendable () -> Bool
+    /// Processor seconds of this rank's watchdog so far.
+    package let watchdogSeconds: @Sendable () -> Double
+    /// Faults that are injected on purpose.
+    package var faults: FaultPlan
 
     package init(
         communicator: any Communicator, pool: ThreadPool, logger: Logger, progress: ProgressStyle,
-        stopRequested: @escaping @Sendable () -> Bool = { false }
+        stopRequested: @escaping @Sendable () -> Bool = { false },
+        watchdogSeconds: @escaping @Sendable () -> Double = { 0 }, faults: FaultPlan = .none
     ) {
         self.communicator = communicator
         self.pool = pool
         self.logger = logger
         self.progress = progress
         self.stopRequested = stopRequested
+        self.watchdogSeconds = watchdogSeconds
+        self.faults = faults
     }
 
     package var isRoot: Bool { communicator.rank == 0 }

@@ -35,12 +35,20 @@ package final class Trainer {
     package private(set) var state: RunState
     /// Evaluation reports of rank 0, by set, of the last evaluation.
     package private(set) var reports: [String: VerificationReport] = [:]
-    private let card: ModelFile.Card
+    let card: ModelFile.Card
     private let lock: HeldLock?
     /// Records that could not be read, of all ranks; the same on every rank.
     private var damaged: Set<Int> = []
     /// Resumed from a checkpoint of another number of ranks: saved again even if no step is left.
     private var isTakenOver = false
+    /// What a refused update must not leave behind; nil where such an update ends the run.
+    private(set) var keeper: RefusalKeeper?
+    var counts = IncidentCounts()
+    var rankTimes = RankTimes()
+    /// The host of each rank.
+    private(set) var hosts: [String] = []
+    /// Updates made by this process.
+    private var made = 0
 
     package var totalSteps: Int { min(step.schedule.totalSteps, recipe.schedule.maxSteps ?? .max) }
 
@@ -58,6 +66,8 @@ package final class Trainer {
         self.environment = environment
         let communicator = environment.communicator
         let ranks = communicator.size
+        communicator.ring.place.enter(.load, step: 0)
+        try Self.compareRecipes(recipe, environment)
 
         // What can be wrong with the recipe or the data is found before anything is written.
         let opened = try RunSetup.sourceWithRebuiltIndex(recipe.data, environment)
@@ -68,8 +78,12 @@ package final class Trainer {
                 throw TrainingError.batchNotDivisible(
                     global: recipe.batch.global, accumulation: passes, ranks: ranks)
             }
-            return (network, try Self.selected(opened ?? RunSetup.source(recipe.data), recipe, overfit: overfit))
+            var source = try Self.selected(opened ?? RunSetup.source(recipe.data), recipe, overfit: overfit)
+            let corrupt = environment.faults.corruptRecords(rank: communicator.rank)
+            if !corrupt.isEmpty { source = DamagedSource(source, records: corrupt) }
+            return (network, source)
         }
+        try Self.compareData(source, communicator)
         self.network = network
         self.source = source
         card = ModelFile.Card(
@@ -130,6 +144,11 @@ package final class Trainer {
             network: network, objective: objective, communicator: communicator, pool: environment.pool, batch: batch,
             recipe: recipe, schedule: schedule, teacher: objectives.teacher)
         step.trace = trace
+        let (faults, rank) = (environment.faults, communicator.rank)
+        if !faults.isEmpty { step.poison = { faults.due(.nan, .step, step: $0 + 1, rank: rank) != nil } }
+        if let factor = recipe.stability.spikeFactor {
+            step.spikes = SpikeGuard(factor: factor, window: recipe.stability.spikeWindow)
+        }
         self.step = step
         state = RunState(
             seed: recipe.run.seed, worldSize: ranks, classes: source.classCount, images: source.count)
@@ -138,9 +157,18 @@ package final class Trainer {
                 recipe, network: network, preprocessing: RunSetup.preprocessing(recipe), within: step.execution,
                 environment)
         }
+        if recipe.stability.policy != .stop { keeper = RefusalKeeper(network.buffers, head) }
+        hosts = try Consistency.hosts(communicator)
+        if recipe.stability.policy == .skip, keepsQueues {
+            throw RunFailure(
+                TrainingError.incompatible(
+                    "stability.policy = skip: an objective of this recipe keeps embeddings of former updates, which a refused one "
+                        + "has entered; use rollback or stop"))
+        }
         if resume { try restore() }
         try shareParameters()
         if !resume { try startHead() }
+        environment.faults.reached(.load, step: state.step, rank: communicator.rank)
         if environment.isRoot { describe(overfit: overfit) }
     }
 
@@ -208,7 +236,7 @@ package final class Trainer {
         if unread > 0 { warn(["\(unread) new identities have no image that can be read: their centres start at random"]) }
     }
 
-    private func restore() throws {
+    func restore() throws {
         let communicator = environment.communicator
         let opened = try communicator.together("checkpoint") {
             try store.open(with: CheckpointContents.coordination(communicator))
@@ -226,6 +254,9 @@ package final class Trainer {
             return state
         }
         damaged = Set(state.damagedRecords ?? [])
+        if let spikes = step.spikes {
+            step.spikes = SpikeGuard(factor: spikes.factor, window: spikes.window, losses: state.recentLosses ?? [])
+        }
         if state.worldSize != communicator.size {
             let change = "the checkpoint is of \(state.worldSize) ranks, going on with \(communicator.size)"
             if environment.isRoot {
@@ -270,16 +301,26 @@ package final class Trainer {
             }
             if recipe.evaluation.atStart { try evaluate() }
         }
-        let loader = BatchLoader(
-            source: source, sampler: sampler, rank: communicator.rank, worldSize: communicator.size,
-            position: state.position, options: RunSetup.loaderOptions(recipe))
+        var loader = makeLoader()
         recorder.restartClock()
+        rankTimes.restart(communicator.ring)
         let deadline = recipe.schedule.maxTime.map { monotonicSeconds() + $0 }
         var ending: Ending?
         var saved = isTakenOver ? nil : state.step
         while state.step < totalSteps, ending == nil {
-            let report = try update(loader, deadline: deadline)
-            if report.flags.stop > 0 { ending = .interrupted }
+            guard let report = try update(loader, deadline: deadline) else {
+                // The run is back at a checkpoint.
+                loader = makeLoader()
+                saved = state.step
+                continue
+            }
+            if report.flags.stop > 0 {
+                ending = .interrupted
+                if environment.isRoot {
+                    environment.logger.notice(
+                        "\(report.flags.stop) rank(s) were asked to stop by a signal: saving after step \(state.step)")
+                }
+            }
             if report.flags.timeUp > 0 { ending = .stopped("max_time") }
             if let every = recipe.evaluation.everySteps, state.step % every == 0, state.step < totalSteps, ending == nil
             {
@@ -301,7 +342,27 @@ package final class Trainer {
         return totalSteps < step.schedule.totalSteps ? .stopped("max_steps") : .complete
     }
 
-    private func update(_ loader: BatchLoader, deadline: Double?) throws -> StepReport {
+    func makeLoader() -> BatchLoader {
+        BatchLoader(
+            source: source, sampler: sampler, rank: environment.communicator.rank,
+            worldSize: environment.communicator.size, position: state.position, options: RunSetup.loaderOptions(recipe))
+    }
+
+    /// Another update, made or left out.
+    func advance(to position: Int, skipped: Int? = nil) {
+        state.step += 1
+        state.position = position
+        if let skipped { state.skippedUpdates = skipped }
+    }
+
+    /// - Returns: nil where the run went back to a checkpoint instead.
+    private func update(_ loader: BatchLoader, deadline: Double?) throws -> StepReport? {
+        let communicator = environment.communicator
+        // The first update makes what the others use again, and takes longer.
+        communicator.ring.place.enter(made == 0 ? .load : .step, step: state.step + 1)
+        made += 1
+        environment.faults.reached(.step, step: state.step + 1, rank: communicator.rank)
+        keeper?.keep()
         var flags = StepFlags()
         var last: Batch?
         var found: [QuarantinedRecord] = []
@@ -325,20 +386,23 @@ package final class Trainer {
                 })
         } catch let error as TrainingError {
             // Every rank has come to it from the same sums.
-            throw RunFailure(error)
+            guard let last else { throw RunFailure(error) }
+            return try respond(to: error, next: last.nextPosition, found: found)
         }
         guard let last else { preconditionFailure("an update without a batch") }
         if state.step == 0, environment.isRoot { try recorder.saveFirstBatch(last, recipe) }
-        state.step += 1
-        state.position = last.nextPosition
-        try recorder.record(report, state: state, ranks: environment.communicator.size)
+        advance(to: last.nextPosition)
+        try recorder.record(report, state: state, ranks: communicator.size)
+        rankTimes.add(report, dataWait: flags.dataWait)
+        if communicator.size > 1, state.step % recipe.log.everySteps == 0 { try reportTimes() }
+        if recipe.run.checkEvery > 0, state.step % recipe.run.checkEvery == 0 { try compareParameters() }
         if report.flags.quarantined > 0 { try shareDamage(found) }
         return report
     }
 
     /// Adds the damaged records that the ranks have found to those that all know: a record counts once, whichever ranks
     /// meet it in whichever epoch.
-    private func shareDamage(_ found: [QuarantinedRecord]) throws {
+    func shareDamage(_ found: [QuarantinedRecord]) throws {
         damaged.formUnion(try sharedDamage(found, known: damaged, step: state.step - 1))
         state.damagedRecords = damaged.sorted()
         if damaged.count > recipe.data.quarantineLimit {
@@ -356,6 +420,10 @@ package final class Trainer {
 
     /// Writes a checkpoint of the present step on all ranks.
     package func save() throws {
+        environment.communicator.ring.place.enter(.save, step: state.step)
+        // What differs between the ranks must not become what the run goes on from.
+        if recipe.run.checkEvery > 0 { try compareParameters() }
+        state.recentLosses = step.spikes?.losses
         let averaged = try averagedStatistics()
         let start = monotonicSeconds()
         var failedHere = false
@@ -367,6 +435,8 @@ package final class Trainer {
             ) { files in
                 try CheckpointContents.write(
                     files, state: state, step: step, head: head, averaged: averaged, card: card, source: source)
+                // In the middle of the transaction: this rank's files are written, but not confirmed.
+                environment.faults.reached(.save, step: state.step, rank: environment.communicator.rank)
             }
         }
         warn(committed.warnings)
@@ -376,6 +446,8 @@ package final class Trainer {
     /// Evaluates all sets with averaged statistics.
     package func evaluate() throws {
         guard !evaluator.sets.isEmpty else { return }
+        environment.communicator.ring.place.enter(.evaluate, step: state.step)
+        environment.faults.reached(.evaluate, step: state.step, rank: environment.communicator.rank)
         let own = RunningStatistics(network.buffers)
         try averagedStatistics().apply(to: network.buffers)
         defer { own.apply(to: network.buffers) }
