@@ -31,7 +31,7 @@ package struct RunEnvironment {
     package init(
         communicator: any Communicator, pool: ThreadPool, logger: Logger, progress: ProgressStyle,
         stopRequested: @escaping @Sendable () -> Bool = { false },
-        watchdogSeconds: @escaping @Sendable () -> Double = { 0 }, faults: FaultPlan = .none
+        watchdogSeconds: @escaping @Sendable () -> Double = { 0 }, faults: FaultPlan = .empty
     ) {
         self.communicator = communicator
         self.pool = pool

@@ -106,7 +106,11 @@ package final class Trainer {
         lock = try communicator.together("run folder") {
             environment.isRoot ? HeldLock(try Self.claim(recipe.run.folder, resume: resume)) : nil
         }
-        store = CheckpointStore(runFolder: recipe.run.folder)
+        let disk = POSIXFileSystem()
+        store = CheckpointStore(
+            runFolder: recipe.run.folder,
+            fileSystem: environment.faults.isEmpty
+                ? disk : InjectedDisk(disk, environment.faults, rank: communicator.rank))
         let folder = recipe.run.folder
         recorder = try communicator.together("run log") { try RunRecorder(folder: folder, environment) }
 

@@ -83,7 +83,7 @@ package struct FaultPlan: Sendable {
         }
     }
 
-    package static let none = FaultPlan([])
+    package static let empty = FaultPlan([])
 
     package init(_ faults: [Fault], announce: @escaping @Sendable (String) -> Void = FaultPlan.shout) {
         self.faults = faults
