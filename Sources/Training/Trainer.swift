@@ -307,7 +307,6 @@ package final class Trainer {
         }
         var loader = makeLoader()
         recorder.restartClock()
-        rankTimes.restart(communicator.ring)
         let deadline = recipe.schedule.maxTime.map { monotonicSeconds() + $0 }
         var ending: Ending?
         var saved = isTakenOver ? nil : state.step
@@ -397,8 +396,7 @@ package final class Trainer {
         if state.step == 0, environment.isRoot { try recorder.saveFirstBatch(last, recipe) }
         advance(to: last.nextPosition)
         try recorder.record(report, state: state, ranks: communicator.size)
-        rankTimes.add(report, dataWait: flags.dataWait)
-        if communicator.size > 1, state.step % recipe.log.everySteps == 0 { try reportTimes() }
+        try noteTimes(report, dataWait: flags.dataWait, isFirst: made == 1)
         if recipe.run.checkEvery > 0, state.step % recipe.run.checkEvery == 0 { try compareParameters() }
         if report.flags.quarantined > 0 { try shareDamage(found) }
         return report

@@ -7,10 +7,10 @@
 ///     9  phase (1)          32  sequence (8)     80  label (80)
 ///     10 flags (2)          40  seconds (8)      160 host (64)
 ///     12 rank (4)
-enum Beacon {
-    static let byteCount = 224
+package enum Beacon {
+    package static let byteCount = 224
 
-    enum Kind: UInt8 {
+    package enum Kind: UInt8, Sendable {
         /// A rank's position, to rank 0.
         case position = 1
         /// Rank 0's answer: it is alive.
@@ -27,10 +27,10 @@ enum Beacon {
     }
 
     /// What every datagram begins with.
-    struct Head: Equatable {
-        var kind: Kind
-        var rank: Int
-        var isOverdue: Bool
+    package struct Head: Sendable, Equatable {
+        package var kind: Kind
+        package var rank: Int
+        package var isOverdue: Bool
     }
 
     private enum Place {
@@ -53,7 +53,7 @@ enum Beacon {
     }
 
     /// The position of a rank, straight from its ring.
-    static func write(
+    package static func write(
         rank: Int, host: String, token: UInt64, place: Whereabouts, started: UInt64, entry: CollectiveRing.Entry?,
         now: UInt64, isOverdue: Bool, into buffer: UnsafeMutableRawBufferPointer
     ) {
@@ -90,7 +90,7 @@ enum Beacon {
     // MARK: - Reading
 
     /// Judges bytes from the network: nil for what is no datagram of this job.
-    static func head(_ bytes: UnsafeRawBufferPointer, token: UInt64, ranks: Int) -> Head? {
+    package static func head(_ bytes: UnsafeRawBufferPointer, token: UInt64, ranks: Int) -> Head? {
         guard bytes.count == byteCount, get(UInt64.self, at: 0, bytes) == token, let kind = Kind(rawValue: bytes[8])
         else { return nil }
         let rank = Int(get(UInt32.self, at: 12, bytes))
@@ -100,7 +100,7 @@ enum Beacon {
     }
 
     /// The position that a datagram with a good head holds.
-    static func position(_ bytes: UnsafeRawBufferPointer) -> Position {
+    package static func position(_ bytes: UnsafeRawBufferPointer) -> Position {
         let flags = Flags(rawValue: get(UInt16.self, at: 10, bytes))
         var result = Position(
             rank: Int(get(UInt32.self, at: 12, bytes)), host: text(Place.host, bytes),

@@ -19,6 +19,8 @@ package final class Watchdog: @unchecked Sendable {
         package var limit: Double
         /// Seconds that rank 0 collects reports before it concludes.
         package var gather: Double
+        /// Seconds after which the others end the job by themselves, when rank 0 has not.
+        package var grace: Double
         /// Where each rank's report goes, as `watchdog-rank-R.txt`; made if it is not there.
         package var folder: String?
         /// Prints one line.
@@ -27,12 +29,13 @@ package final class Watchdog: @unchecked Sendable {
         package var end: @Sendable () -> Void
 
         package init(
-            limit: Double, gather: Double = 2, folder: String? = nil, say: @escaping @Sendable (String) -> Void,
+            limit: Double, gather: Double = 2, grace: Double = 5, folder: String? = nil, say: @escaping @Sendable (String) -> Void,
             end: @escaping @Sendable () -> Void
         ) {
             precondition(limit > 0 && gather >= 0, "a watchdog with a limit of \(limit) s")
             self.limit = limit
             self.gather = gather
+            self.grace = grace
             self.folder = folder
             self.say = say
             self.end = end
@@ -115,15 +118,12 @@ package final class Watchdog: @unchecked Sendable {
     /// A collective of this rank has failed: lets all ranks report and the job end. Returns only when that takes too long,
     /// or where `end` returns.
     package func fail(_ reason: String) {
-        let limit = MonotonicClock.seconds + options.gather + Self.grace + 2
+        let limit = MonotonicClock.seconds + options.gather + options.grace + 2
         monitor.withLock {
             if failure == nil { failure = reason }
             while !ended, !stopping, monitor.wait(until: limit) || MonotonicClock.seconds < limit {}
         }
     }
-
-    /// How much later than rank 0 the others end the job by themselves.
-    private static let grace = 5.0
 
     // MARK: - The thread
 
@@ -217,7 +217,7 @@ package final class Watchdog: @unchecked Sendable {
     private func act(since seconds: Double, _ now: UInt64) -> Bool {
         if !hasReported { report("another rank waits") }
         if communicator.rank > 0 {
-            guard seconds > options.gather + Self.grace else { return false }
+            guard seconds > options.gather + options.grace else { return false }
             options.end()
             return true
         }

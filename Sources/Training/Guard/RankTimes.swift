@@ -30,7 +30,10 @@ package struct RankTimes: Sendable {
         package var share: Double
     }
 
-    private var steps = 0
+    /// Fewer updates say little about a rank.
+    static let fewest = 10
+
+    private(set) var steps = 0
     private var seconds = 0.0
     private var dataWait = 0.0
     private var reduceWait = 0.0

@@ -56,7 +56,8 @@ package struct Replay {
     /// - Throws: `ArtifactError`; `RecipeError`; `NetworkError`; `TrainingError`.
     package init(_ folder: String, pool: ThreadPool) throws {
         self.folder = folder
-        incident = try Incident(folder: folder)
+        let incident = try Incident(folder: folder)
+        self.incident = incident
         let recipe = try Recipe(files: [folder + "/" + Incident.recipeFile], overrides: [])
         self.recipe = recipe
         let network = try RunSetup.network(recipe)
@@ -65,9 +66,15 @@ package struct Replay {
         let demand = try RunSetup.demand(recipe)
         self.demand = demand
         let batch = incident.batch
-        let sane = (1...1_000_000).contains(batch) && (1...100_000).contains(incident.passes)
-        guard sane, incident.shares.allSatisfy({ (0..<incident.ranks).contains($0.rank) }), incident.step > 0 else {
-            throw ArtifactError.damaged(path: folder + "/" + Incident.file, reason: "its counts are out of range")
+        let most = 1_000_000
+        guard (1...most).contains(batch), (1...most).contains(incident.passes), (1...most).contains(incident.ranks),
+            incident.shares.allSatisfy({ (0..<incident.ranks).contains($0.rank) }), incident.step > 0,
+            let share = incident.shares.first
+        else { throw ArtifactError.damaged(path: folder + "/" + Incident.file, reason: "its counts are out of range") }
+        // A batch that is not in the bundle must not become memory.
+        let file = try SafetensorsFile(folder + "/" + Incident.rankFile(share.rank))
+        guard try file.tensor(Incident.images(0)).shape.first == demand.views * batch else {
+            throw ArtifactError.damaged(path: file.path, reason: "its images are not \(demand.views * batch)")
         }
         for parameter in network.parameters where parameter.isTrained { parameter.gradient = Tensor(parameter.shape) }
         executions = demand.passes.map { views in
@@ -143,7 +150,7 @@ package struct Replay {
     /// - Parameter gradient: of all rows' embeddings.
     private func backward(
         _ execution: Execution, _ views: Range<Int>, _ gradient: Tensor,
-        _ found: (Finding.Stage, String, String?) -> Finding
+        _ found: @escaping (Finding.Stage, String, String?) -> Finding
     ) -> Finding? {
         let first = views.lowerBound * incident.batch
         let count = views.count * incident.batch

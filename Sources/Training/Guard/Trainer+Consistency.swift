@@ -38,9 +38,18 @@ extension Trainer {
             advice: "every rank must see the same data in the same order")
     }
 
-    /// Every so many updates, on all ranks: whom the others wait for.
-    func reportTimes() throws {
+    /// Adds an update to what is known of each rank's time, and every so many updates finds out whom the others wait for.
+    /// Collective.
+    ///
+    /// - Parameters:
+    ///   - dataWait: of this rank, seconds.
+    ///   - isFirst: waits for the loader to start, and counts for nothing.
+    func noteTimes(_ report: StepReport, dataWait: Double, isFirst: Bool) throws {
         let communicator = environment.communicator
+        if isFirst { return rankTimes.restart(communicator.ring) }
+        rankTimes.add(report, dataWait: dataWait)
+        guard communicator.size > 1, state.step % recipe.log.everySteps == 0, rankTimes.steps >= RankTimes.fewest
+        else { return }
         let shares = try rankTimes.exchange(communicator)
         guard environment.isRoot, let straggler = RankTimes.straggler(shares) else { return }
         try recorder.straggler(straggler, shares, hosts: hosts, step: state.step)
