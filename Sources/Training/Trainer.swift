@@ -364,6 +364,7 @@ package final class Trainer {
         // The first update makes what the others use again, and takes longer.
         communicator.ring.place.enter(made == 0 ? .load : .step, step: state.step + 1)
         made += 1
+        let start = monotonicSeconds()
         environment.faults.reached(.step, step: state.step + 1, rank: communicator.rank)
         keeper?.keep()
         var flags = StepFlags()
@@ -396,7 +397,8 @@ package final class Trainer {
         if state.step == 0, environment.isRoot { try recorder.saveFirstBatch(last, recipe) }
         advance(to: last.nextPosition)
         try recorder.record(report, state: state, ranks: communicator.size)
-        try noteTimes(report, dataWait: flags.dataWait, isFirst: made == 1)
+        try noteTimes(
+            report, seconds: monotonicSeconds() - start, dataWait: flags.dataWait, isFirst: made == 1)
         if recipe.run.checkEvery > 0, state.step % recipe.run.checkEvery == 0 { try compareParameters() }
         if report.flags.quarantined > 0 { try shareDamage(found) }
         return report

@@ -49,11 +49,11 @@ package struct RankTimes: Sendable {
         blockedBefore = ring.waitSeconds(channel: "world")
     }
 
-    /// - Parameter dataWait: of this rank.
-    mutating func add(_ report: StepReport, dataWait: Double) {
+    /// One update of this rank.
+    mutating func add(seconds: Double, reduceWait: Double, dataWait: Double) {
         steps += 1
-        seconds += report.seconds
-        reduceWait += report.reduceWait
+        self.seconds += seconds
+        self.reduceWait += reduceWait
         self.dataWait += dataWait
     }
 

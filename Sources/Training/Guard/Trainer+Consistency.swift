@@ -42,12 +42,13 @@ extension Trainer {
     /// Collective.
     ///
     /// - Parameters:
+    ///   - seconds: of the whole update.
     ///   - dataWait: of this rank, seconds.
     ///   - isFirst: waits for the loader to start, and counts for nothing.
-    func noteTimes(_ report: StepReport, dataWait: Double, isFirst: Bool) throws {
+    func noteTimes(_ report: StepReport, seconds: Double, dataWait: Double, isFirst: Bool) throws {
         let communicator = environment.communicator
         if isFirst { return rankTimes.restart(communicator.ring) }
-        rankTimes.add(report, dataWait: dataWait)
+        rankTimes.add(seconds: seconds, reduceWait: report.reduceWait, dataWait: dataWait)
         guard communicator.size > 1, state.step % recipe.log.everySteps == 0, rankTimes.steps >= RankTimes.fewest
         else { return }
         let shares = try rankTimes.exchange(communicator)
