@@ -130,7 +130,6 @@ extension Trainer {
             let decoded = try shares.map { try JSONDecoder().decode(Incident.Share.self, from: Data($0)) }
             try write(error, report, gradients, decoded, to: folder)
         }
-        if environment.isRoot { environment.logger.notice("\(error.brief): recorded in \(folder)") }
         return folder
     }
 
