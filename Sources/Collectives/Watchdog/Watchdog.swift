@@ -29,8 +29,8 @@ package final class Watchdog: @unchecked Sendable {
         package var end: @Sendable () -> Void
 
         package init(
-            limit: Double, gather: Double = 2, grace: Double = 5, folder: String? = nil, say: @escaping @Sendable (String) -> Void,
-            end: @escaping @Sendable () -> Void
+            limit: Double, gather: Double = 2, grace: Double = 5, folder: String? = nil,
+            say: @escaping @Sendable (String) -> Void, end: @escaping @Sendable () -> Void
         ) {
             precondition(limit > 0 && gather >= 0, "a watchdog with a limit of \(limit) s")
             self.limit = limit

@@ -1,5 +1,6 @@
 import Layers
 import Objectives
+import Tensors
 
 /// What forward changes before an update is known to be good: running statistics, and the head's moving averages. Kept
 /// before each update where one may be left out.

@@ -1,7 +1,7 @@
 import Collectives
 import FaceData
 import Recipes
-import Telemetry
+import Tensors
 
 extension Trainer {
     /// Compares the parameters of all ranks, bit by bit as far as a hash can tell. Collective.

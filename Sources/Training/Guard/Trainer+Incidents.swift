@@ -2,8 +2,11 @@ import Artifacts
 import Collectives
 import FaceData
 import Foundation
+import Layers
 import Logging
+import Networks
 import Objectives
+import Recipes
 import Telemetry
 import Tensors
 
