@@ -47,7 +47,8 @@ struct ReplayUpdate: ParsableCommand {
         do {
             var replay = try Replay(bundle, pool: ThreadPool(threads: threads ?? ThreadPool.availableProcessors))
             if let rank, !replay.incident.shares.contains(where: { $0.rank == rank }) {
-                throw TrainingError.incompatible("\(bundle) holds \(replay.incident.shares.count) ranks, not rank \(rank)")
+                throw TrainingError.incompatible(
+                    "\(bundle) holds \(replay.incident.shares.count) ranks, not rank \(rank)")
             }
             try replay.run(rank: rank)
             try report(replay)
@@ -78,13 +79,15 @@ struct ReplayUpdate: ParsableCommand {
         let largest = incident.gradients.filter(\.norm.isFinite).sorted { $0.norm > $1.norm }.prefix(5)
         for gradient in largest { print("gradient of \(gradient.name): norm \(gradient.norm)") }
         if !bad.isEmpty {
-            print("gradients that were not finite: \(bad.prefix(8).joined(separator: ", "))\(bad.count > 8 ? ", …" : "")")
+            print(
+                "gradients that were not finite: \(bad.prefix(8).joined(separator: ", "))\(bad.count > 8 ? ", …" : "")")
         }
         print("computed once more, the embeddings differ by at most \(replay.largestDifference)")
         guard let first = replay.first else {
             print(
                 "every value is finite here"
-                    + (bad.isEmpty ? "" : ": what was not has come from outside of the computation, as from memory or network"))
+                    + (bad.isEmpty
+                        ? "" : ": what was not has come from outside of the computation, as from memory or network"))
             return
         }
         print("first value that is not finite: \(first.description)")

@@ -6,7 +6,8 @@ import Testing
 /// Readers of weights and checkpoints on bytes that nobody has written on purpose.
 @Suite(.serialized) struct ArtifactFuzzTests {
     private static let words = [
-        "{", "}", "[", "]", ",", ":", "\"", "\\u0000", "\\ud800", "\"dtype\":\"F32\"", "\"shape\":[]", "\"data_offsets\":[0,0]",
+        "{", "}", "[", "]", ",", ":", "\"", "\\u0000", "\\ud800", "\"dtype\":\"F32\"", "\"shape\":[]",
+        "\"data_offsets\":[0,0]",
         "18446744073709551616", "9223372036854775807", "-1", "1e3", "null", "..", "/",
     ]
 
@@ -32,7 +33,9 @@ import Testing
         let body = Array(manifest.dropLast(CheckpointManifest.seal([]).count))
         Fuzzer.run(seed: 2, [body], words: Self.words) { bytes in
             // With a right seal, or nothing behind it would be reached.
-            guard let read = try? CheckpointManifest(parsing: bytes + CheckpointManifest.seal(bytes), path: "m") else { return }
+            guard let read = try? CheckpointManifest(parsing: bytes + CheckpointManifest.seal(bytes), path: "m") else {
+                return
+            }
             #expect(read.files.allSatisfy { !$0.name.contains("/") && $0.rank < read.worldSize })
         }
     }

@@ -20,7 +20,8 @@ import Testing
 
     @Test func theRankInNoCollectiveIsBehind() {
         let lines = Verdict.lines(
-            Self.heard(Self.position(0), Self.position(1, waitingFor: nil, host: "two"), Self.position(2)), silentAfter: 3)
+            Self.heard(Self.position(0), Self.position(1, waitingFor: nil, host: "two"), Self.position(2)),
+            silentAfter: 3)
         #expect(lines[0].hasPrefix("rank 1 on two is behind"))
         #expect(lines[0].contains("rank(s) 0, 2 wait for it in 'norm'"))
         // Then where each rank is.
@@ -57,7 +58,8 @@ import Testing
         var bytes = [UInt8](repeating: 0xFF, count: Beacon.byteCount)
         bytes.withUnsafeMutableBytes {
             Beacon.write(
-                rank: 3, host: "a-host", token: token, place: ring.place, started: ring.count, entry: ring.oldestRunning,
+                rank: 3, host: "a-host", token: token, place: ring.place, started: ring.count,
+                entry: ring.oldestRunning,
                 now: MonotonicClock.nanoseconds, isOverdue: true, into: $0)
         }
         return bytes
@@ -72,7 +74,8 @@ import Testing
             #expect(Beacon.head(raw, token: 77, ranks: 3) == nil)
             #expect(Beacon.head(UnsafeRawBufferPointer(rebasing: raw.dropLast()), token: 77, ranks: 4) == nil)
             let position = Beacon.position(raw)
-            #expect(position.rank == 3 && position.host == "a-host" && position.phase == .evaluate && position.step == 12)
+            #expect(
+                position.rank == 3 && position.host == "a-host" && position.phase == .evaluate && position.step == 12)
             #expect(position.waiting?.label == "norm" && position.waiting?.bytes == 4096 && position.started == 1)
         }
         // A long label is cut, and nothing that steers a terminal gets through.

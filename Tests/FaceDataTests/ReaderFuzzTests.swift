@@ -10,7 +10,8 @@ import Testing
     private func packed(_ scratch: Scratch) throws -> (records: [UInt8], index: [UInt8]) {
         var list = ""
         for (index, label) in [1, 0, 1, 2, 0, 1].enumerated() {
-            scratch.write("images/\(index).png", try ImageCodec.encodePNG(testImage(UInt64(index), width: 8, height: 6)))
+            scratch.write(
+                "images/\(index).png", try ImageCodec.encodePNG(testImage(UInt64(index), width: 8, height: 6)))
             list += "\(index).png\t\(label)\n"
         }
         let source = try ListSource(scratch.write("images/list.tsv", list))
@@ -42,7 +43,8 @@ import Testing
         let (records, index) = try packed(scratch)
         let target = Scratch()
         target.write("train.rec", records)
-        Fuzzer.run(seed: 2, [index], words: ["0\t0\n", "\t", "\n", "99999999999999999999", "-1", "4294967296"]) { bytes in
+        Fuzzer.run(seed: 2, [index], words: ["0\t0\n", "\t", "\n", "99999999999999999999", "-1", "4294967296"]) {
+            bytes in
             target.write("train.idx", bytes)
             if let source = try? RecordIOSource(target.path + "/train.rec") { readAll(source) }
         }
@@ -89,7 +91,9 @@ import Testing
     @Test func lists() throws {
         let scratch = Scratch()
         let list = Array("0.png\t1\n1.png\t0\nb/2.png\t1\n".utf8)
-        Fuzzer.run(seed: 6, [list], words: ["\t", "\n", "-1", "99999999999", "../", "\u{0}", "1e9", "nan"], seconds: 0.5) {
+        Fuzzer.run(
+            seed: 6, [list], words: ["\t", "\n", "-1", "99999999999", "../", "\u{0}", "1e9", "nan"], seconds: 0.5
+        ) {
             if let source = try? ListSource(scratch.write("list.tsv", $0)) { readAll(source) }
         }
     }

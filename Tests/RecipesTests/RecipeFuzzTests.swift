@@ -5,8 +5,10 @@ import Testing
 /// Recipes that nobody has written on purpose: an error that says where, or a recipe that reads back.
 @Suite(.serialized) struct RecipeFuzzTests {
     private static let words = [
-        "&a ", "*a", "<<: *a", "!!python/object:os.system ", "!!binary ", "- ", "? ", ": ", "|", ">", "{", "}", "[", "]", "\n  ",
-        "\t", "~", "null", "'", "\"", "#", "---\n", "...\n", "1e999", "-0", "0x10", "99999999999999999999", "stability:",
+        "&a ", "*a", "<<: *a", "!!python/object:os.system ", "!!binary ", "- ", "? ", ": ", "|", ">", "{", "}", "[",
+        "]", "\n  ",
+        "\t", "~", "null", "'", "\"", "#", "---\n", "...\n", "1e999", "-0", "0x10", "99999999999999999999",
+        "stability:",
         "head: ", "\u{FEFF}", "\u{2028}",
     ]
 

@@ -139,8 +139,10 @@ package struct Fuzzer: Sendable {
     private mutating func putNumber(_ bytes: inout [UInt8]) {
         let count = UInt64(bytes.count)
         let values: [UInt64] = [
-            0, 1, 2, 3, 0xFF, 0x7FFF, 0xFFFF, 0x1FFF_FFFF, 0x7FFF_FFFF, 0x8000_0000, 0xFFFF_FFFF, 0x1_0000_0000, 1 << 40,
-            0x7FFF_FFFF_FFFF_FFFF, 0x8000_0000_0000_0000, .max, .max - 7, count, count &- 1, count + 1, count / 2, next(),
+            0, 1, 2, 3, 0xFF, 0x7FFF, 0xFFFF, 0x1FFF_FFFF, 0x7FFF_FFFF, 0x8000_0000, 0xFFFF_FFFF, 0x1_0000_0000,
+            1 << 40,
+            0x7FFF_FFFF_FFFF_FFFF, 0x8000_0000_0000_0000, .max, .max - 7, count, count &- 1, count + 1, count / 2,
+            next(),
         ]
         var value = values[below(values.count)]
         let width = [1, 2, 4, 8][below(4)]

@@ -14,7 +14,8 @@ import Training
     }
 
     @Test func aFaultIsReadAsItIsWritten() throws {
-        let (plan, _) = try plan("kill@rank=1,step=20,phase=save", "delay@rank=2,seconds=0.25", "corrupt-record@record=7")
+        let (plan, _) = try plan(
+            "kill@rank=1,step=20,phase=save", "delay@rank=2,seconds=0.25", "corrupt-record@record=7")
         #expect(plan.faults.map(\.kind) == [.kill, .delay, .corruptRecord])
         #expect(plan.faults[0].rank == 1 && plan.faults[0].step == 20 && plan.faults[0].phase == .save)
         #expect(plan.faults[0].times == 1 && plan.faults[1].times == nil && plan.faults[1].phase == .step)
@@ -25,9 +26,12 @@ import Training
     }
 
     @Test(arguments: [
-        ("explode", "the kinds are kill, delay, hang, nan"), ("kill@rank", "not key=value"), ("kill@rank=-1", "rank = '-1'"),
-        ("kill@when=now", "not 'when'"), ("kill@phase=lunch", "not in 'lunch'"), ("nan@phase=save", "strikes in the phases step"),
-        ("delay@rank=1", "needs seconds"), ("delay@seconds=-1", "not a positive number"), ("corrupt-record", "needs record"),
+        ("explode", "the kinds are kill, delay, hang, nan"), ("kill@rank", "not key=value"),
+        ("kill@rank=-1", "rank = '-1'"),
+        ("kill@when=now", "not 'when'"), ("kill@phase=lunch", "not in 'lunch'"),
+        ("nan@phase=save", "strikes in the phases step"),
+        ("delay@rank=1", "needs seconds"), ("delay@seconds=-1", "not a positive number"),
+        ("corrupt-record", "needs record"),
         ("kill@record=3", "record is for corrupt-record"), ("", "the kinds are"), ("kill@times=0", "times = '0'"),
         ("hang@step=1.5", "step = '1.5'"),
     ])
@@ -76,7 +80,9 @@ import Training
         let (plan, said) = try plan("disk-full@rank=0,step=2")
         let disk = InjectedDisk(POSIXFileSystem(), plan, rank: 0)
         for name in ["a", "b"] {
-            let error = #expect(throws: FileSystemError.self) { try write(disk, folder.file(".tmp-step-00000002/" + name)) }
+            let error = #expect(throws: FileSystemError.self) {
+                try write(disk, folder.file(".tmp-step-00000002/" + name))
+            }
             #expect(error?.reason.contains("No space left") == true)
         }
         try write(disk, folder.file(".tmp-step-00000003/a"))

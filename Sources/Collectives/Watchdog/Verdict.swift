@@ -28,14 +28,16 @@ package enum Verdict {
             guard let position = standing.position else { continue }
             lines.append(
                 "no word from rank \(position.rank) on \(position.host) for \(tenths(standing.silence)) s: its process or "
-                    + "its host is gone, stopped or cut off; it was at step \(position.step), phase \(position.phase.name)")
+                    + "its host is gone, stopped or cut off; it was at step \(position.step), phase \(position.phase.name)"
+            )
         }
         let heard = standings.filter { $0.silence <= silentAfter }.compactMap(\.position)
         if gone.isEmpty { lines += conclusion(heard) }
         let unheard = standings.indices.filter { standings[$0].position == nil }
         if !unheard.isEmpty {
             lines.append(
-                "never heard of rank(s) \(list(unheard)): gone before the first word, or UDP between the hosts is blocked")
+                "never heard of rank(s) \(list(unheard)): gone before the first word, or UDP between the hosts is blocked"
+            )
         }
         for position in known.prefix(mostPositions) { lines.append(position.description) }
         if known.count > mostPositions { lines.append("… and \(known.count - mostPositions) more") }

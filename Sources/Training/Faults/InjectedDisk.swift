@@ -42,7 +42,8 @@ package struct InjectedDisk: FileSystem {
         if faults.due(.diskFull, .save, step: step, rank: rank) != nil { fullSteps.steps.insert(step) }
         let isTorn = faults.due(.tornWrite, .save, step: step, rank: rank) != nil
         return Writer(
-            try base.createFile(path, exclusive: exclusive), path, isFull: fullSteps.steps.contains(step), isTorn: isTorn)
+            try base.createFile(path, exclusive: exclusive), path, isFull: fullSteps.steps.contains(step),
+            isTorn: isTorn)
     }
 
     package func openFile(_ path: String) throws -> any ReadableFile { try base.openFile(path) }

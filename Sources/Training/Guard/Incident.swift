@@ -97,7 +97,8 @@ package struct Incident: Codable, Sendable, Equatable {
     }
 
     package init(
-        step: Int, position: Int, reason: String, loss: Double, gradientNorm: Double, learningRate: Double, seed: UInt64,
+        step: Int, position: Int, reason: String, loss: Double, gradientNorm: Double, learningRate: Double,
+        seed: UInt64,
         ranks: Int, passes: Int, batch: Int, policy: String, checkpoint: String?, stepsSinceCheckpoint: Int?,
         gradients: [GradientNorm], shares: [Share]
     ) {

@@ -73,13 +73,15 @@ package struct RankTimes: Sendable {
         }
         restart(ring)
         return (0..<communicator.size).map {
-            Share(compute: all[4 * $0], dataWait: all[4 * $0 + 1], collectiveWait: all[4 * $0 + 2], step: all[4 * $0 + 3])
+            Share(
+                compute: all[4 * $0], dataWait: all[4 * $0 + 1], collectiveWait: all[4 * $0 + 2], step: all[4 * $0 + 3])
         }
     }
 
     /// The straggler, where it costs more than a tenth of the time and two milliseconds of each update; nil otherwise.
     package static func straggler(_ shares: [Share]) -> Straggler? {
-        guard shares.count > 1, let culprit = shares.indices.min(by: { shares[$0].collectiveWait < shares[$1].collectiveWait })
+        guard shares.count > 1,
+            let culprit = shares.indices.min(by: { shares[$0].collectiveWait < shares[$1].collectiveWait })
         else { return nil }
         let others = shares.indices.filter { $0 != culprit }.map { shares[$0].collectiveWait }.sorted()
         let gap = others[others.count / 2] - shares[culprit].collectiveWait

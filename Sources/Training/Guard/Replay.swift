@@ -130,7 +130,8 @@ package struct Replay {
             defer { execution.inspect = nil }
             let output = execution.forward(
                 images.pointer + first * shape.count, count: count, mode: mode,
-                key: .init(seed: incident.seed, step: UInt64(incident.step - 1), firstImage: firstImage(views, share, pass)))
+                key: .init(
+                    seed: incident.seed, step: UInt64(incident.step - 1), firstImage: firstImage(views, share, pass)))
             if let bad, let place = bad.place {
                 let name = key(share, pass: pass, row: first + place.image)
                 return found(.forward, network.graph.steps[bad.step].name, "\(place), \(name)")

@@ -13,8 +13,10 @@ extension Trainer {
         let start = monotonicSeconds()
         let hash = Consistency.hash(UnsafeBufferPointer(step.arena.values.floats))
         try Consistency.check(
-            "parameters after step \(state.step)", .init(hash: hash), over: communicator, exitCode: ExitCode.internalError,
-            advice: "they are updated alike from the same sums, so the memory or the arithmetic of a host has failed; resume "
+            "parameters after step \(state.step)", .init(hash: hash), over: communicator,
+            exitCode: ExitCode.internalError,
+            advice:
+                "they are updated alike from the same sums, so the memory or the arithmetic of a host has failed; resume "
                 + "from the last checkpoint without it")
         recorder.consistencySeconds += monotonicSeconds() - start
     }
@@ -24,7 +26,8 @@ extension Trainer {
         let host = "recipe " + String(Consistency.hash(recipe.yaml), radix: 16)
         try Consistency.check(
             "program", .init(hash: Consistency.hash(ModelFile.version), text: "version \(ModelFile.version)"),
-            over: environment.communicator, exitCode: ExitCode.badData, advice: "install the same version on every host")
+            over: environment.communicator, exitCode: ExitCode.badData, advice: "install the same version on every host"
+        )
         try Consistency.check(
             "recipe", .init(hash: Consistency.hash(recipe.yaml), text: host), over: environment.communicator,
             exitCode: ExitCode.badData, advice: "give every rank the same files and overrides")

@@ -92,7 +92,8 @@ extension Trainer {
                 "\(error.brief): back to the last checkpoint (\(counts.rollbacks) of at most "
                     + "\(recipe.stability.rollbackLimit))\(place)")
         }
-        try recorder.event("rollback", step: from, [("reason", .text(error.brief)), ("count", .integer(counts.rollbacks))])
+        try recorder.event(
+            "rollback", step: from, [("reason", .text(error.brief)), ("count", .integer(counts.rollbacks))])
         try restore()
     }
 
