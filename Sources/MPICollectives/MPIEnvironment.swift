@@ -72,7 +72,8 @@ package struct MPIEnvironment: Sendable, Equatable {
 
     /// What launchers of other MPI libraries say: MVAPICH's, IBM's jsrun, Cray's PALS.
     private static let foreign = [
-        (size: "MV2_COMM_WORLD_SIZE", rank: "MV2_COMM_WORLD_RANK"), (size: "JSM_NAMESPACE_SIZE", rank: "JSM_NAMESPACE_RANK"),
+        (size: "MV2_COMM_WORLD_SIZE", rank: "MV2_COMM_WORLD_RANK"),
+        (size: "JSM_NAMESPACE_SIZE", rank: "JSM_NAMESPACE_RANK"),
         (size: "PALS_SIZE", rank: "PALS_RANKID"),
     ]
 
@@ -82,8 +83,8 @@ package struct MPIEnvironment: Sendable, Equatable {
     /// rank: all of them would train alone and write the same files.
     package func disagreement(mpiSize: Int) -> String? {
         if size == nil, let rank, rank >= mpiSize {
-            return "\(launcher.rawValue) calls this process rank \(rank), but MPI sees \(mpiSize) rank(s): this MPI library does "
-                + "not understand the launcher; start with the mpirun that belongs to it"
+            return "\(launcher.rawValue) calls this process rank \(rank), but MPI sees \(mpiSize) rank(s): this MPI "
+                + "library does not understand the launcher; start with the mpirun that belongs to it"
         }
         guard let size, size != mpiSize else { return nil }
         let remedy =

@@ -166,8 +166,8 @@ package final class Trainer {
         if recipe.stability.policy == .skip, keepsQueues {
             throw RunFailure(
                 TrainingError.incompatible(
-                    "stability.policy = skip: an objective of this recipe keeps embeddings of former updates, which a refused one "
-                        + "has entered; use rollback or stop"))
+                    "stability.policy = skip: an objective of this recipe keeps embeddings of former updates, which "
+                        + "a refused one has entered; use rollback or stop"))
         }
         if resume { try restore() }
         try shareParameters()

@@ -28,7 +28,11 @@ struct SessionOptions: ParsableArguments {
     @Option(help: "Threads per rank; by default the processors of the affinity mask, shared by the ranks of the host.")
     var threads: Int?
 
-    @Option(help: "Seconds after which a collective operation counts as lost; for runs instead of compute.collective_timeout.")
+    @Option(
+        help: """
+            Seconds after which a collective operation counts as lost; 600 by default, in training runs \
+            compute.collective_timeout.
+            """)
     var collectiveTimeout: Double?
 
     func validate() throws {
@@ -119,7 +123,8 @@ enum Session {
     static func warn(_ text: String) { FileHandle.standardError.write(Data("warning: \(text)\n".utf8)) }
 
     private static func environment(
-        _ options: SessionOptions, _ communicator: any Communicator, threads: Int?, watchdog: Watchdog?, faults: FaultPlan
+        _ options: SessionOptions, _ communicator: any Communicator, threads: Int?, watchdog: Watchdog?,
+        faults: FaultPlan
     ) -> RunEnvironment {
         let level = communicator.rank == 0 ? options.logLevel.level : max(.warning, options.logLevel.level)
         let logger = Logger(label: "acuity") { StandardErrorLog(label: $0, level: level) }
