@@ -37,7 +37,9 @@ struct SessionOptions: ParsableArguments {
 
     func validate() throws {
         if let threads, !(1...4096).contains(threads) { throw ValidationError("--threads must lie in 1...4096") }
-        if let collectiveTimeout, !(collectiveTimeout > 0 && collectiveTimeout < 1e8) { throw ValidationError("--collective-timeout must be positive") }
+        if let collectiveTimeout, !(collectiveTimeout > 0 && collectiveTimeout < 1e8) {
+            throw ValidationError("--collective-timeout must be positive")
+        }
     }
 }
 

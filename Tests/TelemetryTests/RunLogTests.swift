@@ -30,6 +30,7 @@ import Testing
         }
         #expect(try decoded(LogValue.integer(.max).json) as? Int == .max)
         #expect(LogValue.flag(true).json == "true" && LogValue.flag(false).json == "false")
+        #expect(LogValue.numbers([0.5, .nan, -2]).json == "[0.5,\"nan\",-2.0]" && LogValue.numbers([]).json == "[]")
         // JSON has no such numbers.
         #expect(LogValue.number(.nan).json == "\"nan\"")
         #expect(LogValue.number(.infinity).json == "\"inf\"")
