@@ -99,9 +99,10 @@ extension Trainer {
 
     // MARK: - The bundle
 
-    /// Writes the incident's bundle. Collective; without one where there are enough already.
+    /// Notes a refused update in the log and writes its bundle. Collective.
     ///
-    /// - Returns: its folder.
+    /// - Returns: the bundle's folder; nil where there are enough already, or where it could not be written: the run has
+    ///   worse to report then.
     private func record(_ error: TrainingError, _ report: StepReport) throws -> String? {
         let number = state.step + 1
         try recorder.event(
@@ -113,9 +114,20 @@ extension Trainer {
             ])
         guard counts.bundles < IncidentCounts.mostBundles else { return nil }
         counts.bundles += 1
+        do {
+            return try writeBundle(error, report)
+        } catch let failure as RunFailure {
+            // The same on every rank.
+            if environment.isRoot { environment.logger.warning("the refused update is not recorded: \(failure)") }
+            return nil
+        }
+    }
+
+    private func writeBundle(_ error: TrainingError, _ report: StepReport) throws -> String {
         let gradients = gradientNorms()
         let communicator = environment.communicator
-        let folder = "\(recipe.run.folder)/incidents/\(CheckpointName(step: number))-\(counts.bundles)"
+        let name = CheckpointName(step: state.step + 1)
+        let folder = "\(recipe.run.folder)/incidents/\(name)-\(counts.bundles)"
         try communicator.together("incident") {
             if environment.isRoot {
                 do {
