@@ -114,8 +114,8 @@ final class SideChannel: @unchecked Sendable {
             let number = address.withMemoryRebound(to: sockaddr_in.self, capacity: 1) { $0.pointee.sin_addr.s_addr }
             if flags & loop != 0 { loops.append(number) } else { addresses.append(number) }
         }
-        // "Hosts" that are namespaces of one machine may share nothing but the loop.
-        return Array((addresses + loops).prefix(mostAddresses))
+        // "Hosts" that are namespaces of one machine may have nothing but the loop.
+        return Array((addresses.isEmpty ? loops : addresses).prefix(mostAddresses))
     }
 
     private static func encode(_ token: UInt64, _ port: UInt16, _ addresses: [UInt32], _ host: String) -> [UInt8] {

@@ -208,7 +208,8 @@ package final class Watchdog: @unchecked Sendable {
         for rank in lastHeard.indices where heardCount[rank] >= 3 {
             let silence = Double(now - lastHeard[rank]) * 1e-9
             guard silence > silenceLimit else { continue }
-            return "'\(entry.label)' waits, and there is no word from rank \(rank) for \(tenths(silence)) s"
+            return "'\(entry.label)' waits, and there is no word from rank \(rank) on \(host(of: rank)) for "
+                + "\(tenths(silence)) s"
         }
         return nil
     }
@@ -232,14 +233,22 @@ package final class Watchdog: @unchecked Sendable {
         return true
     }
 
+    /// The host of a rank that has been heard.
+    private func host(of rank: Int) -> String {
+        communicator.rank == 0 ? Beacon.position(datagram(of: rank)).host : channel?.rootHost ?? "?"
+    }
+
+    private func datagram(of rank: Int) -> UnsafeRawBufferPointer {
+        UnsafeRawBufferPointer(
+            rebasing: UnsafeRawBufferPointer(datagrams)[rank * Beacon.byteCount..<(rank + 1) * Beacon.byteCount])
+    }
+
     private func standings(_ now: UInt64) -> [Verdict.Standing] {
         (0..<communicator.size).map { rank in
             if rank == 0 { return Verdict.Standing(position: Position(of: communicator, now: now), silence: 0) }
             guard heardCount[rank] > 0 else { return Verdict.Standing(position: nil, silence: .infinity) }
-            let bytes = UnsafeRawBufferPointer(
-                rebasing: UnsafeRawBufferPointer(datagrams)[rank * Beacon.byteCount..<(rank + 1) * Beacon.byteCount])
             return Verdict.Standing(
-                position: Beacon.position(bytes), silence: Double(now - lastHeard[rank]) * 1e-9)
+                position: Beacon.position(datagram(of: rank)), silence: Double(now - lastHeard[rank]) * 1e-9)
         }
     }
 
