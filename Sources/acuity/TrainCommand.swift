@@ -117,7 +117,7 @@ struct Train: ParsableCommand {
     func run() throws {
         let recipe = recipe.read()
         try Session.run(
-            session, threads: recipe.compute.threads, savesOnSignal: true, watch: .init(recipe), faults: faults.plan
+            session, threads: recipe.compute.threads, savesOnSignal: true, watch: Session.Watch(recipe), faults: faults.plan
         ) { environment in
             environment.announceFaults()
             return try Conclusion.code(
@@ -148,7 +148,7 @@ struct Resume: ParsableCommand {
         }
         let recipe = read(stored)
         try Session.run(
-            session, threads: recipe.compute.threads, savesOnSignal: true, watch: .init(recipe), faults: faults.plan
+            session, threads: recipe.compute.threads, savesOnSignal: true, watch: Session.Watch(recipe), faults: faults.plan
         ) { environment in
             environment.announceFaults()
             return try Conclusion.code(Trainer(recipe, environment, resume: true, trace: tracing.make(environment)))

@@ -103,7 +103,8 @@ import Training
         }
         let run = try TinyRun.train(recipe, ranks: 2, faults: plan("nan@rank=1,step=3,times=2"))
         #expect(run.states.allSatisfy { $0.step == 4 && $0.skippedUpdates == 1 })
-        #expect(try events(recipe, "rollback").count == 1 && events(recipe, "skipped").count == 1)
+        #expect(try events(recipe, "rollback").count == 1)
+        #expect(try events(recipe, "skipped").count == 1)
     }
 
     @Test func policiesHaveAnEnd() throws {
