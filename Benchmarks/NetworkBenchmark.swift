@@ -12,6 +12,7 @@ package struct NetworkBenchmark: Sendable {
     private static let mebibytes = 24
     private static let bucket = 1 << 20
     private static let repetitions = 5
+    private static let rounds = 9
 
     package init() {}
 
@@ -31,64 +32,61 @@ package struct NetworkBenchmark: Sendable {
         let buckets = stride(from: 0, to: count, by: Self.bucket).map { $0..<min($0 + Self.bucket, count) }
         let reducer = try GradientReducer(communicator: communicator, elementCount: count, bucketRanges: buckets)
         let work = try ComputingTask(pool)
-        let each = try slowest(communicator) { work.run(1) }
+        let each = try communicator.medianSeconds(of: Self.repetitions) { work.run(1) }
 
-        let alone = try slowest(communicator) {
+        let alone = try communicator.medianSeconds(of: Self.repetitions) {
             reducer.begin()
             for index in buckets.indices { reducer.bucketReady(index) }
             _ = try reducer.finish()
         }
-        // So much that messages travel all the while.
-        let tasks = max(1, Int(0.7 * alone / each))
-        let separately = try slowest(communicator) { work.run(tasks) }
-        var rest = 0.0
-        var computing = 0.0
-        for _ in 0..<Self.repetitions {
-            try communicator.barrier("benchmark")
+        let contention = try contention(communicator, alone: alone, each: each, work) {
             reducer.begin()
             for index in buckets.indices { reducer.bucketReady(index) }
-            let start = monotonicSeconds()
-            work.run(tasks)
-            computing += monotonicSeconds() - start
-            rest += try reducer.finish().waited
+        } finish: {
+            try reducer.finish().communication
         }
-        computing = try communicator.allReduce(computing / Double(Self.repetitions), .max, "benchmark")
-        rest = try communicator.allReduce(rest / Double(Self.repetitions), .max, "benchmark")
 
         let bytes = Double(count) * 4
         let hosts = Double(placement.hosts)
         let sent = 2 * (hosts - 1) / hosts * bytes / Double(placement.ranksPerHost)
         let link = Link(latency: latency, bandwidth: sent * Double(placement.ranksPerHost) / alone)
-        // What was not left for the end travelled beside the computing.
-        let hidden = max(alone - rest, 0.05 * alone)
         return NetworkMeasurement(
             hosts: placement.hosts, ranksPerHost: placement.ranksPerHost, threads: pool.threads, link: link,
-            contention: Contention(computing: computing / separately, messages: computing / hidden))
+            contention: contention)
+    }
+
+    /// How much longer gradients that take `alone` seconds by themselves, and computing of about three times as long, take
+    /// while both go on: the medians of some rounds, each as the slowest rank saw it.
+    private func contention(
+        _ communicator: any Communicator, alone: Double, each: Double, _ work: ComputingTask, start: () -> Void,
+        finish: () throws -> Double
+    ) throws -> Contention {
+        let tasks = max(1, Int((3 * alone / each).rounded(.up)))
+        let separately = try communicator.medianSeconds(of: Self.repetitions) { work.run(tasks) }
+        var times = [Double](repeating: 0, count: 2 * Self.rounds)
+        for round in 0..<Self.rounds {
+            try communicator.barrier("benchmark")
+            start()
+            let begin = MonotonicClock.seconds
+            work.run(tasks)
+            times[round] = MonotonicClock.seconds - begin
+            times[Self.rounds + round] = try finish()
+        }
+        try times.withUnsafeMutableBufferPointer { try communicator.allReduce($0, .max, "benchmark") }
+        let computing = times[..<Self.rounds].sorted()[Self.rounds / 2]
+        let messages = times[Self.rounds...].sorted()[Self.rounds / 2]
+        // Computing is slowed while messages travel, and what it loses it loses in that time.
+        let lost = min(max(computing - separately, 0), 0.9 * messages)
+        return Contention(computing: messages / (messages - lost), messages: max(1, messages / alone))
     }
 
     /// Of one round of messages.
     private func latency(_ communicator: any Communicator, _ placement: Placement) throws -> Double {
         var values = [Double](repeating: 0, count: 5)
-        let seconds = try slowest(communicator, repetitions: 50) {
+        let seconds = try communicator.medianSeconds(of: 50) {
             try values.withUnsafeMutableBufferPointer { try communicator.allReduce($0, .sum, "benchmark") }
         }
         return seconds / ceil(log2(Double(placement.ranks)))
-    }
-
-    /// Median seconds of the slowest rank.
-    private func slowest(
-        _ communicator: any Communicator, repetitions: Int = repetitions, _ body: () throws -> Void
-    ) throws -> Double {
-        try body()
-        var times: [Double] = []
-        for _ in 0..<repetitions {
-            try communicator.barrier("benchmark")
-            let start = monotonicSeconds()
-            try body()
-            times.append(monotonicSeconds() - start)
-        }
-        try times.withUnsafeMutableBufferPointer { try communicator.allReduce($0, .max, "benchmark") }
-        return times.sorted()[times.count / 2]
     }
 }
 

@@ -1,4 +1,4 @@
-import Collectives
+import Tensors
 
 #if canImport(Glibc)
     import Glibc

@@ -37,7 +37,7 @@ package struct Position: Sendable, Equatable, CustomStringConvertible {
     }
 
     /// The rank's own, from its ring.
-    package init(of communicator: any Communicator, now: UInt64 = MonotonicClock.nanoseconds) {
+    package init(of communicator: any Communicator, now: UInt64? = nil) {
         let ring = communicator.ring
         let entry = ring.oldestRunning
         self.init(

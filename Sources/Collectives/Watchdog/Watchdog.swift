@@ -1,4 +1,5 @@
 internal import Synchronization
+internal import Tensors
 
 #if canImport(Glibc)
     import Glibc

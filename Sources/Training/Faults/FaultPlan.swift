@@ -1,4 +1,5 @@
 package import Collectives
+import Tensors
 
 #if canImport(Glibc)
     import Glibc

@@ -1,5 +1,6 @@
 package import Collectives
 package import FaceData
+import Tensors
 
 /// Compares what all ranks must have alike, and names the ranks that differ.
 package enum Consistency {
@@ -77,26 +78,21 @@ package enum Consistency {
 
     // MARK: - Hashes
 
-    /// FNV-1a.
-    package static func hash(_ text: String, _ start: UInt64 = 0xcbf2_9ce4_8422_2325) -> UInt64 {
-        text.utf8.reduce(start) { ($0 ^ UInt64($1)) &* 0x100_0000_01b3 }
-    }
-
     private static func mix(_ hash: UInt64, _ value: UInt64) -> UInt64 { (hash ^ value) &* 0x100_0000_01b3 }
 
     /// What a source holds, as far as it can be told without reading images: counts, all labels, some names. Where it lies
     /// does not count: hosts may have copies of their own.
     package static func fingerprint(_ source: any FaceSource) -> Fingerprint {
-        var hash = Self.hash("\(source.count) \(source.classCount)")
+        var hash = "\(source.count) \(source.classCount)".stableHash
         for index in 0..<source.count { hash = mix(hash, UInt64(bitPattern: Int64(source.label(of: index)))) }
         let samples = 256
         for sample in 0..<min(samples, source.count) {
             let key = source.key(of: sample * source.count / min(samples, source.count))
-            hash = Self.hash(String(key.split(separator: "/").last ?? ""), hash)
+            hash = mix(hash, String(key.split(separator: "/").last ?? "").stableHash)
         }
         for sample in 0..<min(samples, source.classCount) {
             let name = source.identityName(sample * source.classCount / min(samples, source.classCount))
-            hash = Self.hash(name, hash)
+            hash = mix(hash, name.stableHash)
         }
         return Fingerprint(
             hash: hash, text: "\(source.count) images of \(source.classCount) identities in \(source.location)")

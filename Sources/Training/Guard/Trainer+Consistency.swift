@@ -23,13 +23,13 @@ extension Trainer {
 
     /// Compares what was given to each rank before anything is made of it. Collective.
     static func compareRecipes(_ recipe: Recipe, _ environment: RunEnvironment) throws {
-        let host = "recipe " + String(Consistency.hash(recipe.yaml), radix: 16)
+        let host = "recipe " + String(recipe.yaml.stableHash, radix: 16)
         try Consistency.check(
-            "program", .init(hash: Consistency.hash(ModelFile.version), text: "version \(ModelFile.version)"),
+            "program", .init(hash: ModelFile.version.stableHash, text: "version \(ModelFile.version)"),
             over: environment.communicator, exitCode: ExitCode.badData, advice: "install the same version on every host"
         )
         try Consistency.check(
-            "recipe", .init(hash: Consistency.hash(recipe.yaml), text: host), over: environment.communicator,
+            "recipe", .init(hash: recipe.yaml.stableHash, text: host), over: environment.communicator,
             exitCode: ExitCode.badData, advice: "give every rank the same files and overrides")
     }
 

@@ -138,13 +138,11 @@ extension Trainer {
             }
         }
         let (share, tensors) = try examine()
-        let own = try JSONEncoder().encode(share)
-        let shares = try communicator.gather(Array(own), root: 0, "incident")
+        let shares = try communicator.gather(coding: share, "incident")
         try communicator.together("incident") {
             try SafetensorsWriter.write(folder + "/" + Incident.rankFile(communicator.rank), tensors)
             guard let shares else { return }
-            let decoded = try shares.map { try JSONDecoder().decode(Incident.Share.self, from: Data($0)) }
-            try write(error, report, gradients, decoded, to: folder)
+            try write(error, report, gradients, shares, to: folder)
         }
         return folder
     }
