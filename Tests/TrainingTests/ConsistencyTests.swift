@@ -64,6 +64,10 @@ import Training
             }
         }
         #expect(values.withUnsafeBufferPointer { Consistency.hash($0) } == hash)
+        // Two signs of one lane.
+        (values[1], values[9]) = (-values[1], -values[9])
+        #expect(values.withUnsafeBufferPointer { Consistency.hash($0) } != hash)
+        (values[1], values[9]) = (-values[1], -values[9])
         #expect(values.dropLast().withUnsafeBufferPointer { Consistency.hash($0) } != hash)
     }
 

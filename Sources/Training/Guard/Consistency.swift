@@ -100,25 +100,30 @@ package enum Consistency {
 
     /// Of all bits of `values`, in four lanes, so that memory is the limit.
     package static func hash(_ values: UnsafeBufferPointer<Float>) -> UInt64 {
-        let prime: UInt64 = 0x9E37_79B9_7F4A_7C15
         let raw = UnsafeRawBufferPointer(values)
         func word(_ offset: Int) -> UInt64 { raw.loadUnaligned(fromByteOffset: offset, as: UInt64.self) }
         var (a, b, c, d) = (UInt64(1), UInt64(2), UInt64(3), UInt64(4))
         var offset = 0
         while offset + 32 <= raw.count {
-            a = (a ^ word(offset)) &* prime
-            b = (b ^ word(offset + 8)) &* prime
-            c = (c ^ word(offset + 16)) &* prime
-            d = (d ^ word(offset + 24)) &* prime
+            a = folded(a, word(offset))
+            b = folded(b, word(offset + 8))
+            c = folded(c, word(offset + 16))
+            d = folded(d, word(offset + 24))
             offset += 32
         }
         var result = UInt64(values.count)
-        // A product carries upwards only: the high bits, where differences end up, come down again.
-        for lane in [a, b, c, d] { result = (result ^ lane ^ lane >> 32) &* prime }
+        for lane in [a, b, c, d] { result = folded(result, lane) }
         while offset < raw.count {
-            result = (result ^ UInt64(raw[offset])) &* prime
+            result = folded(result, UInt64(raw[offset]))
             offset += 1
         }
-        return result ^ result >> 32
+        return result
+    }
+
+    /// A product carries upwards only: the high bits come down again, or two changed signs would cancel out.
+    @inline(__always)
+    private static func folded(_ hash: UInt64, _ word: UInt64) -> UInt64 {
+        let product = (hash ^ word) &* 0x9E37_79B9_7F4A_7C15
+        return product ^ product >> 32
     }
 }
