@@ -178,7 +178,15 @@ import Testing
         #expect(ring.oldestRunning?.label == "first")
         ring.end(first, .done)
         #expect(ring.oldestRunning?.label == "second")
+        // What no step waits for comes last, however old.
+        let behind = ring.begin(
+            channel: CollectiveRing.behindChannel, operation: "barrier", label: "behind", bytes: 0)
+        let third = ring.begin(channel: "world", operation: "barrier", label: "third", bytes: 0)
         ring.end(second, .done)
+        #expect(ring.oldestRunning?.label == "third")
+        ring.end(third, .done)
+        #expect(ring.oldestRunning?.label == "behind")
+        ring.end(behind, .done)
         #expect(ring.oldestRunning == nil)
     }
 }

@@ -201,7 +201,8 @@ package final class Watchdog: @unchecked Sendable {
         if let failure = monitor.withLock({ failure }) { return failure }
         guard let entry else { return nil }
         let waited = entry.seconds(now: now)
-        let limit = limit(in: ring.place.phase)
+        // What goes on behind the steps may take as long as where they wait for it.
+        let limit = limit(in: entry.channel == CollectiveRing.behindChannel ? .save : ring.place.phase)
         if waited > limit {
             return "'\(entry.label)' has not returned within \(tenths(limit)) s (compute.collective_timeout)"
         }

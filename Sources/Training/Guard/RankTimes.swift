@@ -45,7 +45,7 @@ package struct RankTimes: Sendable {
     /// Starts to count, at what the ring says now.
     mutating func restart(_ ring: CollectiveRing) {
         (steps, seconds, dataWait, reduceWait) = (0, 0, 0, 0)
-        waitedBefore = ring.waitSeconds()
+        waitedBefore = Self.waited(ring)
         blockedBefore = ring.waitSeconds(channel: "world")
     }
 
@@ -57,6 +57,11 @@ package struct RankTimes: Sendable {
         self.dataWait += dataWait
     }
 
+    /// In collectives that steps wait for.
+    private static func waited(_ ring: CollectiveRing) -> Double {
+        ring.waitSeconds() - ring.waitSeconds(channel: CollectiveRing.behindChannel)
+    }
+
     /// The shares of all ranks on all of them, and a new start. Collective.
     mutating func exchange(_ communicator: any Communicator) throws -> [Share] {
         let ring = communicator.ring
@@ -64,7 +69,7 @@ package struct RankTimes: Sendable {
         // On the computing thread: its own collectives, and the wait for the gradients.
         let blocked = ring.waitSeconds(channel: "world") - blockedBefore + reduceWait
         let own = [
-            max(0, seconds - dataWait - blocked) / count, dataWait / count, (ring.waitSeconds() - waitedBefore) / count,
+            max(0, seconds - dataWait - blocked) / count, dataWait / count, (Self.waited(ring) - waitedBefore) / count,
             seconds / count,
         ]
         var all = [Double](repeating: 0, count: own.count * communicator.size)
