@@ -1,72 +1,89 @@
-import Artifacts
-import Foundation
-import Tensors
+internal import Tensors
 
-/// Passes operations on until the n-th (from 0), which fails.
-final class FaultInjector: FileSystem, @unchecked Sendable {
-    enum Fault: Equatable {
-        /// The operation fails once, for example with EIO.
+#if canImport(Glibc)
+    import Glibc
+#else
+    import Musl
+#endif
+
+/// Passes file operations on until the n-th (from 0), which fails. Every write, fsync and rename of a checkpoint is such
+/// an operation, so each of them can be made to fail in turn; for tests, and for faults injected into a run.
+package final class FaultyFileSystem: FileSystem, @unchecked Sendable {
+    package enum Fault: Sendable, Equatable {
+        /// The operation is half done and fails, once, with this errno.
         case once(Int32)
         /// From here on nothing that needs space works.
         case full
-        /// The process ends: this operation is half done, and no other follows.
+        /// The process ends as far as files can tell: this operation is half done, and no other follows.
         case crash
+        /// The process ends in truth: this operation is half done, then SIGKILL.
+        case kill
+
+        /// As faults are injected into a run: io, full, kill; nil for another text.
+        package init?(named name: String) {
+            switch name {
+            case "io": self = .once(EIO)
+            case "full": self = .full
+            case "kill": self = .kill
+            default: return nil
+            }
+        }
     }
 
     /// The process has ended.
-    struct Crash: Error {}
+    package struct Crash: Error {
+        package init() {}
+    }
 
     private let base: any FileSystem
     private let place: Int
     private let fault: Fault
-    private let lock = NSLock()
+    private let lock = UnsafeMutablePointer<pthread_mutex_t>.allocate(capacity: 1)
     private var count = 0
 
-    init(_ base: any FileSystem, at place: Int, _ fault: Fault) {
+    /// - Parameters:
+    ///   - place: the operation that fails; all kinds are counted together.
+    package init(_ base: any FileSystem, at place: Int, _ fault: Fault) {
         self.base = base
         self.place = place
         self.fault = fault
+        lock.initialize(to: pthread_mutex_t())
+        pthread_mutex_init(lock, nil)
+    }
+
+    deinit {
+        pthread_mutex_destroy(lock)
+        lock.deallocate()
+    }
+
+    /// Operations that have begun.
+    package var operations: Int {
+        pthread_mutex_lock(lock)
+        defer { pthread_mutex_unlock(lock) }
+        return count
     }
 
     /// Whether the place was reached.
-    var fired: Bool { lock.withLock { count > place } }
+    package var fired: Bool { operations > place }
     /// Whether the process has ended.
-    var crashed: Bool { fault == .crash && fired }
-
-    /// The collectives of a process that may end: an ended one takes part in none.
-    func guarding(_ ranks: CheckpointCoordination) -> CheckpointCoordination {
-        func alive() throws {
-            if crashed { throw Crash() }
-        }
-        return CheckpointCoordination(
-            rank: ranks.rank, worldSize: ranks.worldSize,
-            confirm: {
-                try alive()
-                return try ranks.confirm($0)
-            },
-            gather: {
-                try alive()
-                return try ranks.gather($0)
-            },
-            broadcast: {
-                try alive()
-                return try ranks.broadcast($0)
-            })
-    }
+    package var crashed: Bool { fault == .crash && fired }
 
     enum Need { case space, none }
 
     /// Counts an operation and throws what it has to suffer; `half` is done before the error.
     fileprivate func step(_ operation: String, _ path: String, _ need: Need, half: () throws -> Void = {}) throws {
-        let index = lock.withLock {
-            count += 1
-            return count - 1
-        }
+        pthread_mutex_lock(lock)
+        let index = count
+        count += 1
+        pthread_mutex_unlock(lock)
         switch fault {
         case .crash where index == place:
             try half()
             throw Crash()
         case .crash where index > place: throw Crash()
+        case .kill where index == place:
+            try half()
+            _ = systemKill(getpid(), SIGKILL)
         case .once(let code) where index == place:
             try half()
             throw FileSystemError(operation, path, code: code)
@@ -77,47 +94,47 @@ final class FaultInjector: FileSystem, @unchecked Sendable {
         }
     }
 
-    func createFile(_ path: String, exclusive: Bool) throws -> any WritableFile {
+    package func createFile(_ path: String, exclusive: Bool) throws -> any WritableFile {
         try step("create", path, .space)
         return Writer(try base.createFile(path, exclusive: exclusive), path, self)
     }
 
-    func openFile(_ path: String) throws -> any ReadableFile {
+    package func openFile(_ path: String) throws -> any ReadableFile {
         try step("open", path, .none)
         return Reader(try base.openFile(path), path, self)
     }
 
-    func rename(_ source: String, to destination: String) throws {
+    package func rename(_ source: String, to destination: String) throws {
         try step("rename", source, .none)
         try base.rename(source, to: destination)
     }
 
-    func makeDirectory(_ path: String) throws {
+    package func makeDirectory(_ path: String) throws {
         try step("make folder", path, .space)
         try base.makeDirectory(path)
     }
 
-    func removeFile(_ path: String) throws {
+    package func removeFile(_ path: String) throws {
         try step("remove", path, .none)
         try base.removeFile(path)
     }
 
-    func removeDirectory(_ path: String) throws {
+    package func removeDirectory(_ path: String) throws {
         try step("remove folder", path, .none)
         try base.removeDirectory(path)
     }
 
-    func synchroniseDirectory(_ path: String) throws {
+    package func synchroniseDirectory(_ path: String) throws {
         try step("fsync folder", path, .none)
         try base.synchroniseDirectory(path)
     }
 
-    func entries(of path: String) throws -> [String] {
+    package func entries(of path: String) throws -> [String] {
         try step("list", path, .none)
         return try base.entries(of: path)
     }
 
-    func kind(of path: String) throws -> FileKind? {
+    package func kind(of path: String) throws -> FileKind? {
         try step("examine", path, .none)
         return try base.kind(of: path)
     }
@@ -125,9 +142,9 @@ final class FaultInjector: FileSystem, @unchecked Sendable {
     private final class Writer: WritableFile {
         let base: any WritableFile
         let path: String
-        let injector: FaultInjector
+        let injector: FaultyFileSystem
 
-        init(_ base: any WritableFile, _ path: String, _ injector: FaultInjector) {
+        init(_ base: any WritableFile, _ path: String, _ injector: FaultyFileSystem) {
             self.base = base
             self.path = path
             self.injector = injector
@@ -154,9 +171,9 @@ final class FaultInjector: FileSystem, @unchecked Sendable {
     private final class Reader: ReadableFile {
         let base: any ReadableFile
         let path: String
-        let injector: FaultInjector
+        let injector: FaultyFileSystem
 
-        init(_ base: any ReadableFile, _ path: String, _ injector: FaultInjector) {
+        init(_ base: any ReadableFile, _ path: String, _ injector: FaultyFileSystem) {
             self.base = base
             self.path = path
             self.injector = injector
@@ -175,3 +192,5 @@ final class FaultInjector: FileSystem, @unchecked Sendable {
         }
     }
 }
+
+private func systemKill(_ process: pid_t, _ number: Int32) -> Int32 { kill(process, number) }
