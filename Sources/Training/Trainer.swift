@@ -37,7 +37,7 @@ package final class Trainer {
     package private(set) var reports: [String: VerificationReport] = [:]
     private let card: ModelFile.Card
     private let lock: HeldLock?
-    private let saver: RunSaver
+    let saver: RunSaver
     /// The last evaluation gave the best accuracy so far, and its checkpoint has yet to be begun.
     private var isBest = false
     /// Records that could not be read, of all ranks; the same on every rank.

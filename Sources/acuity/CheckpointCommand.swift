@@ -225,7 +225,8 @@ extension CheckpointCommand {
                 let problems = checkpoint.verify()
                 if problems.isEmpty {
                     let files = checkpoint.manifest.files.count
-                    print("\(name): sound, step \(checkpoint.step), \(files) files, \(CheckpointCommand.size(checkpoint.byteCount))")
+                    let size = CheckpointCommand.size(checkpoint.byteCount)
+                    print("\(name): sound, step \(checkpoint.step), \(files) files, \(size)")
                 }
                 return problems
             } catch let error as ArtifactError {
@@ -241,7 +242,7 @@ extension CheckpointCommand {
             for (file, isLatest) in [("latest", true), ("best", false)] {
                 let path = store.folder + "/" + file
                 do {
-                    let name = isLatest ? try store.latest() : try store.best()
+                    let name = try isLatest ? store.latest() : store.best()
                     guard let name, !all.contains(name) else { continue }
                     problems.append(.damaged(path: path, reason: "it names \(name), which is not there"))
                 } catch let error as ArtifactError {

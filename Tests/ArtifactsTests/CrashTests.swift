@@ -133,6 +133,31 @@ import Testing
         }
     }
 
+    /// Writes of which half arrives without an error, one after the other: what is missing is found by its size before the
+    /// commit, or by its hash when the checkpoint is opened, and the one before is still there.
+    @Test func aTornWriteCostsNoCheckpoint() throws {
+        let before = try Self.disk(with: [10])
+        for victim in 0..<Self.worldSize {
+            var found = 0
+            for place in 0..<Self.limit {
+                let disk = before.restarted(.nothing)
+                let (injector, results) = Self.save(CheckpointFixture(20), on: disk, victim: victim, at: place, .torn)
+                let isCommitted = Self.committed(results[0])
+                #expect(results.allSatisfy { Self.committed($0) == isCommitted }, "rank \(victim), operation \(place)")
+                let opened = try openLatest(disk)
+                try CheckpointFixture(opened.checkpoint.step).check(opened.checkpoint)
+                if opened.checkpoint.step == 10 {
+                    found += 1
+                    #expect(!isCommitted || !opened.warnings.isEmpty, "rank \(victim), operation \(place)")
+                }
+                try CheckpointFixture(30).save(disk, retention: Self.retention)
+                #expect(try openLatest(disk).checkpoint.step == 30)
+                if !injector.fired { break }
+            }
+            #expect(found > 1)
+        }
+    }
+
     /// Once the disk is full, a failed save leaves nothing that would keep it full.
     @Test func aFullDiskIsNotKeptFull() throws {
         let disk = try Self.disk(with: [10])

@@ -130,12 +130,27 @@ extension CheckpointStore {
             try manifest.encode().withUnsafeBytes { try file.write($0) }
         }
         try fileSystem.synchroniseDirectory(temporary)
+        try checkSizes(manifest, in: temporary)
         let sameStep = try names().filter { $0.step == manifest.step }
         let name = CheckpointName(step: manifest.step, revision: (sameStep.last?.revision ?? 0) + 1)
         try fileSystem.rename(temporary, to: path(name))
         try fileSystem.synchroniseDirectory(folder)
         try setLatest(name)
         return name
+    }
+
+    /// Before older checkpoints are given up for this one: rank 0 must see all that the others have written.
+    private func checkSizes(_ manifest: CheckpointManifest, in folder: String) throws {
+        for file in manifest.files {
+            let path = joinedPath(folder, file.name)
+            let byteCount = try fileSystem.openFile(path).byteCount
+            guard byteCount == file.byteCount else {
+                throw ArtifactError.cannotWrite(
+                    path: path,
+                    reason: "rank \(file.rank) wrote \(file.byteCount) bytes, rank 0 finds \(byteCount); is the run folder "
+                        + "on one file system that all hosts share, and does it keep what it is given?")
+            }
+        }
     }
 
     /// Rank 0, after the commit: `best` and retention. Nothing here can undo the commit, so failures are warnings.

@@ -18,16 +18,8 @@ package final class FaultyFileSystem: FileSystem, @unchecked Sendable {
         case crash
         /// The process ends in truth: this operation is half done, then SIGKILL.
         case kill
-
-        /// As faults are injected into a run: io, full, kill; nil for another text.
-        package init?(named name: String) {
-            switch name {
-            case "io": self = .once(EIO)
-            case "full": self = .full
-            case "kill": self = .kill
-            default: return nil
-            }
-        }
+        /// Half of the next write arrives on the disk, once, and nobody is told.
+        case torn
     }
 
     /// The process has ended.
@@ -36,14 +28,15 @@ package final class FaultyFileSystem: FileSystem, @unchecked Sendable {
     }
 
     private let base: any FileSystem
-    private let place: Int
-    private let fault: Fault
-    private let lock = UnsafeMutablePointer<pthread_mutex_t>.allocate(capacity: 1)
+    // Guarded by the lock.
+    private var place: Int
+    private var fault: Fault
     private var count = 0
+    private var hasFired = false
+    private let lock = UnsafeMutablePointer<pthread_mutex_t>.allocate(capacity: 1)
 
-    /// - Parameters:
-    ///   - place: the operation that fails; all kinds are counted together.
-    package init(_ base: any FileSystem, at place: Int, _ fault: Fault) {
+    /// - Parameter place: the operation that fails; all kinds are counted together. By default none does until `arm`.
+    package init(_ base: any FileSystem, at place: Int = .max, _ fault: Fault = .full) {
         self.base = base
         self.place = place
         self.fault = fault
@@ -56,42 +49,73 @@ package final class FaultyFileSystem: FileSystem, @unchecked Sendable {
         lock.deallocate()
     }
 
-    /// Operations that have begun.
-    package var operations: Int {
+    private func withLock<Result>(_ body: () -> Result) -> Result {
         pthread_mutex_lock(lock)
         defer { pthread_mutex_unlock(lock) }
-        return count
+        return body()
     }
 
-    /// Whether the place was reached.
-    package var fired: Bool { operations > place }
+    /// Lets the operation fail that follows `operations` more.
+    package func arm(after operations: Int = 0, _ fault: Fault) {
+        withLock {
+            place = count + operations
+            self.fault = fault
+        }
+    }
+
+    /// From here on everything works.
+    package func disarm() { withLock { place = .max } }
+
+    /// Operations that have begun.
+    package var operations: Int { withLock { count } }
+    /// Whether the fault has struck.
+    package var fired: Bool { withLock { hasFired } }
     /// Whether the process has ended.
-    package var crashed: Bool { fault == .crash && fired }
+    package var crashed: Bool { withLock { fault == .crash && hasFired } }
 
     enum Need { case space, none }
 
     /// Counts an operation and throws what it has to suffer; `half` is done before the error.
-    fileprivate func step(_ operation: String, _ path: String, _ need: Need, half: () throws -> Void = {}) throws {
-        pthread_mutex_lock(lock)
-        let index = count
-        count += 1
-        pthread_mutex_unlock(lock)
+    ///
+    /// - Returns: whether the operation is to be done; false where half of it was.
+    @discardableResult
+    fileprivate func step(
+        _ operation: String, _ path: String, _ need: Need, half: (() throws -> Void)? = nil
+    ) throws -> Bool {
+        let (fault, distance) = withLock { () -> (Fault, Int) in
+            count += 1
+            let distance = count - 1 - place
+            if distance < 0 { return (self.fault, distance) }
+            if self.fault == .torn {
+                // It waits for a write.
+                place = half == nil ? count : .max
+                hasFired = hasFired || half != nil
+            } else {
+                hasFired = true
+            }
+            return (self.fault, distance)
+        }
         switch fault {
-        case .crash where index == place:
-            try half()
+        case .crash where distance == 0:
+            try half?()
             throw Crash()
-        case .crash where index > place: throw Crash()
-        case .kill where index == place:
-            try half()
+        case .crash where distance > 0: throw Crash()
+        case .kill where distance == 0:
+            try half?()
             _ = systemKill(getpid(), SIGKILL)
-        case .once(let code) where index == place:
-            try half()
+        case .once(let code) where distance == 0:
+            try half?()
             throw FileSystemError(operation, path, code: code)
-        case .full where index >= place && need == .space:
-            try half()
+        case .full where distance >= 0 && need == .space:
+            try half?()
             throw FileSystemError(operation, path, code: ENOSPC)
+        case .torn where distance >= 0:
+            guard let half else { break }
+            try half()
+            return false
         default: break
         }
+        return true
     }
 
     package func createFile(_ path: String, exclusive: Bool) throws -> any WritableFile {
@@ -151,10 +175,10 @@ package final class FaultyFileSystem: FileSystem, @unchecked Sendable {
         }
 
         func write(_ bytes: UnsafeRawBufferPointer) throws {
-            try injector.step("write", path, .space) {
+            let isWhole = try injector.step("write", path, .space) {
                 try base.write(UnsafeRawBufferPointer(rebasing: bytes.prefix(bytes.count / 2)))
             }
-            try base.write(bytes)
+            if isWhole { try base.write(bytes) }
         }
 
         func synchronise() throws {
