@@ -92,7 +92,8 @@ final class RunSaver {
         background = try BackgroundCollective<Request>(over: environment.communicator, channel: "checkpoint") {
             request, channel in
             try RunSaver.write(
-                request, to: store, retention: retention, configHash: configHash, source: source, over: channel, outcome)
+                request, to: store, retention: retention, configHash: configHash, source: source, over: channel,
+                outcome)
         }
     }
 

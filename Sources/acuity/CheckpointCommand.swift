@@ -6,7 +6,8 @@ import Training
 
 struct CheckpointCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "checkpoint", abstract: "Look at checkpoints, verify them, write them for another number of ranks.",
+        commandName: "checkpoint",
+        abstract: "Look at checkpoints, verify them, write them for another number of ranks.",
         subcommands: [Inspect.self, Verify.self, Reshard.self])
 
     /// Which checkpoints a command is about.

@@ -63,7 +63,8 @@ import Training
         let often = recipe(folder, "often", steps: 4, every: 1)
         let waits = try TinyRun.train(often, ranks: 2, files: { _ in SlowFileSystem(seconds: 0.5) })
         #expect(try store(often).names().map(\.step) == [1, 2, 3, 4])
-        #expect(waits.log.all.contains { $0.contains("until the checkpoint of step 1 was written") }, "\(waits.log.all)")
+        let said = waits.log.all
+        #expect(said.contains { $0.contains("until the checkpoint of step 1 was written") }, "\(said)")
     }
 
     /// Both the one under way and the one at the signal are there when the run ends.
@@ -117,9 +118,9 @@ import Training
         for failure in try TinyRun.failures(recipe, ranks: 3, files: { Self.fullOnce($0) }) {
             let failure = try #require(failure)
             #expect(failure.exitCode == 73 && failure.rank == 1)
-            #expect(failure.message.hasPrefix("the checkpoint of step 2 was not saved: cannot write"), "\(failure.message)")
-            #expect(failure.message.contains("head-00001-of-00003.safetensors"))
-            #expect(failure.message.contains("No space left on device"))
+            let message = failure.message
+            #expect(message.hasPrefix("the checkpoint of step 2 was not saved: cannot write"), "\(message)")
+            #expect(message.contains("head-00001-of-00003.safetensors") && message.contains("No space left on device"))
         }
         #expect(try store(recipe).names().isEmpty)
         let left = try FileManager.default.contentsOfDirectory(atPath: recipe.run.folder + "/checkpoints")

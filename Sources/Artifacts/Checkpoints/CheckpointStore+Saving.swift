@@ -147,8 +147,8 @@ extension CheckpointStore {
             guard byteCount == file.byteCount else {
                 throw ArtifactError.cannotWrite(
                     path: path,
-                    reason: "rank \(file.rank) wrote \(file.byteCount) bytes, rank 0 finds \(byteCount); is the run folder "
-                        + "on one file system that all hosts share, and does it keep what it is given?")
+                    reason: "rank \(file.rank) wrote \(file.byteCount) bytes, rank 0 finds \(byteCount); is the run "
+                        + "folder on one file system that all hosts share, and does it keep what it is given?")
             }
         }
     }
