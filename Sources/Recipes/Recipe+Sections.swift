@@ -143,24 +143,41 @@ package struct EvaluationSection: Sendable, Equatable, Codable {
     }
 }
 
-/// When and how many checkpoints.
+/// When checkpoints are written, how, and which of them stay.
 package struct CheckpointSection: Sendable, Equatable, Codable {
+    package enum OnError: String, Sendable, Codable, CaseIterable { case stop, warn }
+
     /// Updates between checkpoints; nil for only the last.
     package var everySteps: Int?
     /// The newest ones kept.
     package var keep = 3
+    /// Checkpoints at multiples of this many updates stay for ever.
+    package var keepEvery: Int?
+    /// The evaluation set whose best accuracy so far has its checkpoint kept, and written where none is due.
+    package var keepBest: String?
+    /// Checkpoints on the way are written from a copy while training goes on; the last one never is.
+    package var asynchronous = true
+    /// What a checkpoint on the way that cannot be written means. The last one must be.
+    package var onError = OnError.stop
 
     package init() {}
     init(_ section: SectionReader) throws {
         var reader = section
         everySteps = try reader.integer("every_steps", in: 1...Int.max)
         keep = try reader.integer("keep", default: keep, in: 1...100_000)
+        keepEvery = try reader.integer("keep_every", in: 1...Int.max)
+        keepBest = try reader.string("keep_best")
+        asynchronous = try reader.bool("asynchronous", default: true)
+        onError = try reader.choice("on_error", default: onError)
         try reader.finish()
     }
 
     private enum CodingKeys: String, CodingKey {
-        case keep
+        case keep, asynchronous
         case everySteps = "every_steps"
+        case keepEvery = "keep_every"
+        case keepBest = "keep_best"
+        case onError = "on_error"
     }
 }
 

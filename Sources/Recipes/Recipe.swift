@@ -48,7 +48,13 @@ package struct Recipe: Sendable, Equatable, Encodable {
         }
         start = try StartSection(reader.section("init"))
         evaluation = try EvaluationSection(reader.section("evaluation"))
-        checkpoint = try CheckpointSection(reader.section("checkpoint"))
+        let checkpointReader = try reader.section("checkpoint")
+        checkpoint = try CheckpointSection(checkpointReader)
+        if let best = checkpoint.keepBest, !evaluation.sets.contains(where: { $0.name == best }) {
+            let names = evaluation.sets.map(\.name).joined(separator: ", ")
+            throw checkpointReader.error(
+                "keep_best", expected: names.isEmpty ? "a set of evaluation.sets, which is empty" : "one of \(names)")
+        }
         log = try LogSection(reader.section("log"))
         compute = try ComputeSection(reader.section("compute"))
         try reader.finish()

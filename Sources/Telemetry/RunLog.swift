@@ -97,5 +97,8 @@ package struct RunLogError: Error, Equatable, CustomStringConvertible {
         self.reason = reason
     }
 
+    /// There is no room, or not enough of the user's share, for now.
+    package var isFullDisk: Bool { [ENOSPC, EDQUOT].contains { reason == String(cString: strerror($0)) } }
+
     package var description: String { "\(path): cannot write the log: \(reason)" }
 }

@@ -28,6 +28,10 @@ final class RunRecorder {
     var consistencySeconds = 0.0
     /// The straggler that was named last, and at which step.
     private var named: (rank: Int, step: Int)?
+    /// A disk that is full for now costs events, not the run: while a checkpoint is written, whose own error is to be
+    /// heard, and where that is only a warning.
+    var toleratesFullDisk = false
+    private var lostEvents = 0
 
     /// Sums since the last log line.
     private struct Window {
@@ -72,7 +76,15 @@ final class RunRecorder {
     }
 
     func event(_ name: String, step: Int, _ fields: [(String, LogValue)]) throws {
-        try log?.write(name, step: step, fields)
+        guard let log else { return }
+        do {
+            let lost = lostEvents > 0 ? [("lost_events", LogValue.integer(lostEvents))] : []
+            try log.write(name, step: step, fields + lost)
+            lostEvents = 0
+        } catch let error as RunLogError where toleratesFullDisk && error.isFullDisk {
+            if lostEvents == 0 { environment.logger.warning("\(error); events are left out") }
+            lostEvents += 1
+        }
     }
 
     // MARK: - Steps
@@ -187,16 +199,20 @@ final class RunRecorder {
             ] + report.tar.map { ("tar_at_\(scientific($0.targetFAR))", .number($0.rate)) })
     }
 
-    func saved(_ committed: CommittedCheckpoint, step: Int, seconds: Double) throws {
+    /// - Parameters:
+    ///   - seconds: from the beginning of the save to its end.
+    ///   - stall: what of it training waited for.
+    func saved(_ committed: CommittedCheckpoint, step: Int, seconds: Double, stall: Double) throws {
         guard environment.isRoot else { return }
+        let behind = stall < seconds ? ", of which training waited \(fixed(stall, 2)) s" : ""
         progress.line(
             "step \(step)  saved \(committed.name), \(fixed(Double(committed.byteCount) / 1_048_576, 1)) MiB in "
-                + "\(fixed(seconds, 2)) s")
+                + "\(fixed(seconds, 2)) s\(behind)")
         try event(
             "checkpoint", step: step,
             [
                 ("name", .text(committed.name.description)), ("bytes", .integer(committed.byteCount)),
-                ("seconds", .number(seconds)),
+                ("seconds", .number(seconds)), ("stall_seconds", .number(stall)),
             ])
     }
 

@@ -37,6 +37,9 @@ package final class Trainer {
     package private(set) var reports: [String: VerificationReport] = [:]
     let card: ModelFile.Card
     private let lock: HeldLock?
+    let saver: RunSaver
+    /// The last evaluation gave the best accuracy so far, and its checkpoint has yet to be begun.
+    private var isBest = false
     /// Records that could not be read, of all ranks; the same on every rank.
     private var damaged: Set<Int> = []
     /// Resumed from a checkpoint of another number of ranks: saved again even if no step is left.
@@ -103,16 +106,18 @@ package final class Trainer {
             }
             return sampler
         }
-        lock = try communicator.together("run folder") {
-            environment.isRoot ? HeldLock(try Self.claim(recipe.run.folder, resume: resume)) : nil
-        }
-        let disk = POSIXFileSystem()
-        store = CheckpointStore(
+        let (disk, planned) = (environment.fileSystem, environment.faults)
+        let store = CheckpointStore(
             runFolder: recipe.run.folder,
-            fileSystem: environment.faults.isEmpty
-                ? disk : InjectedDisk(disk, environment.faults, rank: communicator.rank))
+            fileSystem: planned.isEmpty ? disk : InjectedDisk(disk, planned, rank: communicator.rank))
+        self.store = store
+        lock = try communicator.together("run folder") {
+            environment.isRoot ? HeldLock(try Self.claim(recipe.run.folder, store, resume: resume)) : nil
+        }
         let folder = recipe.run.folder
-        recorder = try communicator.together("run log") { try RunRecorder(folder: folder, environment) }
+        let recorder = try communicator.together("run log") { try RunRecorder(folder: folder, environment) }
+        self.recorder = recorder
+        saver = try RunSaver(recipe, environment, store: store, recorder: recorder, source: source)
 
         network.initialize(seed: recipe.run.seed)
         try communicator.together("initial weights") {
@@ -190,12 +195,19 @@ package final class Trainer {
             source, indices: (0..<max(source.count, recipe.batch.global)).map { $0 % count * source.count / count })
     }
 
-    private static func claim(_ folder: String, resume: Bool) throws -> RunLock {
-        let store = CheckpointStore(runFolder: folder)
+    private static func claim(_ folder: String, _ store: CheckpointStore, resume: Bool) throws -> RunLock {
         let holdsRun = !((try? store.names()) ?? []).isEmpty
         if resume, !holdsRun { throw TrainingError.notARun(folder: folder, reason: "it has no checkpoint") }
         if !resume, holdsRun { throw TrainingError.folderInUse(folder: folder) }
-        return try RunLock.acquire(runFolder: folder)
+        let lock = try RunLock.acquire(runFolder: folder)
+        // An interrupted save may have filled the disk.
+        do {
+            try store.clean()
+        } catch {
+            try? lock.release()
+            throw error
+        }
+        return lock
     }
 
     private static func loadWeights(_ network: Network, _ recipe: Recipe, _ environment: RunEnvironment) throws {
@@ -297,6 +309,15 @@ package final class Trainer {
     package func run() throws -> Ending {
         defer { lock?.release() }
         defer { step.trace?.abandon() }
+        do {
+            return try train()
+        } catch let failure as RunFailure {
+            saver.abandon()
+            throw failure
+        }
+    }
+
+    private func train() throws -> Ending {
         let communicator = environment.communicator
         recorder.start(
             every: recipe.log.everySteps, total: totalSteps, first: state.step, images: recipe.batch.global)
@@ -305,17 +326,20 @@ package final class Trainer {
                 if environment.isRoot { try recorder.saveRecipe(recipe) }
             }
             if recipe.evaluation.atStart { try evaluate() }
+            // An untrained network is no best one.
+            if isBest { (isBest, state.bestAccuracy) = (false, nil) }
         }
+        saver.prepare { checkpointShare(RunningStatistics(network.buffers)) }
         var loader = makeLoader()
         recorder.restartClock()
         let deadline = recipe.schedule.maxTime.map { monotonicSeconds() + $0 }
         var ending: Ending?
-        var saved = isTakenOver ? nil : state.step
+        saver.savedStep = isTakenOver ? nil : state.step
         while state.step < totalSteps, ending == nil {
             guard let report = try update(loader, deadline: deadline) else {
                 // The run is back at a checkpoint.
                 loader = makeLoader()
-                saved = state.step
+                saver.savedStep = state.step
                 continue
             }
             if report.flags.stop > 0 {
@@ -330,16 +354,22 @@ package final class Trainer {
             {
                 try evaluate()
             }
-            if let every = recipe.checkpoint.everySteps, state.step % every == 0, state.step < totalSteps {
-                try save()
-                saved = state.step
+            let isDue = recipe.checkpoint.everySteps.map { state.step % $0 == 0 } ?? false
+            if isDue || isBest, state.step < totalSteps, ending == nil {
+                try prepareSave()
+                try saver.save(step: state.step, best: isBest) { checkpointShare(try averagedStatistics()) }
+                isBest = false
+            } else if report.flags.saved == communicator.size {
+                try saver.settle()
             }
         }
         recorder.finish()
         adviseOnData(loader.times)
         try step.trace?.finish()
         if ending != .interrupted { try evaluate() }
-        if saved != state.step { try save() }
+        communicator.ring.place.enter(.save, step: state.step)
+        try saver.settle()
+        if saver.savedStep != state.step || isBest { try save() }
         let share = recorder.dataWaitShare.map { [("data_wait_share", LogValue.number($0))] } ?? []
         try recorder.event("end", step: state.step, [("ending", .text("\(ending ?? .complete)"))] + share)
         if let ending { return ending }
@@ -378,6 +408,7 @@ package final class Trainer {
                 flags: {
                     if environment.stopRequested() { flags.stop = 1 }
                     if environment.isRoot, let deadline, monotonicSeconds() > deadline { flags.timeUp = 1 }
+                    if saver.hasEnded { flags.saved = 1 }
                     return flags
                 },
                 input: { _ in
@@ -423,29 +454,22 @@ package final class Trainer {
         try RunningStatistics(network.buffers).averaged(environment.communicator)
     }
 
-    /// Writes a checkpoint of the present step on all ranks.
-    package func save() throws {
+    private func checkpointShare(_ averaged: RunningStatistics) -> CheckpointShare {
+        CheckpointContents.share(state: state, step: step, head: head, averaged: averaged, card: card)
+    }
+
+    /// What comes before a checkpoint: what differs between the ranks must not become what the run goes on from.
+    private func prepareSave() throws {
         environment.communicator.ring.place.enter(.save, step: state.step)
-        // What differs between the ranks must not become what the run goes on from.
         if recipe.run.checkEvery > 0 { try compareParameters() }
         state.recentLosses = step.spikes?.losses
-        let averaged = try averagedStatistics()
-        let start = monotonicSeconds()
-        var failedHere = false
-        let committed = try environment.communicator.together("checkpoint", isCause: { failedHere }) {
-            try store.save(
-                step: state.step, configHash: recorder.recipeHash(recipe),
-                retention: RetentionPolicy(keepLast: recipe.checkpoint.keep),
-                with: CheckpointContents.coordination(environment.communicator, failedHere: { failedHere = true })
-            ) { files in
-                try CheckpointContents.write(
-                    files, state: state, step: step, head: head, averaged: averaged, card: card, source: source)
-                // In the middle of the transaction: this rank's files are written, but not confirmed.
-                environment.faults.reached(.save, step: state.step, rank: environment.communicator.rank)
-            }
-        }
-        warn(committed.warnings)
-        try recorder.saved(committed, step: state.step, seconds: monotonicSeconds() - start)
+    }
+
+    /// Writes a checkpoint of the present step on all ranks, and returns when it is there.
+    package func save() throws {
+        try prepareSave()
+        try saver.saveNow(step: state.step, best: isBest) { checkpointShare(try averagedStatistics()) }
+        isBest = false
     }
 
     /// Evaluates all sets with averaged statistics.
@@ -457,13 +481,20 @@ package final class Trainer {
         try averagedStatistics().apply(to: network.buffers)
         defer { own.apply(to: network.buffers) }
         let results = try evaluator.run()
+        let keptBest = recipe.checkpoint.keepBest
+        if state.bestSet != keptBest { (state.bestSet, state.bestAccuracy) = (keptBest, nil) }
+        isBest = false
         for (set, report) in results {
             guard let report else { continue }
             reports[set.name] = report
             try recorder.evaluated(report, step: state.step)
-            if set.name == evaluator.sets[0].set.name {
+            if set.name == keptBest ?? evaluator.sets[0].set.name {
+                isBest = keptBest != nil && report.accuracy.mean > state.bestAccuracy ?? -1
                 state.bestAccuracy = max(state.bestAccuracy ?? 0, report.accuracy.mean)
             }
         }
+        // Rank 0 alone has the reports.
+        let best: Int = isBest ? 1 : 0
+        if keptBest != nil { isBest = try environment.communicator.allReduce(best, .max, "best accuracy") > 0 }
     }
 }

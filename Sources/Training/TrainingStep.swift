@@ -49,6 +49,8 @@ package struct StepFlags: Sendable, Equatable {
     package var quarantined = 0
     /// Seconds waited for data.
     package var dataWait = 0.0
+    /// Ranks that have written their part of the checkpoint that was begun.
+    package var saved = 0
 
     package init() {}
 }
@@ -89,7 +91,7 @@ package final class TrainingStep {
     /// Gathers labels beside the backbone's forward, for the update that follows so many.
     private let labels: BackgroundCollective<Int>
     /// What the ranks sum at the end of an update.
-    private var control = [Double](repeating: 0, count: 5)
+    private var control = [Double](repeating: 0, count: 6)
     private let headRateFactor: Float
     private let headDecay: Float
     private let seed: UInt64
@@ -315,12 +317,14 @@ package final class TrainingStep {
         control[2] = Double(flags.timeUp)
         control[3] = Double(flags.quarantined)
         control[4] = flags.dataWait
+        control[5] = Double(flags.saved)
         try control.withUnsafeMutableBufferPointer { try communicator.allReduce($0, .sum, "step control") }
         var summed = StepFlags()
         summed.stop = Int(control[1])
         summed.timeUp = Int(control[2])
         summed.quarantined = Int(control[3])
         summed.dataWait = control[4]
+        summed.saved = Int(control[5])
         return (control[0], summed)
     }
 

@@ -68,5 +68,6 @@ import Testing
         let log = try RunLog(path: "/dev/full")
         let error = #expect(throws: RunLogError.self) { try log.write("step", step: 1, []) }
         #expect(error?.description == "/dev/full: cannot write the log: No space left on device")
+        #expect(error?.isFullDisk == true)
     }
 }

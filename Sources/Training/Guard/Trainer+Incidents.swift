@@ -82,6 +82,9 @@ extension Trainer {
             throw exhausted(error, "the run went back \(recipe.stability.rollbackLimit) times", place)
         }
         let communicator = environment.communicator
+        communicator.ring.place.enter(.load, step: state.step)
+        // The one that is being written is the last one.
+        try saver.settle()
         let hasCheckpoint = environment.isRoot && !((try? store.names()) ?? []).isEmpty
         guard try communicator.allReduce(hasCheckpoint ? 1 : 0, .max, "checkpoint to go back to") > 0 else {
             throw exhausted(error, "there is no checkpoint yet to go back to", place)
