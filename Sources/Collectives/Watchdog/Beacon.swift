@@ -31,6 +31,12 @@ package enum Beacon {
         package var kind: Kind
         package var rank: Int
         package var isOverdue: Bool
+
+        package init(kind: Kind, rank: Int, isOverdue: Bool) {
+            self.kind = kind
+            self.rank = rank
+            self.isOverdue = isOverdue
+        }
     }
 
     private enum Place {
