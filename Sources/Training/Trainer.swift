@@ -178,7 +178,7 @@ package final class Trainer {
         if resume { try restore() }
         try shareParameters()
         if !resume { try startHead() }
-        environment.faults.reached(.load, step: state.step, rank: communicator.rank)
+        if !resume { environment.faults.reached(.load, step: state.step, rank: communicator.rank) }
         if environment.isRoot { describe(overfit: overfit) }
     }
 
@@ -268,6 +268,7 @@ package final class Trainer {
                         + "\(source.location) has \(source.count) of \(source.classCount); resume needs the same data")
             }
             try CheckpointContents.read(opened.checkpoint, state: state, into: step, head: head)
+            environment.faults.reached(.load, step: state.step, rank: communicator.rank)
             return state
         }
         damaged = Set(state.damagedRecords ?? [])
