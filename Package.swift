@@ -95,7 +95,7 @@ let package = Package(
         tests("ArtifactsTests", ["Artifacts", "Tensors", "TestSupport"]),
         tests("EvaluationTests", ["Evaluation", "Tensors", "TestSupport"]),
         tests("FiguresTests", ["Figures", "Tensors", "TestSupport"]),
-        tests("RecipesTests", ["Recipes"]),
+        tests("RecipesTests", ["Recipes", "TestSupport"]),
         tests("TelemetryTests", ["Telemetry", log]),
         tests(
             "TrainingTests",

@@ -38,6 +38,9 @@ package final class BackgroundCollective<Input: Sendable>: CommunicationJob, @un
         thread.submit(self)
     }
 
+    /// Whether what was started has not ended yet.
+    package var isRunning: Bool { monitor.withLock { input != nil } }
+
     /// Waits until what was started has ended; throws what it threw.
     package func wait() throws {
         try monitor.withLock {

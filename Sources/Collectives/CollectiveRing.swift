@@ -29,6 +29,8 @@ package final class CollectiveRing: @unchecked Sendable {
     }
 
     package let capacity: Int
+    /// What this rank is at.
+    package let place = Whereabouts()
     private let monitor = Monitor()
     private var stored: [Entry] = []
     private var next: UInt64 = 0
@@ -104,6 +106,28 @@ package final class CollectiveRing: @unchecked Sendable {
 
     /// The collectives that have not ended, oldest first.
     package var running: [Entry] { entries.filter { $0.state == .running } }
+
+    /// The channel of collectives that no step waits for.
+    package static let behindChannel = "checkpoint"
+
+    /// The collective that has been running longest, of those that a step waits for if there are any; nil when none runs.
+    /// Allocates nothing.
+    package var oldestRunning: Entry? {
+        monitor.withLock {
+            var oldest: Int?
+            for index in stored.indices where stored[index].state == .running {
+                if let known = oldest, !precedes(index, known) { continue }
+                oldest = index
+            }
+            return oldest.map { stored[$0] }
+        }
+    }
+
+    private func precedes(_ index: Int, _ other: Int) -> Bool {
+        let isBehind = stored[index].channel == Self.behindChannel
+        let otherIsBehind = stored[other].channel == Self.behindChannel
+        return isBehind == otherIsBehind ? stored[index].start < stored[other].start : otherIsBehind
+    }
 
     /// Seconds spent in collectives so far, on one channel or on all. The rank that makes the others wait is the one
     /// that waits least.

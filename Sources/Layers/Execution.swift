@@ -19,6 +19,8 @@ package final class Execution {
     package let byteCount: Int
     /// Where the time goes, if somebody wants to know.
     package var profile: LayerProfile?
+    /// Called after each layer of a pass, if somebody looks for values that are not finite: every map is read once more.
+    package var inspect: ((Inspection) -> Void)?
 
     private let arena: AlignedBuffer
     private let savedMemory: AlignedBuffer
@@ -141,6 +143,7 @@ package final class Execution {
             let start = profile?.start()
             graph.steps[index].layer.forward(operands[index], context)
             if let start { profile?.forward(index, since: start) }
+            if let inspect { inspect(Inspection(.forward, index, [operands[index].output])) }
         }
         return output
     }
@@ -173,6 +176,9 @@ package final class Execution {
                 for (norm, operands) in recomputed[index] { norm.recompute(operands, context) }
                 graph.steps[index].layer.backward(operands[index], context)
                 if let start { profile?.backward(index, since: start) }
+            }
+            if let inspect {
+                inspect(Inspection(.backward, index, layout.runsBackward[index] ? operands[index].writtenGradients : []))
             }
             try stepDone(index)
         }

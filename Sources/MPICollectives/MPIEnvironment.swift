@@ -14,6 +14,8 @@ package struct MPIEnvironment: Sendable, Equatable {
         case srun
         /// A launcher that speaks PMI, which OpenMPI may not know (Hydra, Intel MPI).
         case pmi = "a PMI launcher"
+        /// That of another MPI library.
+        case foreign = "the launcher of another MPI library"
         /// Nobody: a plain start.
         case none = "nobody"
     }
@@ -58,23 +60,38 @@ package struct MPIEnvironment: Sendable, Equatable {
             rank = number("PMI_RANK")
             localRank = number("MPI_LOCALRANKID")
             localSize = number("MPI_LOCALNRANKS")
+        } else if let names = Self.foreign.first(where: { number($0.size) != nil }) {
+            launcher = .foreign
+            size = number(names.size)
+            rank = number(names.rank)
         } else {
             rank = number("PMIX_RANK")
             launcher = rank == nil ? .none : .mpirun
         }
     }
 
+    /// What launchers of other MPI libraries say: MVAPICH's, IBM's jsrun, Cray's PALS.
+    private static let foreign = [
+        (size: "MV2_COMM_WORLD_SIZE", rank: "MV2_COMM_WORLD_RANK"),
+        (size: "JSM_NAMESPACE_SIZE", rank: "JSM_NAMESPACE_RANK"),
+        (size: "PALS_SIZE", rank: "PALS_RANKID"),
+    ]
+
     /// Why an MPI world of `mpiSize` ranks cannot be the job that the launcher started; nil when it can.
     ///
     /// A launcher that this MPI library does not understand starts N processes that each believe to be a job of one
     /// rank: all of them would train alone and write the same files.
     package func disagreement(mpiSize: Int) -> String? {
+        if size == nil, let rank, rank >= mpiSize {
+            return "\(launcher.rawValue) calls this process rank \(rank), but MPI sees \(mpiSize) rank(s): this MPI "
+                + "library does not understand the launcher; start with the mpirun that belongs to it"
+        }
         guard let size, size != mpiSize else { return nil }
         let remedy =
             switch launcher {
             case .srun: "start with 'srun --mpi=pmix' (if 'srun --mpi=list' has it) or with mpirun in the allocation"
             case .mpirun: "start with the mpirun that belongs to this OpenMPI"
-            case .pmi, .none: "start with OpenMPI's mpirun"
+            case .pmi, .foreign, .none: "start with OpenMPI's mpirun"
             }
         return "\(launcher.rawValue) started \(size) processes, but MPI sees \(mpiSize): this MPI library does not "
             + "understand the launcher; \(remedy)"

@@ -143,24 +143,41 @@ package struct EvaluationSection: Sendable, Equatable, Codable {
     }
 }
 
-/// When and how many checkpoints.
+/// When checkpoints are written, how, and which of them stay.
 package struct CheckpointSection: Sendable, Equatable, Codable {
+    package enum OnError: String, Sendable, Codable, CaseIterable { case stop, warn }
+
     /// Updates between checkpoints; nil for only the last.
     package var everySteps: Int?
     /// The newest ones kept.
     package var keep = 3
+    /// Checkpoints at multiples of this many updates stay for ever.
+    package var keepEvery: Int?
+    /// The evaluation set whose best accuracy so far has its checkpoint kept, and written where none is due.
+    package var keepBest: String?
+    /// Checkpoints on the way are written from a copy while training goes on; the last one never is.
+    package var asynchronous = true
+    /// What a checkpoint on the way that cannot be written means. The last one must be.
+    package var onError = OnError.stop
 
     package init() {}
     init(_ section: SectionReader) throws {
         var reader = section
         everySteps = try reader.integer("every_steps", in: 1...Int.max)
         keep = try reader.integer("keep", default: keep, in: 1...100_000)
+        keepEvery = try reader.integer("keep_every", in: 1...Int.max)
+        keepBest = try reader.string("keep_best")
+        asynchronous = try reader.bool("asynchronous", default: true)
+        onError = try reader.choice("on_error", default: onError)
         try reader.finish()
     }
 
     private enum CodingKeys: String, CodingKey {
-        case keep
+        case keep, asynchronous
         case everySteps = "every_steps"
+        case keepEvery = "keep_every"
+        case keepBest = "keep_best"
+        case onError = "on_error"
     }
 }
 
@@ -191,6 +208,8 @@ package struct ComputeSection: Sendable, Equatable, Codable {
     package var overlap = true
     /// Of activations and convolutions; weights, sums, statistics, embedding layer and head are fp32 in either.
     package var precision = Precision.fp32
+    /// Seconds that a collective of a step may take; loading may take ten times, evaluating and saving three times as long.
+    package var collectiveTimeout = 300.0
 
     package enum Precision: String, Sendable, Codable, CaseIterable { case fp32, bf16 }
 
@@ -202,11 +221,13 @@ package struct ComputeSection: Sendable, Equatable, Codable {
         messages = try reader.choice("messages", default: messages)
         bucketMiB = try reader.number("bucket_mib", default: bucketMiB, in: 0.01...1024)
         overlap = try reader.bool("overlap", default: true)
+        collectiveTimeout = try reader.number("collective_timeout", default: collectiveTimeout, in: 1...1e6)
         try reader.finish()
     }
 
     private enum CodingKeys: String, CodingKey {
         case precision, threads, messages, overlap
         case bucketMiB = "bucket_mib"
+        case collectiveTimeout = "collective_timeout"
     }
 }

@@ -9,6 +9,7 @@ package struct Recipe: Sendable, Equatable, Encodable {
     package var objectives = ObjectivesSection()
     package var optimizer = OptimizerSection()
     package var schedule = ScheduleSection()
+    package var stability = StabilitySection()
     package var batch = BatchSection()
     package var start = StartSection()
     package var evaluation = EvaluationSection()
@@ -38,6 +39,7 @@ package struct Recipe: Sendable, Equatable, Encodable {
         objectives = try ObjectivesSection(reader.section("objectives"))
         optimizer = try OptimizerSection(reader.section("optimizer"))
         schedule = try ScheduleSection(reader.section("schedule"))
+        stability = try StabilitySection(reader.section("stability"))
         batch = try BatchSection(reader.section("batch"))
         if let each = data.imagesPerIdentity, batch.global / batch.accumulation % each != 0 {
             throw dataReader.error(
@@ -46,7 +48,13 @@ package struct Recipe: Sendable, Equatable, Encodable {
         }
         start = try StartSection(reader.section("init"))
         evaluation = try EvaluationSection(reader.section("evaluation"))
-        checkpoint = try CheckpointSection(reader.section("checkpoint"))
+        let checkpointReader = try reader.section("checkpoint")
+        checkpoint = try CheckpointSection(checkpointReader)
+        if let best = checkpoint.keepBest, !evaluation.sets.contains(where: { $0.name == best }) {
+            let names = evaluation.sets.map(\.name).joined(separator: ", ")
+            throw checkpointReader.error(
+                "keep_best", expected: names.isEmpty ? "a set of evaluation.sets, which is empty" : "one of \(names)")
+        }
         log = try LogSection(reader.section("log"))
         compute = try ComputeSection(reader.section("compute"))
         try reader.finish()
@@ -62,7 +70,8 @@ package struct Recipe: Sendable, Equatable, Encodable {
     }
 
     private enum CodingKeys: String, CodingKey {
-        case run, data, network, head, objectives, optimizer, schedule, batch, evaluation, checkpoint, log, compute
+        case run, data, network, head, objectives, optimizer, schedule, stability, batch, evaluation, checkpoint, log
+        case compute
         case start = "init"
     }
 }
@@ -72,13 +81,21 @@ package struct RunSection: Sendable, Equatable, Codable {
     /// Checkpoints, logs and the resolved recipe go here.
     package var folder = "runs/acuity"
     package var seed: UInt64 = 1
+    /// Updates between comparisons of the parameters over the ranks; 0 for none.
+    package var checkEvery = 1000
 
     package init() {}
     init(_ section: SectionReader) throws {
         var reader = section
         folder = try reader.string("folder", default: folder)
         seed = UInt64(try reader.integer("seed", default: 1, in: 0...Int.max))
+        checkEvery = try reader.integer("check_every", default: checkEvery, in: 0...Int.max)
         try reader.finish()
+    }
+
+    private enum CodingKeys: String, CodingKey {
+        case folder, seed
+        case checkEvery = "check_every"
     }
 }
 

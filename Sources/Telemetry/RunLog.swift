@@ -8,6 +8,7 @@ package enum LogValue: Sendable, Equatable, ExpressibleByIntegerLiteral, Express
     case number(Double)
     case text(String)
     case flag(Bool)
+    case numbers([Double])
 
     package init(integerLiteral value: Int) { self = .integer(value) }
     package init(floatLiteral value: Double) { self = .number(value) }
@@ -20,6 +21,7 @@ package enum LogValue: Sendable, Equatable, ExpressibleByIntegerLiteral, Express
         case .integer(let value): String(value)
         case .number(let value): value.isFinite ? "\(value)" : "\"\(value)\""
         case .flag(let value): value ? "true" : "false"
+        case .numbers(let values): "[" + values.map { LogValue.number($0).json }.joined(separator: ",") + "]"
         case .text(let value): Self.quoted(value)
         }
     }
@@ -94,6 +96,9 @@ package struct RunLogError: Error, Equatable, CustomStringConvertible {
         self.path = path
         self.reason = reason
     }
+
+    /// There is no room, or not enough of the user's share, for now.
+    package var isFullDisk: Bool { [ENOSPC, EDQUOT].contains { reason == String(cString: strerror($0)) } }
 
     package var description: String { "\(path): cannot write the log: \(reason)" }
 }

@@ -18,65 +18,87 @@ package struct RunState: Codable, Sendable, Equatable {
     package var images = 0
     /// Records that some rank could not read, in rising order.
     package var damagedRecords: [Int]?
-    /// Best accuracy so far of the first evaluation set.
+    /// Best accuracy so far of the evaluation set that `checkpoint.keep_best` names, else of the first.
     package var bestAccuracy: Double?
+    /// That set, where `checkpoint.keep_best` names it.
+    package var bestSet: String?
     /// What the head keeps over steps (moving averages), by name.
     package var headStatistics: [String: Double]?
+    /// Updates that were left out because of their loss or gradient.
+    package var skippedUpdates: Int?
+    /// What spikes are told from, where the recipe asks for it.
+    package var recentLosses: [Double]?
 }
 
 /// What a checkpoint holds and how it is put back, whatever the number of ranks.
 package enum CheckpointContents {
     package static let modelFile = "model.safetensors"
     static let optimizerFile = "optimizer.safetensors"
+    static let headStem = "head"
+    static let statisticsStem = "statistics"
     static let centres = "head/centres"
     static let momentum = "head/momentum"
     static let biases = "head/bias"
     static let biasMomentum = "head/bias_momentum"
 
-    /// Adds this rank's files: rank 0 the model (statistics averaged over ranks), the backbone's momentum and the
-    /// scalars; every rank its head rows and its own running statistics.
-    static func write(
-        _ files: CheckpointFiles, state: RunState, step: TrainingStep, head: MarginClassification,
-        averaged: RunningStatistics, card: ModelFile.Card, source: any FaceSource
-    ) throws {
+    /// What this rank puts into a checkpoint, as views of where it lies: rank 0 the model (statistics averaged over ranks),
+    /// the backbone's momentum and the scalars; every rank its head rows and its own running statistics.
+    static func share(
+        state: RunState, step: TrainingStep, head: MarginClassification, averaged: RunningStatistics,
+        card: ModelFile.Card
+    ) -> CheckpointShare {
         let network = step.network
-        if files.rank == 0 {
-            let own = RunningStatistics(network.buffers)
-            averaged.apply(to: network.buffers)
-            defer { own.apply(to: network.buffers) }
-            try files.addTensors(
-                modelFile,
-                network.state.map { CheckpointTensor($0.name, $0.value) }
-                    + step.objective.parameters.map { CheckpointTensor($0.name, $0.value) }, metadata: card.metadata)
-            try files.addTensors(
-                optimizerFile,
-                step.arena.parameters.indices.map {
-                    CheckpointTensor(step.arena.parameters[$0].parameter.name, step.arena.momentum(of: $0))
-                })
+        let (rank, ranks) = (step.communicator.rank, step.communicator.size)
+        func shard(_ stem: String, _ tensors: [CheckpointTensor]) -> CheckpointShare.File {
+            .init(name: CheckpointFiles.shardName(stem, rank: rank, worldSize: ranks), tensors: tensors)
+        }
+        var share = CheckpointShare()
+        if rank == 0 {
+            let statistics = averaged.tensors(of: network.buffers)
+            share.files.append(
+                .init(
+                    name: modelFile,
+                    tensors: network.state.map { CheckpointTensor($0.name, statistics[$0.name] ?? $0.value) }
+                        + step.objective.parameters.map { CheckpointTensor($0.name, $0.value) },
+                    metadata: card.metadata))
+            share.files.append(
+                .init(
+                    name: optimizerFile,
+                    tensors: step.arena.parameters.indices.map {
+                        CheckpointTensor(step.arena.parameters[$0].parameter.name, step.arena.momentum(of: $0))
+                    }))
             var state = state
-            let statistics = head.classifier.margin.statistics
-            state.headStatistics = statistics.isEmpty ? nil : statistics
-            try files.addState(state)
-            try ClassNames.write(files, of: source)
+            let kept = head.classifier.margin.statistics
+            state.headStatistics = kept.isEmpty ? nil : kept
+            share.state = state
         }
         let classifier = head.classifier
         let rows = ShardRows(classifier.classRange, of: classifier.shards.classes)
-        var shard = [CheckpointTensor(centres, classifier.centres, rows: rows)]
-        if !classifier.isFrozen { shard.append(CheckpointTensor(momentum, classifier.momentum, rows: rows)) }
+        var tensors = [CheckpointTensor(centres, classifier.centres, rows: rows)]
+        if !classifier.isFrozen { tensors.append(CheckpointTensor(momentum, classifier.momentum, rows: rows)) }
         if let bias = classifier.bias {
-            shard.append(CheckpointTensor(biases, bias.values, rows: rows))
-            if !classifier.isFrozen { shard.append(CheckpointTensor(biasMomentum, bias.momentum, rows: rows)) }
+            tensors.append(CheckpointTensor(biases, bias.values, rows: rows))
+            if !classifier.isFrozen { tensors.append(CheckpointTensor(biasMomentum, bias.momentum, rows: rows)) }
         }
-        try files.addShard("head", shard)
+        share.files.append(shard(headStem, tensors))
         for added in (step.objective as? ObjectiveStack)?.added ?? [] where added.keepsState {
-            try files.addShard(
-                added.name,
-                added.state.map { CheckpointTensor("\(added.name)/rank-\(files.rank)/\($0.name)", $0.tensor) })
+            share.files.append(
+                shard(
+                    added.name,
+                    added.state.map { CheckpointTensor("\(added.name)/rank-\(rank)/\($0.name)", $0.tensor) }))
         }
-        let statistics = RunningStatistics(network.buffers).values
-        try files.addShard(
-            "statistics",
-            [CheckpointTensor("statistics/rank-\(files.rank)", Tensor([statistics.count], statistics))])
+        let own = RunningStatistics(network.buffers).values
+        share.files.append(
+            shard(statisticsStem, [CheckpointTensor("\(statisticsStem)/rank-\(rank)", Tensor([own.count], own))]))
+        return share
+    }
+
+    /// Writes what `share` gave, or a copy of it.
+    static func write(_ share: CheckpointShare, to files: CheckpointFiles, source: any FaceSource) throws {
+        for file in share.files { try files.addTensors(file.name, file.tensors, metadata: file.metadata) }
+        guard let state = share.state else { return }
+        try files.addState(state)
+        try ClassNames.write(files, of: source)
     }
 
     /// Puts a checkpoint back: exactly on the same number of ranks, with averaged running statistics on another.
@@ -103,8 +125,8 @@ package enum CheckpointContents {
         }
         let communicator = step.communicator
         if checkpoint.manifest.worldSize == communicator.size {
-            let name = CheckpointFiles.shardName("statistics", rank: communicator.rank, worldSize: communicator.size)
-            let values = try checkpoint.tensors(name).tensor("statistics/rank-\(communicator.rank)")
+            let name = CheckpointFiles.shardName(statisticsStem, rank: communicator.rank, worldSize: communicator.size)
+            let values = try checkpoint.tensors(name).tensor("\(statisticsStem)/rank-\(communicator.rank)")
             RunningStatistics(values: Array(values.floats)).apply(to: network.buffers)
         }
     }

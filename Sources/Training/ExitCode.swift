@@ -47,7 +47,8 @@ package enum ExitCode {
         case is RunLogError: cannotWrite
         case let error as TrainingError:
             switch error {
-            case .nonFinite: nonFinite
+            case .nonFinite, .spike, .policyExhausted: nonFinite
+            case .inconsistent: internalError
             case .notARun: missingInput
             case .folderInUse: cannotWrite
             case .tooFewImages, .batchNotDivisible, .quarantineLimit, .preprocessing, .incompatible: badData

@@ -24,6 +24,14 @@ final class RunRecorder {
     private var window = Window()
     private var every = 20
     private var imagesPerStep = 0
+    /// Seconds spent on comparing the parameters over the ranks.
+    var consistencySeconds = 0.0
+    /// The straggler that was named last, and at which step.
+    private var named: (rank: Int, step: Int)?
+    /// A disk that is full for now costs events, not the run: while a checkpoint is written, whose own error is to be
+    /// heard, and where that is only a warning.
+    var toleratesFullDisk = false
+    private var lostEvents = 0
 
     /// Sums since the last log line.
     private struct Window {
@@ -68,7 +76,15 @@ final class RunRecorder {
     }
 
     func event(_ name: String, step: Int, _ fields: [(String, LogValue)]) throws {
-        try log?.write(name, step: step, fields)
+        guard let log else { return }
+        do {
+            let lost = lostEvents > 0 ? [("lost_events", LogValue.integer(lostEvents))] : []
+            try log.write(name, step: step, fields + lost)
+            lostEvents = 0
+        } catch let error as RunLogError where toleratesFullDisk && error.isFullDisk {
+            if lostEvents == 0 { environment.logger.warning("\(error); events are left out") }
+            lostEvents += 1
+        }
     }
 
     // MARK: - Steps
@@ -112,7 +128,32 @@ final class RunRecorder {
                     ("images_per_second", .number(rate)), ("step_seconds", .number(seconds / steps)),
                     ("data_wait_share", .number(window.dataWait / seconds)),
                     ("reduce_wait_seconds", .number(window.reduceWait / steps)), ("images", .integer(state.position)),
+                    ("watchdog_seconds", .number(environment.watchdogSeconds())),
+                    ("consistency_seconds", .number(consistencySeconds)),
                 ])
+    }
+
+    /// Whom the others wait for: in the log each time, in words when it is another rank than before or after a while.
+    func straggler(_ straggler: RankTimes.Straggler, _ shares: [RankTimes.Share], hosts: [String], step: Int) throws {
+        let (rank, own) = (straggler.rank, shares[straggler.rank])
+        let host = rank < hosts.count ? hosts[rank] : ""
+        try event(
+            "straggler", step: step,
+            [
+                ("rank", .integer(rank)), ("host", .text(host)), ("held_up_seconds", .number(straggler.seconds)),
+                ("share", .number(straggler.share)), ("step_seconds", .number(own.step)),
+                ("compute_seconds", .numbers(shares.map(\.compute))),
+                ("data_wait_seconds", .numbers(shares.map(\.dataWait))),
+                ("collective_wait_seconds", .numbers(shares.map(\.collectiveWait))),
+            ])
+        if let named, named.rank == rank, step < named.step + 20 * every { return }
+        named = (rank, step)
+        environment.logger.warning(
+            """
+            rank \(rank) on \(host) holds the others up by \(fixed(1000 * straggler.seconds, 1)) ms of each update \
+            (\(fixed(100 * straggler.share, 0)) %): it computes \(fixed(1000 * own.compute, 1)) ms, waits \
+            \(fixed(1000 * own.dataWait, 1)) ms for data and \(fixed(1000 * own.collectiveWait, 1)) ms for other ranks
+            """)
     }
 
     /// Lists records that could not be read, on rank 0. A run that goes on from an older checkpoint meets some again, and
@@ -158,16 +199,20 @@ final class RunRecorder {
             ] + report.tar.map { ("tar_at_\(scientific($0.targetFAR))", .number($0.rate)) })
     }
 
-    func saved(_ committed: CommittedCheckpoint, step: Int, seconds: Double) throws {
+    /// - Parameters:
+    ///   - seconds: from the beginning of the save to its end.
+    ///   - stall: what of it training waited for.
+    func saved(_ committed: CommittedCheckpoint, step: Int, seconds: Double, stall: Double) throws {
         guard environment.isRoot else { return }
+        let behind = stall < seconds ? ", of which training waited \(fixed(stall, 2)) s" : ""
         progress.line(
             "step \(step)  saved \(committed.name), \(fixed(Double(committed.byteCount) / 1_048_576, 1)) MiB in "
-                + "\(fixed(seconds, 2)) s")
+                + "\(fixed(seconds, 2)) s\(behind)")
         try event(
             "checkpoint", step: step,
             [
                 ("name", .text(committed.name.description)), ("bytes", .integer(committed.byteCount)),
-                ("seconds", .number(seconds)),
+                ("seconds", .number(seconds)), ("stall_seconds", .number(stall)),
             ])
     }
 

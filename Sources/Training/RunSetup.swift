@@ -1,4 +1,4 @@
-import Artifacts
+package import Artifacts
 package import Collectives
 package import FaceData
 package import Layers
@@ -23,16 +23,26 @@ package struct RunEnvironment {
     package let progress: ProgressStyle
     /// Set by signal handlers; read at step boundaries.
     package let stopRequested: @Sendable () -> Bool
+    /// Where checkpoints are written and read.
+    package let fileSystem: any FileSystem
+    /// Processor seconds of this rank's watchdog so far.
+    package let watchdogSeconds: @Sendable () -> Double
+    /// Faults that are injected on purpose.
+    package let faults: FaultPlan
 
     package init(
         communicator: any Communicator, pool: ThreadPool, logger: Logger, progress: ProgressStyle,
-        stopRequested: @escaping @Sendable () -> Bool = { false }
+        stopRequested: @escaping @Sendable () -> Bool = { false }, fileSystem: any FileSystem = POSIXFileSystem(),
+        watchdogSeconds: @escaping @Sendable () -> Double = { 0 }, faults: FaultPlan = .empty
     ) {
         self.communicator = communicator
         self.pool = pool
         self.logger = logger
         self.progress = progress
         self.stopRequested = stopRequested
+        self.fileSystem = fileSystem
+        self.watchdogSeconds = watchdogSeconds
+        self.faults = faults
     }
 
     package var isRoot: Bool { communicator.rank == 0 }
@@ -69,6 +79,13 @@ package enum RunSetup {
             for parameter in hit { parameter.isTrained = false }
         }
         return network
+    }
+
+    /// Whether checkpoints on the way are written behind the training, from a copy of what they hold. A head that lies
+    /// in files is too large to be copied.
+    package static func savesBehind(_ recipe: Recipe) -> Bool {
+        recipe.checkpoint.asynchronous && recipe.head.storage == .memory
+            && (recipe.checkpoint.everySteps != nil || recipe.checkpoint.keepBest != nil)
     }
 
     package static func precision(_ compute: ComputeSection) -> Precision {

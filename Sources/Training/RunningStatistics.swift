@@ -36,4 +36,18 @@ package struct RunningStatistics {
         }
         precondition(start == values.count, "running statistics of another network")
     }
+
+    /// The values as tensors like those of the buffers, by the buffers' names; the buffers stay as they are.
+    func tensors(of buffers: [StateBuffer]) -> [String: Tensor] {
+        var tensors: [String: Tensor] = [:]
+        var start = 0
+        for buffer in buffers where buffer.dtype == .float32 {
+            let end = start + buffer.value.count
+            precondition(end <= values.count, "running statistics of another network")
+            tensors[buffer.name] = Tensor(buffer.shape, Array(values[start..<end]))
+            start = end
+        }
+        precondition(start == values.count, "running statistics of another network")
+        return tensors
+    }
 }

@@ -82,6 +82,9 @@ final class StepRows {
         for tap in taps { tap.gradient.fill(0) }
     }
 
+    /// An injected fault: backward starts from a value that is no number.
+    func poison() { gradient.pointer[0] = .nan }
+
     func pass(step: Int) -> ObjectivePass {
         ObjectivePass(
             embeddings: embeddings, embeddingGradient: gradient, classified: classified, batch: batch,

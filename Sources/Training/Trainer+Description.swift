@@ -27,6 +27,7 @@ extension Trainer {
         describeSampling()
         if let augmentation = RunSetup.augmentation(recipe) { info(augmentation) }
         describeSchedule()
+        describeCheckpoints()
         if let overfit { warning("--overfit: only \(min(overfit, source.count)) different images, again and again") }
         warn()
     }
@@ -83,6 +84,21 @@ extension Trainer {
             "global batch \(recipe.batch.global) in \(recipe.batch.accumulation) pass(es), "
                 + "\(max(1, sampler.stepsPerEpoch / recipe.batch.accumulation)) updates per epoch, \(totalSteps) in all; "
                 + "learning rate \(schedule.base) (\(rule)), \(schedule.kind.rawValue), \(schedule.warmupSteps) warm-up updates")
+    }
+
+    private func describeCheckpoints() {
+        let checkpoint = recipe.checkpoint
+        var when: [String] = []
+        if let every = checkpoint.everySteps { when.append("every \(every) updates") }
+        if let best = checkpoint.keepBest { when.append("at the best accuracy on \(best)") }
+        if when.isEmpty { return }
+        let stays = checkpoint.keepEvery.map { ", those of every \($0) updates" } ?? ""
+        let how =
+            RunSetup.savesBehind(recipe)
+            ? "written from a copy while training goes on" : "written while training waits"
+        info(
+            "checkpoints \(when.joined(separator: " and ")), \(how); the newest \(checkpoint.keep) stay\(stays)"
+                + (checkpoint.keepBest == nil ? "" : ", and the best"))
     }
 
     private func warn() {

@@ -35,12 +35,23 @@ package final class Trainer {
     package private(set) var state: RunState
     /// Evaluation reports of rank 0, by set, of the last evaluation.
     package private(set) var reports: [String: VerificationReport] = [:]
-    private let card: ModelFile.Card
+    let card: ModelFile.Card
     private let lock: HeldLock?
+    let saver: RunSaver
+    /// The last evaluation gave the best accuracy so far, and its checkpoint has yet to be begun.
+    private var isBest = false
     /// Records that could not be read, of all ranks; the same on every rank.
     private var damaged: Set<Int> = []
     /// Resumed from a checkpoint of another number of ranks: saved again even if no step is left.
     private var isTakenOver = false
+    /// What a refused update must not leave behind; nil where such an update ends the run.
+    private(set) var keeper: RefusalKeeper?
+    var counts = IncidentCounts()
+    var rankTimes = RankTimes()
+    /// The host of each rank.
+    private(set) var hosts: [String] = []
+    /// Updates made by this process.
+    private var made = 0
 
     package var totalSteps: Int { min(step.schedule.totalSteps, recipe.schedule.maxSteps ?? .max) }
 
@@ -58,6 +69,8 @@ package final class Trainer {
         self.environment = environment
         let communicator = environment.communicator
         let ranks = communicator.size
+        communicator.ring.place.enter(.load, step: 0)
+        try Self.compareRecipes(recipe, environment)
 
         // What can be wrong with the recipe or the data is found before anything is written.
         let opened = try RunSetup.sourceWithRebuiltIndex(recipe.data, environment)
@@ -68,8 +81,12 @@ package final class Trainer {
                 throw TrainingError.batchNotDivisible(
                     global: recipe.batch.global, accumulation: passes, ranks: ranks)
             }
-            return (network, try Self.selected(opened ?? RunSetup.source(recipe.data), recipe, overfit: overfit))
+            var source = try Self.selected(opened ?? RunSetup.source(recipe.data), recipe, overfit: overfit)
+            let corrupt = environment.faults.corruptRecords(rank: communicator.rank)
+            if !corrupt.isEmpty { source = DamagedSource(source, records: corrupt) }
+            return (network, source)
         }
+        try Self.compareData(source, communicator)
         self.network = network
         self.source = source
         card = ModelFile.Card(
@@ -89,12 +106,18 @@ package final class Trainer {
             }
             return sampler
         }
+        let (disk, planned) = (environment.fileSystem, environment.faults)
+        let store = CheckpointStore(
+            runFolder: recipe.run.folder,
+            fileSystem: planned.isEmpty ? disk : InjectedDisk(disk, planned, rank: communicator.rank))
+        self.store = store
         lock = try communicator.together("run folder") {
-            environment.isRoot ? HeldLock(try Self.claim(recipe.run.folder, resume: resume)) : nil
+            environment.isRoot ? HeldLock(try Self.claim(recipe.run.folder, store, resume: resume)) : nil
         }
-        store = CheckpointStore(runFolder: recipe.run.folder)
         let folder = recipe.run.folder
-        recorder = try communicator.together("run log") { try RunRecorder(folder: folder, environment) }
+        let recorder = try communicator.together("run log") { try RunRecorder(folder: folder, environment) }
+        self.recorder = recorder
+        saver = try RunSaver(recipe, environment, store: store, recorder: recorder, source: source)
 
         network.initialize(seed: recipe.run.seed)
         try communicator.together("initial weights") {
@@ -131,6 +154,11 @@ package final class Trainer {
             network: network, objective: objective, communicator: communicator, pool: environment.pool, batch: batch,
             recipe: recipe, schedule: schedule, teacher: objectives.teacher)
         step.trace = trace
+        let (faults, rank) = (environment.faults, communicator.rank)
+        if !faults.isEmpty { step.poison = { faults.due(.nan, .step, step: $0 + 1, rank: rank) != nil } }
+        if let factor = recipe.stability.spikeFactor {
+            step.spikes = SpikeGuard(factor: factor, window: recipe.stability.spikeWindow)
+        }
         self.step = step
         state = RunState(
             seed: recipe.run.seed, worldSize: ranks, classes: source.classCount, images: source.count)
@@ -139,9 +167,18 @@ package final class Trainer {
                 recipe, network: network, preprocessing: RunSetup.preprocessing(recipe), within: step.execution,
                 environment)
         }
+        if recipe.stability.policy != .stop { keeper = RefusalKeeper(network.buffers, head) }
+        hosts = try Consistency.hosts(communicator)
+        if recipe.stability.policy == .skip, keepsQueues {
+            throw RunFailure(
+                TrainingError.incompatible(
+                    "stability.policy = skip: an objective of this recipe keeps embeddings of former updates, which "
+                        + "a refused one has entered; use rollback or stop"))
+        }
         if resume { try restore() }
         try shareParameters()
         if !resume { try startHead() }
+        if !resume { environment.faults.reached(.load, step: state.step, rank: communicator.rank) }
         if environment.isRoot { describe(overfit: overfit) }
     }
 
@@ -158,12 +195,19 @@ package final class Trainer {
             source, indices: (0..<max(source.count, recipe.batch.global)).map { $0 % count * source.count / count })
     }
 
-    private static func claim(_ folder: String, resume: Bool) throws -> RunLock {
-        let store = CheckpointStore(runFolder: folder)
+    private static func claim(_ folder: String, _ store: CheckpointStore, resume: Bool) throws -> RunLock {
         let holdsRun = !((try? store.names()) ?? []).isEmpty
         if resume, !holdsRun { throw TrainingError.notARun(folder: folder, reason: "it has no checkpoint") }
         if !resume, holdsRun { throw TrainingError.folderInUse(folder: folder) }
-        return try RunLock.acquire(runFolder: folder)
+        let lock = try RunLock.acquire(runFolder: folder)
+        // An interrupted save may have filled the disk.
+        do {
+            try store.clean()
+        } catch {
+            try? lock.release()
+            throw error
+        }
+        return lock
     }
 
     private static func loadWeights(_ network: Network, _ recipe: Recipe, _ environment: RunEnvironment) throws {
@@ -209,7 +253,7 @@ package final class Trainer {
         if unread > 0 { warn(["\(unread) new identities have no image that can be read: their centres start at random"]) }
     }
 
-    private func restore() throws {
+    func restore() throws {
         let communicator = environment.communicator
         let opened = try communicator.together("checkpoint") {
             try store.open(with: CheckpointContents.coordination(communicator))
@@ -224,9 +268,13 @@ package final class Trainer {
                         + "\(source.location) has \(source.count) of \(source.classCount); resume needs the same data")
             }
             try CheckpointContents.read(opened.checkpoint, state: state, into: step, head: head)
+            environment.faults.reached(.load, step: state.step, rank: communicator.rank)
             return state
         }
         damaged = Set(state.damagedRecords ?? [])
+        if let spikes = step.spikes {
+            step.spikes = SpikeGuard(factor: spikes.factor, window: spikes.window, losses: state.recentLosses ?? [])
+        }
         if state.worldSize != communicator.size {
             let change = "the checkpoint is of \(state.worldSize) ranks, going on with \(communicator.size)"
             if environment.isRoot {
@@ -262,6 +310,15 @@ package final class Trainer {
     package func run() throws -> Ending {
         defer { lock?.release() }
         defer { step.trace?.abandon() }
+        do {
+            return try train()
+        } catch let failure as RunFailure {
+            saver.abandon()
+            throw failure
+        }
+    }
+
+    private func train() throws -> Ending {
         let communicator = environment.communicator
         recorder.start(
             every: recipe.log.everySteps, total: totalSteps, first: state.step, images: recipe.batch.global)
@@ -270,39 +327,78 @@ package final class Trainer {
                 if environment.isRoot { try recorder.saveRecipe(recipe) }
             }
             if recipe.evaluation.atStart { try evaluate() }
+            // An untrained network is no best one.
+            if isBest { (isBest, state.bestAccuracy) = (false, nil) }
         }
-        let loader = BatchLoader(
-            source: source, sampler: sampler, rank: communicator.rank, worldSize: communicator.size,
-            position: state.position, options: RunSetup.loaderOptions(recipe))
+        saver.prepare { checkpointShare(RunningStatistics(network.buffers)) }
+        var loader = makeLoader()
         recorder.restartClock()
         let deadline = recipe.schedule.maxTime.map { monotonicSeconds() + $0 }
         var ending: Ending?
-        var saved = isTakenOver ? nil : state.step
+        saver.savedStep = isTakenOver ? nil : state.step
         while state.step < totalSteps, ending == nil {
-            let report = try update(loader, deadline: deadline)
-            if report.flags.stop > 0 { ending = .interrupted }
+            guard let report = try update(loader, deadline: deadline) else {
+                // The run is back at a checkpoint.
+                loader = makeLoader()
+                saver.savedStep = state.step
+                continue
+            }
+            if report.flags.stop > 0 {
+                ending = .interrupted
+                if environment.isRoot {
+                    environment.logger.notice(
+                        "\(report.flags.stop) rank(s) were asked to stop by a signal: saving after step \(state.step)")
+                }
+            }
             if report.flags.timeUp > 0 { ending = .stopped("max_time") }
             if let every = recipe.evaluation.everySteps, state.step % every == 0, state.step < totalSteps, ending == nil
             {
                 try evaluate()
             }
-            if let every = recipe.checkpoint.everySteps, state.step % every == 0, state.step < totalSteps {
-                try save()
-                saved = state.step
+            let isDue = recipe.checkpoint.everySteps.map { state.step % $0 == 0 } ?? false
+            if isDue || isBest, state.step < totalSteps, ending == nil {
+                try prepareSave()
+                try saver.save(step: state.step, best: isBest) { checkpointShare(try averagedStatistics()) }
+                isBest = false
+            } else if report.flags.saved == communicator.size {
+                try saver.settle()
             }
         }
         recorder.finish()
         adviseOnData(loader.times)
         try step.trace?.finish()
         if ending != .interrupted { try evaluate() }
-        if saved != state.step { try save() }
+        communicator.ring.place.enter(.save, step: state.step)
+        try saver.settle()
+        if saver.savedStep != state.step || isBest { try save() }
         let share = recorder.dataWaitShare.map { [("data_wait_share", LogValue.number($0))] } ?? []
         try recorder.event("end", step: state.step, [("ending", .text("\(ending ?? .complete)"))] + share)
         if let ending { return ending }
         return totalSteps < step.schedule.totalSteps ? .stopped("max_steps") : .complete
     }
 
-    private func update(_ loader: BatchLoader, deadline: Double?) throws -> StepReport {
+    func makeLoader() -> BatchLoader {
+        BatchLoader(
+            source: source, sampler: sampler, rank: environment.communicator.rank,
+            worldSize: environment.communicator.size, position: state.position, options: RunSetup.loaderOptions(recipe))
+    }
+
+    /// Another update, made or left out.
+    func advance(to position: Int, skipped: Int? = nil) {
+        state.step += 1
+        state.position = position
+        if let skipped { state.skippedUpdates = skipped }
+    }
+
+    /// - Returns: nil where the run went back to a checkpoint instead.
+    private func update(_ loader: BatchLoader, deadline: Double?) throws -> StepReport? {
+        let communicator = environment.communicator
+        // The first update makes what the others use again, and takes longer.
+        communicator.ring.place.enter(made == 0 ? .load : .step, step: state.step + 1)
+        made += 1
+        let start = monotonicSeconds()
+        environment.faults.reached(.step, step: state.step + 1, rank: communicator.rank)
+        keeper?.keep()
         var flags = StepFlags()
         var last: Batch?
         var found: [QuarantinedRecord] = []
@@ -313,6 +409,7 @@ package final class Trainer {
                 flags: {
                     if environment.stopRequested() { flags.stop = 1 }
                     if environment.isRoot, let deadline, monotonicSeconds() > deadline { flags.timeUp = 1 }
+                    if saver.hasEnded { flags.saved = 1 }
                     return flags
                 },
                 input: { _ in
@@ -326,20 +423,23 @@ package final class Trainer {
                 })
         } catch let error as TrainingError {
             // Every rank has come to it from the same sums.
-            throw RunFailure(error)
+            guard let last else { throw RunFailure(error) }
+            return try respond(to: error, next: last.nextPosition, found: found)
         }
         guard let last else { preconditionFailure("an update without a batch") }
         if state.step == 0, environment.isRoot { try recorder.saveFirstBatch(last, recipe) }
-        state.step += 1
-        state.position = last.nextPosition
-        try recorder.record(report, state: state, ranks: environment.communicator.size)
+        advance(to: last.nextPosition)
+        try recorder.record(report, state: state, ranks: communicator.size)
+        try noteTimes(
+            report, seconds: monotonicSeconds() - start, dataWait: flags.dataWait, isFirst: made == 1)
+        if recipe.run.checkEvery > 0, state.step % recipe.run.checkEvery == 0 { try compareParameters() }
         if report.flags.quarantined > 0 { try shareDamage(found) }
         return report
     }
 
     /// Adds the damaged records that the ranks have found to those that all know: a record counts once, whichever ranks
     /// meet it in whichever epoch.
-    private func shareDamage(_ found: [QuarantinedRecord]) throws {
+    func shareDamage(_ found: [QuarantinedRecord]) throws {
         damaged.formUnion(try sharedDamage(found, known: damaged, step: state.step - 1))
         state.damagedRecords = damaged.sorted()
         if damaged.count > recipe.data.quarantineLimit {
@@ -355,39 +455,47 @@ package final class Trainer {
         try RunningStatistics(network.buffers).averaged(environment.communicator)
     }
 
-    /// Writes a checkpoint of the present step on all ranks.
+    private func checkpointShare(_ averaged: RunningStatistics) -> CheckpointShare {
+        CheckpointContents.share(state: state, step: step, head: head, averaged: averaged, card: card)
+    }
+
+    /// What comes before a checkpoint: what differs between the ranks must not become what the run goes on from.
+    private func prepareSave() throws {
+        environment.communicator.ring.place.enter(.save, step: state.step)
+        if recipe.run.checkEvery > 0 { try compareParameters() }
+        state.recentLosses = step.spikes?.losses
+    }
+
+    /// Writes a checkpoint of the present step on all ranks, and returns when it is there.
     package func save() throws {
-        let averaged = try averagedStatistics()
-        let start = monotonicSeconds()
-        var failedHere = false
-        let committed = try environment.communicator.together("checkpoint", isCause: { failedHere }) {
-            try store.save(
-                step: state.step, configHash: recorder.recipeHash(recipe),
-                retention: RetentionPolicy(keepLast: recipe.checkpoint.keep),
-                with: CheckpointContents.coordination(environment.communicator, failedHere: { failedHere = true })
-            ) { files in
-                try CheckpointContents.write(
-                    files, state: state, step: step, head: head, averaged: averaged, card: card, source: source)
-            }
-        }
-        warn(committed.warnings)
-        try recorder.saved(committed, step: state.step, seconds: monotonicSeconds() - start)
+        try prepareSave()
+        try saver.saveNow(step: state.step, best: isBest) { checkpointShare(try averagedStatistics()) }
+        isBest = false
     }
 
     /// Evaluates all sets with averaged statistics.
     package func evaluate() throws {
         guard !evaluator.sets.isEmpty else { return }
+        environment.communicator.ring.place.enter(.evaluate, step: state.step)
+        environment.faults.reached(.evaluate, step: state.step, rank: environment.communicator.rank)
         let own = RunningStatistics(network.buffers)
         try averagedStatistics().apply(to: network.buffers)
         defer { own.apply(to: network.buffers) }
         let results = try evaluator.run()
+        let keptBest = recipe.checkpoint.keepBest
+        if state.bestSet != keptBest { (state.bestSet, state.bestAccuracy) = (keptBest, nil) }
+        isBest = false
         for (set, report) in results {
             guard let report else { continue }
             reports[set.name] = report
             try recorder.evaluated(report, step: state.step)
-            if set.name == evaluator.sets[0].set.name {
+            if set.name == keptBest ?? evaluator.sets[0].set.name {
+                isBest = keptBest != nil && report.accuracy.mean > state.bestAccuracy ?? -1
                 state.bestAccuracy = max(state.bestAccuracy ?? 0, report.accuracy.mean)
             }
         }
+        // Rank 0 alone has the reports.
+        let best: Int = isBest ? 1 : 0
+        if keptBest != nil { isBest = try environment.communicator.allReduce(best, .max, "best accuracy") > 0 }
     }
 }

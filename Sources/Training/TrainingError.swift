@@ -1,6 +1,12 @@
 /// Why a run ended early, in words for its user.
 package enum TrainingError: Error, Equatable, CustomStringConvertible {
     case nonFinite(step: Int, what: String)
+    /// The loss is more than `factor` times the median of those before.
+    case spike(step: Int, loss: Double, median: Double, factor: Double)
+    /// A policy for such updates has come to its end.
+    case policyExhausted(String)
+    /// The ranks do not have what they must share.
+    case inconsistent(String)
     case tooFewImages(images: Int, needed: Int)
     case batchNotDivisible(global: Int, accumulation: Int, ranks: Int)
     case quarantineLimit(count: Int, limit: Int)
@@ -14,6 +20,10 @@ package enum TrainingError: Error, Equatable, CustomStringConvertible {
         case .nonFinite(let step, let what):
             "step \(step): \(what) is not finite; nothing was updated. Lower optimizer.learning_rate, lengthen the "
                 + "warm-up, or look at the first bad batch with --overfit"
+        case .spike(let step, let loss, let median, let factor):
+            "step \(step): the loss, \(loss), is more than \(factor) times the median of the last ones, \(median); nothing was "
+                + "updated. Lower optimizer.learning_rate, raise stability.spike_factor, or choose another stability.policy"
+        case .policyExhausted(let text), .inconsistent(let text): text
         case .tooFewImages(let images, let needed):
             "\(images) images do not fill one global batch of \(needed); lower batch.global or add data"
         case .batchNotDivisible(let global, let accumulation, let ranks):

@@ -49,6 +49,8 @@ package struct StepFlags: Sendable, Equatable {
     package var quarantined = 0
     /// Seconds waited for data.
     package var dataWait = 0.0
+    /// Ranks that have written their part of the checkpoint that was begun.
+    package var saved = 0
 
     package init() {}
 }
@@ -80,10 +82,16 @@ package final class TrainingStep {
             objective.trace = trace?.recorder
         }
     }
+    /// Refuses updates whose loss is far above the last ones; nil where none is refused for that.
+    package var spikes: SpikeGuard?
+    /// What the last refused update would have reported.
+    package private(set) var refused: StepReport?
+    /// Whether a gradient of the update that follows so many shall become NaN, on this rank.
+    package var poison: (Int) -> Bool = { _ in false }
     /// Gathers labels beside the backbone's forward, for the update that follows so many.
     private let labels: BackgroundCollective<Int>
     /// What the ranks sum at the end of an update.
-    private var control = [Double](repeating: 0, count: 5)
+    private var control = [Double](repeating: 0, count: 6)
     private let headRateFactor: Float
     private let headDecay: Float
     private let seed: UInt64
@@ -147,7 +155,7 @@ package final class TrainingStep {
     /// - Parameters:
     ///   - microBatches: at least one; called in turn with the index of the micro-batch.
     ///   - count: how many there are; each loss counts 1/count.
-    /// - Throws: `TrainingError.nonFinite` on every rank before anything was changed; `CollectiveError`;
+    /// - Throws: `TrainingError.nonFinite` and `.spike` on every rank before anything was changed; `CollectiveError`;
     ///   what `input` throws.
     package func update(
         step: Int, count: Int, flags: () -> StepFlags, input: (Int) throws -> StepInput
@@ -182,18 +190,30 @@ package final class TrainingStep {
             let (headSquares, summed) = try sum(objective.gradientSquares(), flags())
             return (squares, headSquares, summed)
         }
-        guard outcome.loss.isFinite, squares.isFinite, headSquares.isFinite else {
-            let what =
-                !outcome.loss.isFinite
-                ? "the loss" : !squares.isFinite ? "a gradient of the backbone" : "a gradient of the head"
-            throw TrainingError.nonFinite(step: step + 1, what: what)
-        }
         let norm = squares.squareRoot()
         let rate = schedule.rate(step: step)
+        var report = StepReport(
+            outcome: outcome, gradientNorm: norm, learningRate: rate, seconds: 0, reduceWait: timing.waited,
+            reduceSeconds: timing.communication, flags: summed)
+        if let objection = objection(outcome.loss, squares, headSquares, step: step) {
+            refused = report
+            throw objection
+        }
         recorder.slice("update") { apply(clip: clipFactor(norm), rate: Float(rate)) }
-        return StepReport(
-            outcome: outcome, gradientNorm: norm, learningRate: rate, seconds: monotonicSeconds() - start,
-            reduceWait: timing.waited, reduceSeconds: timing.communication, flags: summed)
+        spikes?.add(outcome.loss)
+        report.seconds = monotonicSeconds() - start
+        return report
+    }
+
+    /// Why an update is not made; every rank comes to the same, from the same sums.
+    private func objection(_ loss: Double, _ squares: Double, _ headSquares: Double, step: Int) -> TrainingError? {
+        guard loss.isFinite, squares.isFinite, headSquares.isFinite else {
+            let what =
+                !loss.isFinite ? "the loss" : !squares.isFinite ? "a gradient of the backbone" : "a gradient of the head"
+            return .nonFinite(step: step + 1, what: what)
+        }
+        guard let spikes, let median = spikes.isSpike(loss) else { return nil }
+        return .spike(step: step + 1, loss: loss, median: median, factor: spikes.factor)
     }
 
     /// Forward, objective, backward of one micro-batch; its buckets go out with the last pass of the last one.
@@ -211,12 +231,30 @@ package final class TrainingStep {
         let outcome = try recorder.slice("head") {
             try objective.step(rows.pass(step: step), weight: 1 / Float(count), accumulate: micro > 0)
         }
+        if poison(step) { rows.poison() }
         let isLast = micro == count - 1
         recorder.slice("backward") { backward(accumulate: micro > 0, isLast: isLast, recorder) }
         if isLast, !overlaps {
             for bucket in arena.buckets.indices { reducer.bucketReady(bucket) }
         }
         return outcome
+    }
+
+    /// Forward and objective of a refused update's micro-batch once more, for an account of it. Collective.
+    ///
+    /// - Returns: the embeddings and their gradient, (V·B, d), before backward overwrites what they are computed from.
+    /// - Throws: `CollectiveError`; what the objective throws.
+    package func examine(
+        _ input: StepInput, step: Int, micro: Int, count: Int
+    ) throws -> (embeddings: Tensor, gradient: Tensor) {
+        rows.take(input)
+        labels.start(step)
+        forward(input.images, step: step, micro: micro, count: count)
+        try labels.wait()
+        rows.clearGradients()
+        let pass = rows.pass(step: step)
+        _ = try objective.step(pass, weight: 1 / Float(count), accumulate: micro > 0)
+        return (pass.embeddings.copy(), pass.embeddingGradient.copy())
     }
 
     /// The teacher and all passes of the backbone; their embeddings and energies go to `rows`.
@@ -279,12 +317,14 @@ package final class TrainingStep {
         control[2] = Double(flags.timeUp)
         control[3] = Double(flags.quarantined)
         control[4] = flags.dataWait
+        control[5] = Double(flags.saved)
         try control.withUnsafeMutableBufferPointer { try communicator.allReduce($0, .sum, "step control") }
         var summed = StepFlags()
         summed.stop = Int(control[1])
         summed.timeUp = Int(control[2])
         summed.quarantined = Int(control[3])
         summed.dataWait = control[4]
+        summed.saved = Int(control[5])
         return (control[0], summed)
     }
 

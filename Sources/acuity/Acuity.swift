@@ -20,7 +20,7 @@ struct Acuity: ParsableCommand {
         version: versionText,
         subcommands: [
             Train.self, Resume.self, Plan.self, Evaluate.self, Embed.self, Score.self, Annotate.self, Dataset.self,
-            Import.self, Export.self, Config.self, Doctor.self, Bench.self,
+            Import.self, Export.self, CheckpointCommand.self, ReplayUpdate.self, Config.self, Doctor.self, Bench.self,
         ])
 
     /// As the library's own `main`, but under a launcher usage errors, help and version are printed by one rank only.

@@ -165,6 +165,7 @@ struct PlanReport {
         for part in memory.parts { row(part.name, MemoryEstimate.text(part.byteCount)) }
         row("in all", MemoryEstimate.text(memory.perRank))
         if memory.mapped > 0 { row("in mapped files", MemoryEstimate.text(memory.mapped)) }
+        if memory.root > 0 { row("rank 0 beside: copy for checkpoints", MemoryEstimate.text(memory.root)) }
         if memory.window > 0 { row("shared by a host's ranks", MemoryEstimate.text(memory.window)) }
         row(
             "of a host", "\(MemoryEstimate.text(memory.perHost)) of \(MemoryEstimate.text(host.limit)) (\(host.origin))")
@@ -260,6 +261,7 @@ struct PlanReport {
         var memory: [String: Int]
         var perRank: Int
         var residentPerRank: Int
+        var rank0Beside: Int
         var window: Int
         var perHost: Int
         var step: Step?
@@ -272,7 +274,8 @@ struct PlanReport {
             ranks: plan.placement.ranks, hosts: plan.placement.hosts, threads: plan.placement.threads,
             batch: plan.placement.batch, classes: plan.classes, images: plan.images,
             memory: Dictionary(uniqueKeysWithValues: memory.parts.map { ($0.name, $0.byteCount) }),
-            perRank: memory.perRank, residentPerRank: memory.residentPerRank, window: memory.window,
+            perRank: memory.perRank, residentPerRank: memory.residentPerRank,
+            rank0Beside: memory.root, window: memory.window,
             perHost: memory.perHost, step: prediction.map { Document.Step($0) },
             scaling: scaling.map {
                 Document.Line(

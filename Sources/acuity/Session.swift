@@ -28,35 +28,58 @@ struct SessionOptions: ParsableArguments {
     @Option(help: "Threads per rank; by default the processors of the affinity mask, shared by the ranks of the host.")
     var threads: Int?
 
-    @Option(help: "Seconds after which a collective operation counts as lost.")
-    var collectiveTimeout: Double = 600
+    @Option(
+        help: """
+            Seconds after which a collective operation counts as lost; 600 by default, in training runs \
+            compute.collective_timeout.
+            """)
+    var collectiveTimeout: Double?
 
     func validate() throws {
         if let threads, !(1...4096).contains(threads) { throw ValidationError("--threads must lie in 1...4096") }
-        if collectiveTimeout <= 0 { throw ValidationError("--collective-timeout must be positive") }
+        if let collectiveTimeout, !(collectiveTimeout > 0 && collectiveTimeout < 1e8) {
+            throw ValidationError("--collective-timeout must be positive")
+        }
     }
 }
 
 /// Runs a command on all ranks of the job: joins the ranks, prints the first error once, ends with its exit code.
 enum Session {
+    /// What the watchdog of a training run needs to know.
+    struct Watch {
+        /// Seconds that a collective of a step may take; `options.collectiveTimeout` wins.
+        var limit: Double
+        /// Where the ranks leave their reports.
+        var folder: String
+    }
+
+    /// Seconds that a collective of any other command may take.
+    private static let usualLimit = 600.0
+
     /// - Parameters:
     ///   - threads: what a recipe says; `options.threads` wins.
     ///   - savesOnSignal: the body looks at `stopRequested`; otherwise a signal ends the program at once, as usual.
+    ///   - watch: of a training run, whose phases differ in how long the ranks may wait for one another.
     ///   - body: the command; its result is the exit code.
     static func run(
-        _ options: SessionOptions, threads: Int? = nil, savesOnSignal: Bool = false,
-        _ body: (RunEnvironment) throws -> Int32
+        _ options: SessionOptions, threads: Int? = nil, savesOnSignal: Bool = false, watch: Watch? = nil,
+        faults: FaultPlan = .empty, _ body: (RunEnvironment) throws -> Int32
     ) throws -> Never {
         if savesOnSignal { Signals.install() }
         signal(SIGPIPE, SIG_IGN)
+        let limit = options.collectiveTimeout ?? watch?.limit ?? usualLimit
         let mpi: MPICommunicator?
         do {
-            mpi = try MPIEnvironment.launched ? .initialize(.init(deadline: options.collectiveTimeout)) : nil
+            // The watchdog is the one to speak; what it lets pass ends here.
+            let deadline = Watchdog.longest(limit: limit) + 60
+            mpi = try MPIEnvironment.launched ? .initialize(.init(deadline: deadline)) : nil
         } catch {
             Launch.fail(error, Training.ExitCode.of(error))
         }
         let communicator: any Communicator = mpi ?? SoloCommunicator()
-        let environment = environment(options, communicator, threads: options.threads ?? threads)
+        let watchdog = mpi.flatMap { startWatchdog($0, limit: limit, folder: watch?.folder) }
+        let environment = environment(
+            options, communicator, threads: options.threads ?? threads, watchdog: watchdog, faults: faults)
         do {
             let code = try body(environment)
             try mpi?.finalize()
@@ -68,8 +91,28 @@ enum Session {
             exit(failure.exitCode)
         } catch {
             complain(prefix(communicator.rank, communicator) + "\(error)")
-            if let mpi { mpi.abort(Training.ExitCode.of(error)) }
+            if let mpi {
+                // Who is missing, in the words of all ranks that are left.
+                if error is CollectiveError { watchdog?.fail("\(error)") }
+                mpi.abort(Training.ExitCode.of(error))
+            }
             exit(Training.ExitCode.of(error))
+        }
+    }
+
+    /// Nobody waits for anybody where there is one rank.
+    private static func startWatchdog(_ mpi: MPICommunicator, limit: Double, folder: String?) -> Watchdog? {
+        guard mpi.size > 1 else { return nil }
+        do {
+            return try Watchdog(
+                over: mpi,
+                .init(
+                    limit: limit, folder: folder,
+                    say: { FileHandle.standardError.write(Data("watchdog: \($0)\n".utf8)) },
+                    end: { mpi.abort(Training.ExitCode.peerLost) }))
+        } catch {
+            complain(prefix(mpi.rank, mpi) + "\(error)")
+            mpi.abort(Training.ExitCode.of(error))
         }
     }
 
@@ -82,7 +125,8 @@ enum Session {
     static func warn(_ text: String) { FileHandle.standardError.write(Data("warning: \(text)\n".utf8)) }
 
     private static func environment(
-        _ options: SessionOptions, _ communicator: any Communicator, threads: Int?
+        _ options: SessionOptions, _ communicator: any Communicator, threads: Int?, watchdog: Watchdog?,
+        faults: FaultPlan
     ) -> RunEnvironment {
         let level = communicator.rank == 0 ? options.logLevel.level : max(.warning, options.logLevel.level)
         let logger = Logger(label: "acuity") { StandardErrorLog(label: $0, level: level) }
@@ -97,20 +141,28 @@ enum Session {
         }
         return RunEnvironment(
             communicator: communicator, pool: ThreadPool(threads: count), logger: logger, progress: options.progress,
-            stopRequested: { Signals.stopRequested })
+            stopRequested: { Signals.stopRequested }, watchdogSeconds: { watchdog?.seconds ?? 0 }, faults: faults)
     }
 }
 
 /// SIGTERM, SIGINT and SIGUSR1 ask for a stop at the next step boundary; a second one leaves at once.
 enum Signals {
     private nonisolated(unsafe) static var count: sig_atomic_t = 0
+    /// What a second signal says; made beforehand, because a handler may not allocate.
+    private nonisolated(unsafe) static var farewell = UnsafeMutableBufferPointer<UInt8>(start: nil, count: 0)
 
     static var stopRequested: Bool { count > 0 }
 
     static func install() {
+        let text = "a second signal: leaving at once, without saving; 'acuity resume' goes on from the last checkpoint\n"
+        farewell = .allocate(capacity: text.utf8.count)
+        _ = farewell.initialize(fromContentsOf: Array(text.utf8))
         for number in [SIGTERM, SIGINT, SIGUSR1] {
             signal(number) { _ in
-                if Signals.count > 0 { _exit(75) }
+                if Signals.count > 0 {
+                    write(STDERR_FILENO, Signals.farewell.baseAddress, Signals.farewell.count)
+                    _exit(75)
+                }
                 Signals.count = 1
             }
         }

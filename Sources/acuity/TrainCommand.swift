@@ -1,5 +1,6 @@
 import ArgumentParser
 import Foundation
+import Logging
 import Recipes
 import Training
 
@@ -60,6 +61,25 @@ struct TraceOptions: ParsableArguments {
     }
 }
 
+/// Faults that are injected on purpose.
+struct FaultOptions: ParsableArguments {
+    @Option(
+        help: ArgumentHelp(
+            "Inject a fault, to see what survives it: KIND@key=value,... (repeatable).",
+            discussion: """
+                KIND: kill, hang, delay (seconds=), nan, disk-full, torn-write, corrupt-record (record=). Where: rank= (every \
+                rank), step= (every step), phase= load, step, save or evaluate; how often: times=. \
+                Example: --inject kill@rank=1,step=20,phase=save
+                """))
+    var inject: [String] = []
+
+    func validate() throws {
+        do { _ = try FaultPlan(parsing: inject) } catch { throw ValidationError("--inject: \(error)") }
+    }
+
+    var plan: FaultPlan { (try? FaultPlan(parsing: inject)) ?? .empty }
+}
+
 struct Train: ParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Train from a recipe.",
@@ -76,11 +96,15 @@ struct Train: ParsableCommand {
             SIGTERM, SIGINT and SIGUSR1 end the run after the step at hand, with a checkpoint and exit code 75; a second \
             signal ends it at once. mpirun leaves its ranks one second after SIGTERM or SIGINT and then kills them: send it \
             SIGUSR1, which it hands on.
+
+            When the ranks wait for one another longer than compute.collective_timeout, each says where it is, rank 0 says \
+            who is behind, and the run ends with exit code 69.
             """)
 
     @OptionGroup var recipe: RecipeArguments
     @OptionGroup var session: SessionOptions
     @OptionGroup var tracing: TraceOptions
+    @OptionGroup var faults: FaultOptions
 
     @Option(help: "Train on N images only, spread over the data and repeated, to see whether the loss goes to zero.")
     var overfit: Int?
@@ -92,8 +116,11 @@ struct Train: ParsableCommand {
 
     func run() throws {
         let recipe = recipe.read()
-        try Session.run(session, threads: recipe.compute.threads, savesOnSignal: true) { environment in
-            try Conclusion.code(
+        try Session.run(
+            session, threads: recipe.compute.threads, savesOnSignal: true, watch: Session.Watch(recipe), faults: faults.plan
+        ) { environment in
+            environment.announceFaults()
+            return try Conclusion.code(
                 Trainer(recipe, environment, resume: false, overfit: overfit, trace: tracing.make(environment)))
         }
     }
@@ -111,6 +138,7 @@ struct Resume: ParsableCommand {
 
     @OptionGroup var session: SessionOptions
     @OptionGroup var tracing: TraceOptions
+    @OptionGroup var faults: FaultOptions
 
     func run() throws {
         let stored = folder + "/recipe.yaml"
@@ -119,8 +147,11 @@ struct Resume: ParsableCommand {
             Launch.fail(error, Training.ExitCode.of(error))
         }
         let recipe = read(stored)
-        try Session.run(session, threads: recipe.compute.threads, savesOnSignal: true) { environment in
-            try Conclusion.code(Trainer(recipe, environment, resume: true, trace: tracing.make(environment)))
+        try Session.run(
+            session, threads: recipe.compute.threads, savesOnSignal: true, watch: Session.Watch(recipe), faults: faults.plan
+        ) { environment in
+            environment.announceFaults()
+            return try Conclusion.code(Trainer(recipe, environment, resume: true, trace: tracing.make(environment)))
         }
     }
 
@@ -132,6 +163,18 @@ struct Resume: ParsableCommand {
         } catch {
             Launch.fail(error, Training.ExitCode.of(error))
         }
+    }
+}
+
+extension Session.Watch {
+    init(_ recipe: Recipe) { self.init(limit: recipe.compute.collectiveTimeout, folder: recipe.run.folder) }
+}
+
+extension RunEnvironment {
+    /// Nobody shall take a run with injected faults for an ordinary one.
+    func announceFaults() {
+        guard isRoot else { return }
+        for fault in faults.faults { logger.warning("a fault will be injected: \(fault)") }
     }
 }
 

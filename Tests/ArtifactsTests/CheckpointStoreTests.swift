@@ -150,11 +150,12 @@ import Testing
         _ = try RankGroup.run(3) { try CheckpointFixture(10).save(disk, ranks: $0) }.map { try $0.get() }
         _ = try RankGroup.run(3) { try CheckpointFixture(20).save(disk, ranks: $0) }.map { try $0.get() }
         for path in disk.tree() where path.contains("step-00000020") {
-            for change in 0..<3 {
+            for change in 0..<4 {
                 let damaged = disk.restarted(.nothing)
                 switch change {
                 case 0: try damaged.removeFile(path)
                 case 1: try damaged.damage(path) { $0 = [] }
+                case 2: try damaged.damage(path) { $0.removeLast($0.count / 2) }
                 default: try damaged.damage(path) { $0.append(0) }
                 }
                 for worldSize in [1, 2, 5] {
@@ -171,6 +172,74 @@ import Testing
                 #expect(error.path == path)
             }
         }
+    }
+
+    /// A save that ended between its steps, on a file system whose renames are not atomic or whose pointers run ahead.
+    @Test func halfRenamedCheckpointsArePassedOver() throws {
+        for step in [10, 20] { try CheckpointFixture(step).save(disk) }
+        // All files are there, but under the temporary name.
+        let unnamed = disk.restarted(.nothing)
+        try unnamed.rename(folder + "/step-00000020", to: folder + "/.tmp-step-00000020")
+        let first = try openLatest(unnamed)
+        #expect(first.checkpoint.step == 10 && first.warnings.count == 1)
+        #expect(first.warnings[0].contains("step-00000020'") && first.warnings[0].contains("no such checkpoint folder"))
+        // The name is there, but nothing under it.
+        let empty = disk.restarted(.nothing)
+        try empty.rename(folder + "/step-00000020", to: folder + "/.tmp-removed-step-00000020")
+        try empty.makeDirectory(folder + "/step-00000020")
+        #expect(try openLatest(empty).checkpoint.step == 10)
+        // Under the name of another step.
+        let renamed = disk.restarted(.nothing)
+        try renamed.rename(folder + "/step-00000020", to: folder + "/step-00000030")
+        let third = try openLatest(renamed)
+        #expect(third.checkpoint.step == 10)
+        // No pointer: the newest sound one.
+        let unpointed = disk.restarted(.nothing)
+        try unpointed.removeFile(folder + "/latest")
+        #expect(try openLatest(unpointed).checkpoint.step == 20)
+        // A pointer that was cut short.
+        let cut = disk.restarted(.nothing)
+        try cut.damage(folder + "/latest") { $0 = Array("step-000".utf8) }
+        let fifth = try openLatest(cut)
+        #expect(fifth.checkpoint.step == 20 && fifth.warnings.count == 1)
+        // Each is cleaned up by the next save, and a step can be taken again.
+        for disk in [unnamed, empty, renamed, unpointed, cut] {
+            try CheckpointFixture(40).save(disk)
+            #expect(try openLatest(disk).checkpoint.step == 40)
+            #expect(!disk.tree().contains { $0.contains(".tmp-") })
+        }
+    }
+
+    /// The files of all ranks from one process.
+    @Test func oneProcessWritesTheFilesOfSeveralRanks() throws {
+        let whole = SimulatedDisk()
+        _ = try RankGroup.run(3) { try CheckpointFixture(5).save(whole, ranks: $0) }.map { try $0.get() }
+        let committed = try store.saveAlone(
+            step: 5, worldSize: 3, configHash: CheckpointFixture.hash, CheckpointFixture(5).write)
+        #expect(committed.name.description == "step-00000005" && committed.warnings.isEmpty)
+        #expect(disk.tree() == whole.tree())
+        for path in whole.tree() {
+            #expect(try contents(disk.openFile(path)) == contents(whole.openFile(path)), "\(path)")
+        }
+        // Copies of its files make the same checkpoint again.
+        let first = try store.open().checkpoint
+        let again = try store.saveAlone(step: 6, worldSize: 3, configHash: CheckpointFixture.hash) { files in
+            for file in first.manifest.files where file.rank == files.rank { try files.addCopy(of: file, from: first) }
+        }
+        let second = try store.open().checkpoint
+        #expect(second.name == again.name && second.verify().isEmpty)
+        #expect(second.manifest.files == first.manifest.files && second.manifest.worldSize == 3)
+        // Of a file that was damaged since, no copy is made.
+        try disk.damage(folder + "/step-00000005/state.json") { $0[1] ^= 1 }
+        let error = try #require(
+            try artifactError {
+                _ = try store.saveAlone(step: 7, worldSize: 1, configHash: "") { files in
+                    for file in first.manifest.files { try files.addCopy(of: file, from: first) }
+                }
+            })
+        guard case .damaged(folder + "/step-00000005/state.json", _) = error else { throw error }
+        #expect(try store.open().checkpoint.name == again.name)
+        #expect(!disk.tree().contains { $0.contains(".tmp-") })
     }
 
     @Test func whenNothingIsSoundTheErrorNamesTheFile() throws {

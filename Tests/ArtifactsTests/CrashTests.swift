@@ -16,9 +16,10 @@ import Testing
 
     /// All ranks save `fixture`, rank `victim` with the fault; the injector and what rank 0 got.
     private static func save(
-        _ fixture: CheckpointFixture, on disk: SimulatedDisk, victim: Int, at place: Int, _ fault: FaultInjector.Fault
-    ) -> (injector: FaultInjector, results: [Result<CommittedCheckpoint, any Error>]) {
-        let injector = FaultInjector(disk, at: place, fault)
+        _ fixture: CheckpointFixture, on disk: SimulatedDisk, victim: Int, at place: Int,
+        _ fault: FaultyFileSystem.Fault
+    ) -> (injector: FaultyFileSystem, results: [Result<CommittedCheckpoint, any Error>]) {
+        let injector = FaultyFileSystem(disk, at: place, fault)
         let results = RankGroup.run(worldSize) { ranks in
             ranks.rank == victim
                 ? try fixture.save(
@@ -96,11 +97,11 @@ import Testing
         Issue.record("a save takes more than \(Self.limit) operations")
     }
 
-    static let faults: [FaultInjector.Fault] = [.once(EIO), .once(ENOSPC), .full]
+    static let faults: [FaultyFileSystem.Fault] = [.once(EIO), .once(ENOSPC), .full]
 
     /// A failed operation is an error on every rank or a warning after the commit, never a lost checkpoint, and the
     /// job can go on.
-    @Test(arguments: faults) func aFailedOperationIsSurvived(_ fault: FaultInjector.Fault) throws {
+    @Test(arguments: faults) func aFailedOperationIsSurvived(_ fault: FaultyFileSystem.Fault) throws {
         let before = try Self.disk(with: [10])
         for victim in 0..<Self.worldSize {
             var failures = 0
@@ -132,6 +133,31 @@ import Testing
         }
     }
 
+    /// Writes of which half arrives without an error, one after the other: what is missing is found by its size before the
+    /// commit, or by its hash when the checkpoint is opened, and the one before is still there.
+    @Test func aTornWriteCostsNoCheckpoint() throws {
+        let before = try Self.disk(with: [10])
+        for victim in 0..<Self.worldSize {
+            var found = 0
+            for place in 0..<Self.limit {
+                let disk = before.restarted(.nothing)
+                let (injector, results) = Self.save(CheckpointFixture(20), on: disk, victim: victim, at: place, .torn)
+                let isCommitted = Self.committed(results[0])
+                #expect(results.allSatisfy { Self.committed($0) == isCommitted }, "rank \(victim), operation \(place)")
+                let opened = try openLatest(disk)
+                try CheckpointFixture(opened.checkpoint.step).check(opened.checkpoint)
+                if opened.checkpoint.step == 10 {
+                    found += 1
+                    #expect(!isCommitted || !opened.warnings.isEmpty, "rank \(victim), operation \(place)")
+                }
+                try CheckpointFixture(30).save(disk, retention: Self.retention)
+                #expect(try openLatest(disk).checkpoint.step == 30)
+                if !injector.fired { break }
+            }
+            #expect(found > 1)
+        }
+    }
+
     /// Once the disk is full, a failed save leaves nothing that would keep it full.
     @Test func aFullDiskIsNotKeptFull() throws {
         let disk = try Self.disk(with: [10])
@@ -148,7 +174,7 @@ import Testing
         let disk = SimulatedDisk()
         for step in [10, 20] { try CheckpointFixture(step).save(disk) }
         for place in 0..<Self.limit {
-            let injector = FaultInjector(disk, at: place, .once(EIO))
+            let injector = FaultyFileSystem(disk, at: place, .once(EIO))
             let error = try artifactError {
                 let opened = try openLatest(injector)
                 #expect([10, 20].contains(opened.checkpoint.step))
@@ -168,7 +194,7 @@ import Testing
         for place in stride(from: 0, to: Self.limit, by: 7) {
             let folder = try TemporaryFolder()
             try CheckpointFixture(10).save(POSIXFileSystem(), run: folder.path)
-            let injector = FaultInjector(POSIXFileSystem(), at: place, .crash)
+            let injector = FaultyFileSystem(POSIXFileSystem(), at: place, .crash)
             let result = Result {
                 try CheckpointFixture(20).save(
                     injector, run: folder.path, ranks: injector.guarding(.alone), retention: Self.retention)

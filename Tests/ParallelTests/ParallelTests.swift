@@ -147,6 +147,12 @@ enum ParallelTests {
         let hydra = environment(["PMI_SIZE": "2", "PMI_RANK": "1"])
         try check(hydra.launcher == .pmi && hydra.disagreement(mpiSize: 1) != nil, "PMI: \(hydra)")
         try check(environment(["OMPI_COMM_WORLD_SIZE": "-4"]).launcher == .none, "a negative size")
+        let foreign = environment(["MV2_COMM_WORLD_SIZE": "4", "MV2_COMM_WORLD_RANK": "3"])
+        try check(foreign.launcher == .foreign && foreign.size == 4 && foreign.rank == 3, "MVAPICH: \(foreign)")
+        try check(foreign.disagreement(mpiSize: 1) != nil && foreign.disagreement(mpiSize: 4) == nil, "MVAPICH: \(foreign)")
+        let lone = environment(["PMIX_RANK": "2"])
+        try check(lone.disagreement(mpiSize: 1)?.contains("rank 2") == true, "a rank of nobody knows how many: \(lone)")
+        try check(lone.disagreement(mpiSize: 3) == nil, "rank 2 of 3")
     }
 
     /// Rank 1 stays away from a barrier; the others must be told so in time, and rank 0 ends the job with 3.

@@ -36,7 +36,8 @@ import Testing
                 "init.learning_rate_factors={head: 0.1, a.b: 2}",
                 "evaluation={every_steps: 5, at_start: true}",
                 "evaluation.sets=[{path: a.bin, degrade: '16', sides: one, up: linear}, {path: b.bin}]",
-                "checkpoint={every_steps: 2, keep: 9}",
+                "checkpoint={every_steps: 2, keep: 9}", "run.check_every=0", "compute.collective_timeout=45",
+                "stability={policy: skip, skip_limit: 3, rollback_limit: 2, spike_factor: 2.5, spike_window: 20}",
                 "compute={precision: bf16, threads: 3, messages: bf16, bucket_mib: 0.5}",
             ])
         #expect(recipe.data.train == "null" && recipe.start.weights == "true" && recipe.data.folder == "007")

@@ -56,6 +56,7 @@ import Testing
         ),
         ("checkpoint.every_steps", ["1", "null"], ["0"]),
         ("checkpoint.keep", ["1", "100000"], ["0", "100001"]),
+        ("checkpoint.keep_every", ["1", "null"], ["0", "-5", "1.5"]),
         ("log.every_steps", ["1"], ["0"]),
         ("compute.threads", ["1", "4096", "null"], ["0", "4097"]),
         ("compute.bucket_mib", ["0.01", "1024"], ["0", "1025"]),
@@ -78,7 +79,7 @@ import Testing
     }
 
     @Test(arguments: [
-        "data.flip", "schedule.reference", "evaluation.at_start",
+        "data.flip", "schedule.reference", "evaluation.at_start", "checkpoint.asynchronous",
     ])
     func flagsAreTrueOrFalse(_ key: String) throws {
         #expect(try recipe("\(key)=true") != recipe("\(key)=false"))
@@ -89,7 +90,7 @@ import Testing
 
     @Test(arguments: [
         "data.channel_order", "head.margin", "head.centres", "optimizer.scaling", "schedule.kind", "init.match",
-        "head.sampling.mode", "head.sampling.momentum", "head.storage",
+        "head.sampling.mode", "head.sampling.momentum", "head.storage", "checkpoint.on_error",
     ])
     func choicesNameWhatTheyTake(_ key: String) {
         let error = #expect(throws: RecipeError.self) { try recipe("\(key)=nonsense") }
@@ -116,6 +117,10 @@ import Testing
         #expect(sets[0].sides == .first && sets[0].down == "bilinear" && sets[0].up == nil)
         #expect(throws: RecipeError.self) { try recipe("head.storage_folder=/scratch") }
         #expect(try recipe("head.storage_folder=/scratch", "head.storage=file").head.storageFolder == "/scratch")
+        let sets = "evaluation.sets=[{path: a.bin}, {path: b.bin, name: low}]"
+        #expect(try recipe(sets, "checkpoint.keep_best=low").checkpoint.keepBest == "low")
+        #expect(throws: RecipeError.self) { try recipe(sets, "checkpoint.keep_best=b") }
+        #expect(throws: RecipeError.self) { try recipe("checkpoint.keep_best=lfw") }
         #expect(throws: RecipeError.self) { try recipe("run=5") }
         #expect(throws: RecipeError.self) { try recipe("init.freeze=head") }
         #expect(try recipe("batch.global=6", "batch.accumulation=3").batch.accumulation == 3)

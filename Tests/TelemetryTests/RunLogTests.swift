@@ -30,6 +30,7 @@ import Testing
         }
         #expect(try decoded(LogValue.integer(.max).json) as? Int == .max)
         #expect(LogValue.flag(true).json == "true" && LogValue.flag(false).json == "false")
+        #expect(LogValue.numbers([0.5, .nan, -2]).json == "[0.5,\"nan\",-2.0]" && LogValue.numbers([]).json == "[]")
         // JSON has no such numbers.
         #expect(LogValue.number(.nan).json == "\"nan\"")
         #expect(LogValue.number(.infinity).json == "\"inf\"")
@@ -67,5 +68,6 @@ import Testing
         let log = try RunLog(path: "/dev/full")
         let error = #expect(throws: RunLogError.self) { try log.write("step", step: 1, []) }
         #expect(error?.description == "/dev/full: cannot write the log: No space left on device")
+        #expect(error?.isFullDisk == true)
     }
 }

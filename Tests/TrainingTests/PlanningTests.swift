@@ -162,6 +162,37 @@ import Training
         #expect(alone.memory.perHost == plan.memory.perRank + 4 * network.trainedParameterCount)
     }
 
+    /// A copy of what a checkpoint holds, where one is written behind the training; rank 0's model beside.
+    @Test func copiesForCheckpointsAreCounted() throws {
+        let placement = Placement(ranks: 2, ranksPerHost: 2, threads: 1, batch: 4)
+        func memory(_ change: (inout Recipe) -> Void) throws -> MemoryEstimate {
+            var changed = recipe()
+            change(&changed)
+            return try RunPlan(changed, placement, classes: 1001, images: 5000, base: 7).memory
+        }
+        let last = try memory { _ in }
+        let copied = try memory { $0.checkpoint.everySteps = 100 }
+        let backbone = try RunSetup.specification(recipe().network).build()
+        let statistics = backbone.buffers.reduce(0) { $0 + $1.value.byteCount }
+        let own = 2 * 501 * 64 * 4 + statistics
+        #expect(copied.parts.last == MemoryEstimate.Part("copy for checkpoints", own))
+        #expect(copied.root == 4 * (backbone.parameterCount + backbone.trainedParameterCount) + statistics)
+        #expect(copied.perRank == last.perRank + own && copied.perHost == last.perHost + 2 * own + copied.root)
+        #expect(last.root == 0 && !last.parts.contains { $0.name.contains("copy") })
+        let waiting = try memory {
+            $0.checkpoint.everySteps = 1
+            $0.checkpoint.asynchronous = false
+        }
+        #expect(waiting == last)
+        let filed = try memory {
+            $0.checkpoint.everySteps = 1
+            $0.head.storage = .file
+        }
+        #expect(filed.root == 0 && !filed.parts.contains { $0.name.contains("copy") })
+        let best = try memory { $0.checkpoint.keepBest = "lfw" }
+        #expect(best == copied)
+    }
+
     @Test func whatDoesNotFitSaysWhy() {
         let memory = MemoryEstimate(
             parts: [.init("weights", 1 << 20), .init("class centres", 3 << 30)], window: 1 << 20, ranksPerHost: 2)

@@ -51,10 +51,13 @@ enum TinyRun {
 
     /// Sets up a run on `ranks` ranks and calls `body` on each.
     ///
-    /// - Parameter stop: by rank, what its signal handler would say.
+    /// - Parameters:
+    ///   - stop: by rank, what its signal handler would say.
+    ///   - files: by rank, where its checkpoints go.
     static func onRanks<Result>(
         _ recipe: Recipe, ranks: Int, resume: Bool = false, overfit: Int? = nil, log: LogCapture = LogCapture(),
-        stop: @escaping @Sendable (_ rank: Int) -> Bool = { _ in false },
+        faults: FaultPlan = .empty, stop: @escaping @Sendable (_ rank: Int) -> Bool = { _ in false },
+        files: @escaping @Sendable (_ rank: Int) -> any FileSystem = { _ in POSIXFileSystem() },
         _ body: @escaping @Sendable (Trainer, any Communicator) throws -> Result
     ) throws -> [Result] {
         try InProcessGroup.run(ranks: ranks) { communicator in
@@ -63,7 +66,7 @@ enum TinyRun {
                 recipe,
                 RunEnvironment(
                     communicator: communicator, pool: ThreadPool(threads: 1), logger: log.logger, progress: .never,
-                    stopRequested: { stop(rank) }),
+                    stopRequested: { stop(rank) }, fileSystem: files(rank), faults: faults),
                 resume: resume, overfit: overfit)
             return try body(trainer, communicator)
         }
@@ -71,21 +74,26 @@ enum TinyRun {
 
     @discardableResult
     static func train(
-        _ recipe: Recipe, ranks: Int, resume: Bool = false, overfit: Int? = nil,
-        stop: @escaping @Sendable (_ rank: Int) -> Bool = { _ in false }
+        _ recipe: Recipe, ranks: Int, resume: Bool = false, overfit: Int? = nil, faults: FaultPlan = .empty,
+        stop: @escaping @Sendable (_ rank: Int) -> Bool = { _ in false },
+        files: @escaping @Sendable (_ rank: Int) -> any FileSystem = { _ in POSIXFileSystem() }
     ) throws -> Outcome {
         let log = LogCapture()
-        let results = try onRanks(recipe, ranks: ranks, resume: resume, overfit: overfit, log: log, stop: stop) {
-            trainer, _ in (try trainer.run(), trainer.state, trainer.reports)
-        }
+        let results = try onRanks(
+            recipe, ranks: ranks, resume: resume, overfit: overfit, log: log, faults: faults, stop: stop, files: files
+        ) { trainer, _ in (try trainer.run(), trainer.state, trainer.reports) }
         return Outcome(endings: results.map(\.0), states: results.map(\.1), reports: results[0].2, log: log)
     }
 
     /// The failure of each rank of a run that must not succeed; nil for a rank that got through.
-    static func failures(_ recipe: Recipe, ranks: Int, resume: Bool = false) throws -> [RunFailure?] {
+    static func failures(
+        _ recipe: Recipe, ranks: Int, resume: Bool = false, faults: FaultPlan = .empty,
+        files: @escaping @Sendable (_ rank: Int) -> any FileSystem = { _ in POSIXFileSystem() }
+    ) throws -> [RunFailure?] {
         try InProcessGroup.run(ranks: ranks) { communicator in
             let environment = RunEnvironment(
-                communicator: communicator, pool: ThreadPool(threads: 1), logger: LogCapture().logger, progress: .never)
+                communicator: communicator, pool: ThreadPool(threads: 1), logger: LogCapture().logger, progress: .never,
+                fileSystem: files(communicator.rank), faults: faults)
             do {
                 _ = try Trainer(recipe, environment, resume: resume).run()
                 return nil

@@ -38,7 +38,7 @@ package struct Checkpoint: Sendable {
     package var step: Int { name.step }
     package var byteCount: Int { manifest.files.reduce(0) { $0 + $1.byteCount } }
 
-    private func path(_ file: String) -> String { joinedPath(folder, file) }
+    func path(_ file: String) -> String { joinedPath(folder, file) }
 
     private func entry(_ file: String) throws -> FileEntry {
         guard let entry = manifest.files.first(where: { $0.name == file }) else {
@@ -85,16 +85,35 @@ package struct Checkpoint: Sendable {
 
     private static func sha256(_ file: any ReadableFile) throws -> String {
         var hash = SHA256()
+        try forEachPiece(of: file) { hash.update(bufferPointer: $0) }
+        return hexadecimal(hash.finalize())
+    }
+
+    private static func forEachPiece(
+        of file: any ReadableFile, _ body: (UnsafeRawBufferPointer) throws -> Void
+    ) throws {
         let piece = UnsafeMutableRawBufferPointer.allocate(byteCount: 1 << 20, alignment: 64)
         defer { piece.deallocate() }
         var offset = 0
         while offset < file.byteCount {
             let part = UnsafeMutableRawBufferPointer(rebasing: piece.prefix(file.byteCount - offset))
             try file.read(at: offset, into: part)
-            hash.update(bufferPointer: UnsafeRawBufferPointer(part))
+            try body(UnsafeRawBufferPointer(part))
             offset += part.count
         }
-        return hexadecimal(hash.finalize())
+    }
+
+    /// Passes the bytes of one of the files on.
+    ///
+    /// - Throws: `ArtifactError` while it is opened, then `FileSystemError`, and what `body` throws.
+    func read(_ file: FileEntry, _ body: (UnsafeRawBufferPointer) throws -> Void) throws {
+        let opened: any ReadableFile
+        do {
+            opened = try fileSystem.openFile(path(file.name))
+        } catch let error as FileSystemError {
+            throw ArtifactError.reading(error)
+        }
+        try Self.forEachPiece(of: opened, body)
     }
 
     // MARK: Reading

@@ -104,6 +104,19 @@ package final class CheckpointFiles {
         }
     }
 
+    /// Adds a file of another checkpoint as it is.
+    ///
+    /// - Throws: `FileSystemError`; `ArtifactError.damaged` when its bytes are no longer those of its manifest.
+    package func addCopy(of file: FileEntry, from checkpoint: Checkpoint) throws {
+        try add(file.name, file.tensors) { target in
+            try checkpoint.read(file) { try target.write($0) }
+        }
+        guard entries[entries.count - 1].sha256 == file.sha256 else {
+            throw ArtifactError.damaged(
+                path: checkpoint.path(file.name), reason: "its SHA-256 is not the manifest's")
+        }
+    }
+
     private func add(
         _ name: String, _ tensors: [FileEntry.TensorEntry], _ body: (any WritableFile) throws -> Void
     ) throws {

@@ -54,6 +54,37 @@ extension CheckpointStore {
         return finish(committed, retention, best: best)
     }
 
+    /// Writes a checkpoint of any number of ranks from one process: the ranks' files one after the other.
+    ///
+    /// - Parameter write: adds the files of one rank; called for each in turn.
+    /// - Throws: `ArtifactError.cannotWrite`, and what `write` throws; no trace is left then.
+    package func saveAlone(
+        step: Int, worldSize: Int, configHash: String, retention: RetentionPolicy = RetentionPolicy(keepLast: .max),
+        _ write: (CheckpointFiles) throws -> Void
+    ) throws -> CommittedCheckpoint {
+        let temporary = temporaryPath(CheckpointName(step: step))
+        do {
+            try fileSystem.makeDirectories(folder)
+            try removeTemporaries()
+            try fileSystem.makeDirectory(temporary)
+            var gathered: [[UInt8]] = []
+            for rank in 0..<worldSize {
+                let files = CheckpointFiles(
+                    folder: temporary, rank: rank, worldSize: worldSize, fileSystem: fileSystem)
+                try write(files)
+                gathered.append(FileEntry.encode(files.entries))
+            }
+            try fileSystem.synchroniseDirectory(temporary)
+            let manifest = try Self.manifest(
+                gathered, step: step, worldSize: worldSize, configHash: configHash, path: temporary)
+            return finish(try commit(manifest, from: temporary), retention, best: false)
+        } catch {
+            try? fileSystem.removeTree(temporary)
+            if let error = error as? FileSystemError { throw ArtifactError.writing(error) }
+            throw error
+        }
+    }
+
     private func elsewhere(_ path: String) -> ArtifactError {
         .cannotWrite(path: path, reason: "another rank could not write its part; its own message says why")
     }
@@ -99,12 +130,27 @@ extension CheckpointStore {
             try manifest.encode().withUnsafeBytes { try file.write($0) }
         }
         try fileSystem.synchroniseDirectory(temporary)
+        try checkSizes(manifest, in: temporary)
         let sameStep = try names().filter { $0.step == manifest.step }
         let name = CheckpointName(step: manifest.step, revision: (sameStep.last?.revision ?? 0) + 1)
         try fileSystem.rename(temporary, to: path(name))
         try fileSystem.synchroniseDirectory(folder)
         try setLatest(name)
         return name
+    }
+
+    /// Before older checkpoints are given up for this one: rank 0 must see all that the others have written.
+    private func checkSizes(_ manifest: CheckpointManifest, in folder: String) throws {
+        for file in manifest.files {
+            let path = joinedPath(folder, file.name)
+            let byteCount = try fileSystem.openFile(path).byteCount
+            guard byteCount == file.byteCount else {
+                throw ArtifactError.cannotWrite(
+                    path: path,
+                    reason: "rank \(file.rank) wrote \(file.byteCount) bytes, rank 0 finds \(byteCount); is the run "
+                        + "folder on one file system that all hosts share, and does it keep what it is given?")
+            }
+        }
     }
 
     /// Rank 0, after the commit: `best` and retention. Nothing here can undo the commit, so failures are warnings.

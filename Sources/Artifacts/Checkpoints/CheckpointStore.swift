@@ -11,11 +11,27 @@ package struct CheckpointStore: Sendable {
     private static let bestFile = "best"
 
     package init(runFolder: String, fileSystem: any FileSystem = POSIXFileSystem()) {
-        folder = joinedPath(runFolder, "checkpoints")
+        self.init(folder: joinedPath(runFolder, "checkpoints"), fileSystem: fileSystem)
+    }
+
+    private init(folder: String, fileSystem: any FileSystem) {
+        self.folder = folder
         self.fileSystem = fileSystem
     }
 
-    func path(_ name: CheckpointName) -> String { joinedPath(folder, name.description) }
+    /// What a path names that a user gives: a run's folder, or the folder of one checkpoint.
+    ///
+    /// - Returns: the checkpoints beside it, and the one that is meant, if it is one.
+    package static func locate(
+        _ path: String, fileSystem: any FileSystem = POSIXFileSystem()
+    ) -> (store: CheckpointStore, name: CheckpointName?) {
+        if let name = CheckpointName(lastPathPart(path)) {
+            return (CheckpointStore(folder: parentPath(path), fileSystem: fileSystem), name)
+        }
+        return (CheckpointStore(runFolder: path, fileSystem: fileSystem), nil)
+    }
+
+    package func path(_ name: CheckpointName) -> String { joinedPath(folder, name.description) }
     func temporaryPath(_ name: CheckpointName) -> String { joinedPath(folder, name.temporary) }
 
     /// The checkpoints that are there, oldest first, damaged ones included.
@@ -81,7 +97,19 @@ package struct CheckpointStore: Sendable {
 
     // MARK: Cleaning
 
-    /// Removes what interrupted saves left. For rank 0, while no save is under way; `save` begins with it.
+    /// Removes what interrupted saves left, which may have filled the disk. For rank 0 of the job that holds the run,
+    /// while no save is under way.
+    ///
+    /// - Throws: `ArtifactError.cannotWrite`.
+    package func clean() throws {
+        do {
+            try removeTemporaries()
+        } catch let error as FileSystemError {
+            throw ArtifactError.writing(error)
+        }
+    }
+
+    /// As `clean`, which `save` begins with.
     ///
     /// - Throws: `FileSystemError`.
     func removeTemporaries() throws {

@@ -3,6 +3,7 @@ import Layers
 package import Networks
 package import Objectives
 package import Recipes
+import Tensors
 
 /// Bytes of one rank, part by part, and what its host needs.
 package struct MemoryEstimate: Sendable, Equatable {
@@ -22,6 +23,8 @@ package struct MemoryEstimate: Sendable, Equatable {
     package var window: Int
     /// Of one rank in mapped files, which a host without room for them writes out and reads again.
     package var mapped = 0
+    /// Of rank 0 beside its parts: the copy of the model from which a checkpoint is written behind the training.
+    package var root = 0
     package var ranksPerHost: Int
 
     package init(parts: [Part], window: Int, ranksPerHost: Int) {
@@ -57,6 +60,8 @@ package struct MemoryEstimate: Sendable, Equatable {
         // Mapped files are written out when memory is short: they need not fit.
         let inFiles = recipe.head.storage == .file
         let shares = placement.ranksPerHost > 1
+        let copies = RunSetup.savesBehind(recipe)
+        let statistics = network.buffers.reduce(0) { $0 + $1.value.byteCount }
         parts = [
             Part("process and libraries", base), Part("weights", trained + frozen), Part("momentum", trained),
             Part("gradients", shares ? 0 : trained), Part("activations and scratch", execution),
@@ -65,13 +70,16 @@ package struct MemoryEstimate: Sendable, Equatable {
             Part("logits and embeddings of the head", head.workspace),
             Part("images ahead", ahead * demand.views * placement.batch * image),
             Part("evaluation", recipe.evaluation.sets.isEmpty ? 0 : recipe.evaluation.batch * image),
+            Part("copy for checkpoints", copies ? head.centres + head.momentum + statistics : 0),
         ].filter { $0.byteCount > 0 }
         mapped = inFiles ? head.centres + head.momentum : 0
+        // Parameters and statistics, momentum; a cache line for each is not counted.
+        root = copies ? trained + frozen + statistics + trained : 0
         window = shares ? placement.ranksPerHost * trained : 0
         ranksPerHost = placement.ranksPerHost
     }
 
-    /// Of one rank, without the window.
+    /// Of one rank, without the window; of any but rank 0.
     package var perRank: Int { parts.reduce(0) { $0 + $1.byteCount } }
     /// Resident bytes of one rank as the system counts them: its own segment of the window, and the slices of its
     /// neighbours' segments that it sums.
@@ -80,7 +88,8 @@ package struct MemoryEstimate: Sendable, Equatable {
         let segment = window / ranksPerHost
         return perRank + segment + segment * (ranksPerHost - 1) / ranksPerHost
     }
-    package var perHost: Int { perRank * ranksPerHost + window }
+    /// Of the host that has most to hold, rank 0's.
+    package var perHost: Int { perRank * ranksPerHost + root + window }
 
     /// Why the run would not fit; nil when it does.
     package func shortage(_ host: HostMemory) -> String? {

@@ -1,0 +1,192 @@
+import Collectives
+import Tensors
+import TestSupport
+import Testing
+
+/// Who waits for whom, and how long.
+@Suite(.serialized) struct WatchdogTests {
+    private static func position(
+        _ rank: Int, step: Int = 7, waitingFor label: String? = "norm", host: String = "one"
+    ) -> Position {
+        Position(
+            rank: rank, host: host, phase: .step, step: step, started: 40,
+            waiting: label.map {
+                Position.Waiting(sequence: 39, operation: "allReduce", label: $0, bytes: 8, seconds: Double(rank) + 1)
+            })
+    }
+
+    private static func heard(_ positions: Position?...) -> [Verdict.Standing] {
+        positions.map { Verdict.Standing(position: $0, silence: $0 == nil ? .infinity : 0.1) }
+    }
+
+    @Test func theRankInNoCollectiveIsBehind() {
+        let lines = Verdict.lines(
+            Self.heard(Self.position(0), Self.position(1, waitingFor: nil, host: "two"), Self.position(2)),
+            silentAfter: 3)
+        #expect(lines[0].hasPrefix("rank 1 on two is behind"))
+        #expect(lines[0].contains("rank(s) 0, 2 wait for it in 'norm'"))
+        // Then where each rank is.
+        #expect(lines.count == 4 && lines[2].contains("in no collective"))
+        #expect(lines[3].contains("in 'norm' (allReduce, 8 bytes, number 39) for 3.0 s"))
+    }
+
+    @Test func aSilentRankIsNamedWithItsHost() {
+        var standings = Self.heard(Self.position(0), Self.position(1, host: "two"), Self.position(2))
+        standings[1].silence = 31
+        let lines = Verdict.lines(standings, silentAfter: 3)
+        #expect(lines[0].hasPrefix("no word from rank 1 on two for 31.0 s"))
+        #expect(!lines.contains { $0.contains("is behind") })
+    }
+
+    @Test func ranksAtDifferentPlacesAreToldApart() {
+        let late = Verdict.lines(Self.heard(Self.position(0), Self.position(1, step: 6)), silentAfter: 3)
+        #expect(late[0].hasPrefix("rank 1 on one is behind: at step 6"))
+        let apart = Verdict.lines(
+            Self.heard(Self.position(0), Self.position(1), Self.position(2, waitingFor: "labels")), silentAfter: 3)
+        #expect(apart[0] == "the ranks are in different collectives: rank(s) 2 in 'labels', rank(s) 0, 1 in 'norm'")
+        let together = Verdict.lines(Self.heard(Self.position(0), Self.position(1)), silentAfter: 3)
+        #expect(together[0].hasPrefix("all ranks are in 'norm'") && together[0].contains("network"))
+        let unheard = Verdict.lines(Self.heard(Self.position(0), nil), silentAfter: 3)
+        #expect(unheard.contains { $0.hasPrefix("never heard of rank(s) 1") })
+    }
+
+    // MARK: - Datagrams
+
+    private static func datagram(token: UInt64 = 77, label: String = "norm") -> [UInt8] {
+        let ring = CollectiveRing()
+        ring.place.enter(.evaluate, step: 12)
+        _ = ring.begin(channel: "world", operation: "allReduce", label: label, bytes: 4096)
+        var bytes = [UInt8](repeating: 0xFF, count: Beacon.byteCount)
+        bytes.withUnsafeMutableBytes {
+            Beacon.write(
+                rank: 3, host: "a-host", token: token, place: ring.place, started: ring.count,
+                entry: ring.oldestRunning,
+                now: MonotonicClock.nanoseconds, isOverdue: true, into: $0)
+        }
+        return bytes
+    }
+
+    @Test func aDatagramReadsBack() {
+        Self.datagram().withUnsafeBytes { raw in
+            #expect(
+                Beacon.head(raw, token: 77, ranks: 4) == Beacon.Head(kind: .position, rank: 3, isOverdue: true))
+            // Another job's, a rank that is none of ours, a cut one.
+            #expect(Beacon.head(raw, token: 78, ranks: 4) == nil)
+            #expect(Beacon.head(raw, token: 77, ranks: 3) == nil)
+            #expect(Beacon.head(UnsafeRawBufferPointer(rebasing: raw.dropLast()), token: 77, ranks: 4) == nil)
+            let position = Beacon.position(raw)
+            #expect(
+                position.rank == 3 && position.host == "a-host" && position.phase == .evaluate && position.step == 12)
+            #expect(position.waiting?.label == "norm" && position.waiting?.bytes == 4096 && position.started == 1)
+        }
+        // A long label is cut, and nothing that steers a terminal gets through.
+        Self.datagram(label: "\u{1B}[2J" + String(repeating: "ä", count: 100)).withUnsafeBytes { raw in
+            let label = Beacon.position(raw).waiting?.label ?? ""
+            #expect(label.utf8.count <= 84 && !label.contains("\u{1B}"))
+        }
+    }
+
+    /// Every byte of a datagram may be anything.
+    @Test func noDatagramCrashesTheReader() {
+        var accepted = 0
+        Fuzzer.run(seed: 4, [Self.datagram()], seconds: 0.5, fewest: 2_000) { bytes in
+            bytes.withUnsafeBytes { raw in
+                guard Beacon.head(raw, token: 77, ranks: 4) != nil else { return }
+                accepted += 1
+                #expect(!Beacon.position(raw).description.isEmpty)
+            }
+        }
+        #expect(accepted > 100)
+    }
+
+    // MARK: - Groups
+
+    private struct Outcome: Sendable {
+        var said: [String] = []
+        var ended = 0
+    }
+
+    /// Ranks with watchdogs; `late` runs on the last rank while the others wait for it.
+    private func watch(
+        ranks: Int, _ late: @escaping @Sendable (any Communicator, Watchdog) throws -> Void
+    ) throws -> Outcome {
+        let outcome = Box(Outcome())
+        _ = try? InProcessGroup.run(ranks: ranks) { communicator in
+            let watchdog = try Watchdog(
+                over: communicator,
+                .init(
+                    limit: 0.6, gather: 0.3, grace: 0.3, say: { line in outcome.update { $0.said.append(line) } },
+                    end: { outcome.update { $0.ended += 1 } }))
+            defer { watchdog.stop() }
+            communicator.ring.place.enter(.step, step: 5)
+            try communicator.barrier("everybody is here")
+            if communicator.rank == communicator.size - 1 {
+                try late(communicator, watchdog)
+            } else {
+                try communicator.barrier("the last rank is late")
+            }
+        }
+        return outcome.value
+    }
+
+    private func sleep(_ seconds: Double) {
+        let monitor = Monitor()
+        let limit = MonotonicClock.seconds + seconds
+        monitor.withLock { while monitor.wait(until: limit) || MonotonicClock.seconds < limit {} }
+    }
+
+    @Test func aLateRankIsNamedAndTheJobEnds() throws {
+        let outcome = try watch(ranks: 3) { _, _ in sleep(3) }
+        let text = outcome.said.joined(separator: "\n")
+        #expect(outcome.ended >= 1, "\(text)")
+        #expect(text.contains("rank 2 on host-0 is behind: at step 5, phase step, it is in no collective"), "\(text)")
+        // Each rank says where it is, the late one because it was asked to.
+        for rank in 0..<3 { #expect(text.contains("rank \(rank) on host-0: step 5"), "\(text)") }
+        #expect(text.contains("'the last rank is late' has not returned within 0.6 s"), "\(text)")
+    }
+
+    @Test func aRankThatHasGoneIsNamed() throws {
+        let outcome = try watch(ranks: 2) { _, watchdog in
+            // It has been heard a few times.
+            sleep(0.2)
+            watchdog.stop()
+            sleep(3)
+        }
+        #expect(outcome.ended >= 1)
+        #expect(outcome.said.contains { $0.hasPrefix("no word from rank 1 on host-0") }, "\(outcome.said)")
+    }
+
+    @Test func aFailedCollectiveEndsTheJobWithAWordFromAll() throws {
+        let outcome = try watch(ranks: 2) { _, watchdog in watchdog.fail("the connection was reset") }
+        #expect(outcome.ended >= 1)
+        #expect(outcome.said.contains { $0.contains("rank 1 on host-0") && $0.contains("the connection was reset") })
+        #expect(outcome.said.contains { $0.contains("rank 0 on host-0: step 5") }, "\(outcome.said)")
+    }
+
+    @Test func longerPhasesHaveMoreTime() throws {
+        let watchdog = try Watchdog(over: SoloCommunicator(), .init(limit: 20, say: { _ in }, end: {}))
+        defer { watchdog.stop() }
+        #expect(watchdog.limit(in: .step) == 20 && watchdog.limit(in: .load) == 200 && watchdog.limit(in: .save) == 60)
+        #expect(RunPhase.allCases.allSatisfy { watchdog.limit(in: $0) <= Watchdog.longest(limit: 20) })
+    }
+
+    @Test func theRingKnowsTheOldestThatRuns() {
+        let ring = CollectiveRing(capacity: 4)
+        #expect(ring.oldestRunning == nil)
+        let first = ring.begin(channel: "world", operation: "barrier", label: "first", bytes: 0)
+        let second = ring.begin(channel: "labels", operation: "barrier", label: "second", bytes: 0)
+        #expect(ring.oldestRunning?.label == "first")
+        ring.end(first, .done)
+        #expect(ring.oldestRunning?.label == "second")
+        // What no step waits for comes last, however old.
+        let behind = ring.begin(
+            channel: CollectiveRing.behindChannel, operation: "barrier", label: "behind", bytes: 0)
+        let third = ring.begin(channel: "world", operation: "barrier", label: "third", bytes: 0)
+        ring.end(second, .done)
+        #expect(ring.oldestRunning?.label == "third")
+        ring.end(third, .done)
+        #expect(ring.oldestRunning?.label == "behind")
+        ring.end(behind, .done)
+        #expect(ring.oldestRunning == nil)
+    }
+}
