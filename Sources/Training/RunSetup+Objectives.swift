@@ -23,6 +23,7 @@ extension RunSetup {
     package static func demand(_ recipe: Recipe) throws -> StepDemand {
         let objectives = recipe.objectives
         let degrades = objectives.comparesDegraded
+        if let reason = clash(objectives) { throw TrainingError.incompatible(reason) }
         if objectives.contrast != nil, let resolution = objectives.resolution, resolution.marginSource != .head {
             throw TrainingError.incompatible(
                 "objectives.ccface and objectives.qgface would both set the margin of each image; with qgface, let the head "
@@ -45,7 +46,36 @@ extension RunSetup {
         }
         return StepDemand(
             views: passes.last!.upperBound, passes: passes, classified: classified, taps: taps,
-            teacher: objectives.resolution != nil)
+            teacher: objectives.resolution.map { $0.marginSource != .head } ?? false)
+    }
+
+    /// Why what a recipe asks for means nothing together; nil where it does.
+    private static func clash(_ objectives: ObjectivesSection) -> String? {
+        if objectives.certainty?.onTop == true, objectives.names.count > 1 {
+            let others = objectives.names.filter { $0 != "cr_fiqa" }.map { "objectives.\($0)" }
+            return "objectives.cr_fiqa.on_top trains nothing but its quality layer, so \(others.joined(separator: ", ")) would "
+                + "have nothing to teach; leave out on_top or the others"
+        }
+        guard let resolution = objectives.resolution else { return nil }
+        if resolution.marginSource == .head {
+            if resolution.targets == .soft {
+                return "objectives.ccface.targets: soft reads the logits of ccface's own margin; with margin_source: head write "
+                    + "targets: hard"
+            }
+            if resolution.highWeight != 1 {
+                return "objectives.ccface.high_weight weights rows of ccface's own margin; with margin_source: head all rows "
+                    + "count alike, leave it out"
+            }
+        }
+        if resolution.targets == .soft, !resolution.freezesCentres {
+            return "objectives.ccface.targets: soft compares with the teacher's class centres, which must stay: leave "
+                + "freeze_centres at true, or write targets: hard"
+        }
+        if let contrast = objectives.contrast, contrast.weight > 0, contrast.correction != .none, resolution.freezesCentres {
+            return "objectives.qgface.correction follows class centres, and objectives.ccface keeps them where they are: write "
+                + "objectives.qgface.correction: none or objectives.ccface.freeze_centres: false"
+        }
+        return nil
     }
 
     /// - Parameters:
@@ -68,8 +98,10 @@ extension RunSetup {
             let objective = ResolutionDistillation(
                 try options(section, recipe), batch: batch, dimension: dimension, communicator: communicator,
                 pool: environment.pool, seed: recipe.run.seed)
-            if section.marginSource != .head { result.margin = objective.marginFunction }
-            result.teacher = try teacher(section, recipe)
+            if section.marginSource != .head {
+                result.margin = objective.marginFunction
+                result.teacher = try teacher(section, recipe)
+            }
             result.added.append(objective)
         }
         if let section = recipe.objectives.contrast {
@@ -141,6 +173,9 @@ extension RunSetup {
         }
         options.margin = section.m
         options.marginSource = .init(rawValue: section.marginSource.rawValue)!
+        options.targets = section.targets == .soft ? .soft : .hard
+        options.teacherShare = section.teacherShare
+        options.teacherScale = section.teacherScale
         options.highWeight = section.highWeight
         options.crossWeight = section.crossWeight
         options.cross = .init(rawValue: section.cross.rawValue)!
@@ -178,7 +213,7 @@ extension RunSetup {
                 "objectives.qgface reads quality from AdaFace's statistics: write head.margin: adaface, with global statistics "
                     + "and no filter")
         }
-        return QualityGatedMargin(base, threshold: section.threshold)
+        return QualityGatedMargin(base, threshold: section.threshold, warmup: section.thresholdWarmup)
     }
 
     private static func options(_ section: ContrastSection) -> QueueContrast.Options {
@@ -195,6 +230,7 @@ extension RunSetup {
         options.detachesKeys = section.detachKeys
         options.margin = section.m
         options.rescales = section.rescale
+        options.growth = section.queueGrowth
         return options
     }
 }

@@ -41,6 +41,8 @@ package final class QueueContrast: AddedObjective {
         package var comparesWithBatch = true
         /// Brings the loss to the magnitude of one with 128 negatives.
         package var rescales = true
+        /// Updates in which the queue grows from one batch to its capacity.
+        package var growth = 0
 
         package init() {}
     }
@@ -108,6 +110,7 @@ package final class QueueContrast: AddedObjective {
         let classifier = classification.classifier
         precondition(classifier.globalBatch == 2 * pairs, "a classification of other rows")
         normalise(classifier)
+        queue.limit = limit(pass.step)
         if options.comparesWithBatch { enqueue(classifier) }
         let active = prepareRows(classifier)
         try compareWithQueue(classifier)
@@ -123,6 +126,13 @@ package final class QueueContrast: AddedObjective {
         Float.inverseNorms(pool, raw, rows: 2 * pairs, columns: dimension, into: inverse)
         x.update(from: raw, count: 2 * pairs * dimension)
         Float.scaleRows(pool, x, factors: inverse, rows: 2 * pairs, columns: dimension)
+    }
+
+    /// How long the queue may be: from a batch to the capacity, linearly.
+    private func limit(_ step: Int) -> Int {
+        let first = min(2 * pairs, options.capacity)
+        guard step < options.growth else { return options.capacity }
+        return first + (options.capacity - first) * step / options.growth
     }
 
     private func enqueue(_ classifier: ShardedClassifier<Float>) {
@@ -149,7 +159,9 @@ package final class QueueContrast: AddedObjective {
         for pair in 0..<pairs {
             let (key, query) = (row(0, pair), row(1, pair))
             let cosine = Float.dot(x + key * dimension, x + query * dimension, count: dimension)
-            let gate = options.gate.value(pairQuality(classifier, key, query))
+            let gate = options.gate.value(
+                pairQuality(classifier, key, query),
+                present: (classifier.margin as? QualityGatedMargin)?.presentThreshold)
             if gate > 0 { active += 1 }
             let positive = min(1, max(-1, cosine)) - options.margin
             rows[query] = ContrastRow(scale: options.scale * gate, positive: positive)
@@ -320,6 +332,7 @@ package final class QueueContrast: AddedObjective {
     package func restore(_ shares: [[String: Tensor]]) throws {
         var entries: [(number: Int, label: Int, feature: [Float], proxy: [Float])] = []
         var total = 0
+        var oldest = Int.max
         for share in shares {
             guard let features = share["features"], let proxies = share["proxies"], let numbers = share["numbers"],
                 let count = share["total"], features.shape == proxies.shape, features.shape.last == dimension,
@@ -328,6 +341,7 @@ package final class QueueContrast: AddedObjective {
             total = Int(count.int64s[0])
             for row in 0..<features.shape[0] {
                 let label = Int(numbers.int64s[2 * row + 1])
+                oldest = min(oldest, Int(numbers.int64s[2 * row]))
                 let range = row * dimension..<(row + 1) * dimension
                 guard isOwn(label), numbers.int64s[2 * row] >= Int64(total - options.capacity) else { continue }
                 entries.append(
@@ -337,7 +351,7 @@ package final class QueueContrast: AddedObjective {
         guard entries.count <= options.capacity else {
             throw ObjectiveStateError(objective: name, reason: "the checkpoint's queue is longer than its capacity")
         }
-        queue.restore(total: total, entries.sorted { $0.number < $1.number })
+        queue.restore(total: total, oldest: min(oldest, total), entries.sorted { $0.number < $1.number })
     }
 
     private func isOwn(_ label: Int) -> Bool { ownClasses.contains(label) }
