@@ -38,7 +38,8 @@ extension RunSetup {
             if options.classifiesBothViews {
                 if degrades {
                     throw TrainingError.incompatible(
-                        "objectives.qsd.classified: both is for QSD alone; beside ccface or qgface the partner teaches only")
+                        "objectives.qsd.classified: both is for QSD alone; beside ccface or qgface the partner teaches only"
+                    )
                 }
                 classified = 2
             }
@@ -53,17 +54,20 @@ extension RunSetup {
     private static func clash(_ objectives: ObjectivesSection) -> String? {
         if objectives.certainty?.onTop == true, objectives.names.count > 1 {
             let others = objectives.names.filter { $0 != "cr_fiqa" }.map { "objectives.\($0)" }
-            return "objectives.cr_fiqa.on_top trains nothing but its quality layer, so \(others.joined(separator: ", ")) would "
+            return
+                "objectives.cr_fiqa.on_top trains nothing but its quality layer, so \(others.joined(separator: ", ")) would "
                 + "have nothing to teach; leave out on_top or the others"
         }
         guard let resolution = objectives.resolution else { return nil }
         if resolution.marginSource == .head {
             if resolution.targets == .soft {
-                return "objectives.ccface.targets: soft reads the logits of ccface's own margin; with margin_source: head write "
+                return
+                    "objectives.ccface.targets: soft reads the logits of ccface's own margin; with margin_source: head write "
                     + "targets: hard"
             }
             if resolution.highWeight != 1 {
-                return "objectives.ccface.high_weight weights rows of ccface's own margin; with margin_source: head all rows "
+                return
+                    "objectives.ccface.high_weight weights rows of ccface's own margin; with margin_source: head all rows "
                     + "count alike, leave it out"
             }
         }
@@ -71,8 +75,11 @@ extension RunSetup {
             return "objectives.ccface.targets: soft compares with the teacher's class centres, which must stay: leave "
                 + "freeze_centres at true, or write targets: hard"
         }
-        if let contrast = objectives.contrast, contrast.weight > 0, contrast.correction != .none, resolution.freezesCentres {
-            return "objectives.qgface.correction follows class centres, and objectives.ccface keeps them where they are: write "
+        if let contrast = objectives.contrast, contrast.weight > 0, contrast.correction != .none,
+            resolution.freezesCentres
+        {
+            return
+                "objectives.qgface.correction follows class centres, and objectives.ccface keeps them where they are: write "
                 + "objectives.qgface.correction: none or objectives.ccface.freeze_centres: false"
         }
         return nil
@@ -159,7 +166,8 @@ extension RunSetup {
 
     // MARK: - CCFace
 
-    private static func options(_ section: ResolutionSection, _ recipe: Recipe) throws -> ResolutionDistillation.Options {
+    private static func options(_ section: ResolutionSection, _ recipe: Recipe) throws -> ResolutionDistillation.Options
+    {
         var options = ResolutionDistillation.Options()
         if section.marginSource != .head {
             guard case .arcface(let keys) = recipe.head.margin, keys.fallback == .hard, keys.gradient == .exact,
@@ -189,7 +197,8 @@ extension RunSetup {
     private static func teacher(_ section: ResolutionSection, _ recipe: Recipe) throws -> Network {
         guard let path = section.teacher ?? recipe.start.weights else {
             throw TrainingError.incompatible(
-                "objectives.ccface learns from a teacher: name its weights in objectives.ccface.teacher or init.weights")
+                "objectives.ccface learns from a teacher: name its weights in objectives.ccface.teacher or init.weights"
+            )
         }
         let (network, card, location) = try ModelFile.open(path)
         if let (have, need) = difference(card.preprocessing, preprocessing(recipe)) {

@@ -207,8 +207,8 @@ package final class Trainer {
             throw RunFailure(
                 TrainingError.incompatible(
                     "objectives.ccface keeps the class centres as they are, and \(source.classCount - start.keptCount) of "
-                        + "\(source.classCount) identities have none in \(recipe.start.head ?? "init.head, which is missing"): give the "
-                        + "head of a run on the same identities, init.new_classes: mean_embedding, or "
+                        + "\(source.classCount) identities have none in \(recipe.start.head ?? "init.head, which is missing"): "
+                        + "give the head of a run on the same identities, init.new_classes: mean_embedding, or "
                         + "objectives.ccface.freeze_centres: false"))
         }
         guard recipe.start.newClasses == .meanEmbedding, start.keptCount < source.classCount else { return }

@@ -114,7 +114,8 @@ import Testing
                 embeddings: [], centres: problem.centres, labels: problem.labels + problem.labels, dimension: problem.d)
             let classifier: ShardedClassifier<Float> = head.classifier(Float.self, margin, communicator)
             let contrast = QueueContrast(
-                chosen, classes: problem.classes, batch: batch, dimension: problem.d, communicator: communicator, pool: pool)
+                chosen, classes: problem.classes, batch: batch, dimension: problem.d, communicator: communicator,
+                pool: pool)
             contrast.queue.restore(
                 total: stored.count,
                 stored.enumerated().filter { classifier.classRange.contains($1.label) }.map {
@@ -168,7 +169,9 @@ import Testing
         let entries = zip([4, 9, 2, 7, 4, 8], 0..<6).map { label, i in
             (
                 label: label,
-                feature: unit((0..<4).map { cos(0.7 * Double(i) - 0.5 * Double($0) + 0.1 * Double(i * $0)) }).map { Float($0) }
+                feature: unit((0..<4).map { cos(0.7 * Double(i) - 0.5 * Double($0) + 0.1 * Double(i * $0)) }).map {
+                    Float($0)
+                }
             )
         }
         var stream = RandomStream(seed: 1, purpose: .test, index: 0)
@@ -312,7 +315,8 @@ import Testing
             [20.0, 21.0].withUnsafeBufferPointer { norms in
                 [0, 1].withUnsafeBufferPointer { (samples: UnsafeBufferPointer<Int64>) in
                     margin.prepare(
-                        MarginBatch(step: step, norms: norms, samples: samples, targetCosines: .init(start: nil, count: 0)))
+                        MarginBatch(
+                            step: step, norms: norms, samples: samples, targetCosines: .init(start: nil, count: 0)))
                 }
             }
             return margin.presentThreshold

@@ -2,8 +2,8 @@ import Collectives
 import Foundation
 import Layers
 import Objectives
-import TestSupport
 import Tensors
+import TestSupport
 import Testing
 
 /// CCFace as reconstructed: against values computed independently in double, against its definition by central
@@ -77,7 +77,8 @@ import Testing
         let low = rows(4) { sin(1.3 * $0 + 0.7 * $1 + phase) }
         var (scratch, gradient) = ([Float](repeating: 0, count: 64), [Float](repeating: 0, count: 24))
         let sum = CrossResolutionTerm.relation(
-            high: high, low: low.unit, rows: 4, queue: queue, temperatures: (temperatures.0, temperatures.1), scratch: &scratch,
+            high: high, low: low.unit, rows: 4, queue: queue, temperatures: (temperatures.0, temperatures.1),
+            scratch: &scratch,
             gradient: &gradient, pool: ThreadPool(threads: 1))
         // Of the mean, with respect to rows as they were before they had length 1.
         let projected = low.raw.enumerated().flatMap { i, x in
@@ -158,7 +159,9 @@ import Testing
         },
     ]
 
-    private func definition(_ options: ResolutionDistillation.Options, _ problem: ResolutionProblem) -> ResolutionDefinition {
+    private func definition(_ options: ResolutionDistillation.Options, _ problem: ResolutionProblem)
+        -> ResolutionDefinition
+    {
         let predictor = EmbeddingPredictor(dimension: ResolutionProblem.d, hidden: options.hidden, rows: 1, seed: 3)
         return ResolutionDefinition(
             options: options, constants: problem,
@@ -251,7 +254,8 @@ import Testing
         let options = Case("") { $0.capacity = 20 }.options
         func objective(_ options: ResolutionDistillation.Options) -> ResolutionDistillation {
             ResolutionDistillation(
-                options, batch: 4, dimension: 6, communicator: SoloCommunicator(), pool: ThreadPool(threads: 1), seed: 1)
+                options, batch: 4, dimension: 6, communicator: SoloCommunicator(), pool: ThreadPool(threads: 1), seed: 1
+            )
         }
         for steps in [1, 3] {
             let saved = try problem.run(options, ranks: 3, steps: steps, filled: false)

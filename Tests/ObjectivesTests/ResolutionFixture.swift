@@ -91,7 +91,8 @@ extension ResolutionProblem {
         }
         var result = parts[0]
         precondition(parts.allSatisfy { $0.outcome == result.outcome && $0.shares == result.shares }, "ranks differ")
-        precondition(parts.allSatisfy { $0.queue == result.queue && $0.queueLabels == result.queueLabels }, "queues differ")
+        precondition(
+            parts.allSatisfy { $0.queue == result.queue && $0.queueLabels == result.queueLabels }, "queues differ")
         result.gradient = merge(Self.d) { $0.gradient }
         result.parameters = result.parameters.indices.map { i in parts.reduce(0) { $0 + $1.parameters[i] } }
         result.centreGradients = parts.reduce(0) { $0 + $1.centreGradients }
@@ -124,7 +125,9 @@ extension ResolutionProblem {
             Tensor(
                 [2 * batch, d],
                 (0..<2).flatMap { view in
-                    values[(view * Self.pairs + own.lowerBound) * d..<(view * Self.pairs + own.upperBound) * d].map { Float($0) }
+                    values[(view * Self.pairs + own.lowerBound) * d..<(view * Self.pairs + own.upperBound) * d].map {
+                        Float($0)
+                    }
                 })
         }
         let (embeddings, teacher, gradient) = (rows(student), rows(teacher), Tensor([2 * batch, d]))

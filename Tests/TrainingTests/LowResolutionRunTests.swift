@@ -133,7 +133,8 @@ import Training
             #expect { try RunSetup.demand(recipe) } throws: { "\($0)".contains(text) }
         }
         for yaml in [
-            "{ccface: {}, qsd: {qualities: q.tsv}, cr_fiqa: {}}", "{ccface: {margin_source: head}, qgface: {correction: none}}",
+            "{ccface: {}, qsd: {qualities: q.tsv}, cr_fiqa: {}}",
+            "{ccface: {margin_source: head}, qgface: {correction: none}}",
             "{ccface: {margin_source: head}, qgface: {weight: 0}}", "{qgface: {}, cr_fiqa: {}}",
         ] {
             let recipe = try Recipe(files: [], overrides: ["objectives=\(yaml)", "init={head: a, weights: b}"])
@@ -160,7 +161,9 @@ import Training
         ]
         for (recipe, text) in cases {
             for failure in try TinyRun.failures(recipe, ranks: 2) {
-                #expect(failure?.exitCode == 65 && failure?.message.contains(text) == true, "\(String(describing: failure))")
+                #expect(
+                    failure?.exitCode == 65 && failure?.message.contains(text) == true, "\(String(describing: failure))"
+                )
             }
         }
     }
@@ -178,7 +181,9 @@ import Training
         for (index, (head, objectives, text)) in cases.enumerated() {
             let recipe = try fineTuning(base, folder.file("run-\(index)"), objectives, head: head)
             for failure in try TinyRun.failures(recipe, ranks: 2) {
-                #expect(failure?.exitCode == 65 && failure?.message.contains(text) == true, "\(String(describing: failure))")
+                #expect(
+                    failure?.exitCode == 65 && failure?.message.contains(text) == true, "\(String(describing: failure))"
+                )
             }
         }
     }

@@ -21,7 +21,7 @@ package struct QualityGatedMargin: MarginFunction {
 
     /// - Parameter warmup: updates in which b grows linearly from 0; the authors' code lets it grow by epochs.
     package init(_ base: AdaFace, threshold: Double, warmup: Int = 0) {
-        precondition((0...1).contains(threshold) && warmup >= 0, "a threshold of \(threshold), grown in \(warmup) updates")
+        precondition((0...1).contains(threshold) && warmup >= 0, "a threshold of \(threshold) in \(warmup) updates")
         self.base = base
         self.threshold = threshold
         self.warmup = warmup

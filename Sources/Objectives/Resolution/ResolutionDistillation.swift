@@ -88,7 +88,8 @@ package final class ResolutionDistillation: AddedObjective {
         self.dimension = dimension
         self.communicator = communicator
         self.pool = pool
-        precondition(options.targets == .hard || options.marginSource != .head, "soft targets beside another head's margin")
+        precondition(
+            options.targets == .hard || options.marginSource != .head, "soft targets beside another head's margin")
         demand = Self.demand(options)
         let count = 2 * batch * communicator.size
         rows = RowMargins(rows: count)
@@ -157,11 +158,13 @@ package final class ResolutionDistillation: AddedObjective {
 
     /// The teacher's probabilities of this rank's classes; the classification's backward pass takes the rest from there.
     private func prepareTargets(_ classifier: ShardedClassifier<Float>, _ gathered: UnsafePointer<Float>) {
-        precondition(classifier.isFrozen && classifier.comparesEveryClass, "soft targets on centres that move, or on a sample")
+        precondition(
+            classifier.isFrozen && classifier.comparesEveryClass, "soft targets on centres that move, or on a sample")
         let soft =
             soft
             ?? SoftTargets(
-                share: options.teacherShare, scale: options.teacherScale, classes: classifier.classRange.count, batch: batch,
+                share: options.teacherShare, scale: options.teacherScale, classes: classifier.classRange.count,
+                batch: batch,
                 pairs: batch * communicator.size, dimension: dimension, pool: pool)
         if self.soft == nil {
             self.soft = soft

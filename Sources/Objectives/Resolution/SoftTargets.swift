@@ -102,7 +102,8 @@ final class SoftTargets {
         let e = exponentials.floats.baseAddress!
         Float.gemm(
             pool, transposeA: false, transposeB: true, m: pairs, n: range.count, k: dimension,
-            a: teacher.floats.baseAddress!, b: classifier.centres.floats.baseAddress! + range.lowerBound * dimension, beta: 0,
+            a: teacher.floats.baseAddress!, b: classifier.centres.floats.baseAddress! + range.lowerBound * dimension,
+            beta: 0,
             c: e)
         let inverse = inverses.floats.baseAddress! + range.lowerBound
         let scale = scale
