@@ -15,9 +15,11 @@ import Testing
 
     /// Teacher embeddings near the class centres.
     private func teacher(_ problem: HeadProblem) -> [[Double]] {
-        (0..<5).map { i in
-            (0..<6).map { j in
-                sin(1.3 * Double(i) + 0.7 * Double(j) + 0.1) + 0.8 * problem.centres[problem.labels[i] * 6 + j]
+        (0..<5).map { i -> [Double] in
+            let centre = problem.labels[i] * 6
+            return (0..<6).map { j -> Double in
+                let own = sin(1.3 * Double(i) + 0.7 * Double(j) + 0.1)
+                return own + 0.8 * problem.centres[centre + j]
             }
         }
     }

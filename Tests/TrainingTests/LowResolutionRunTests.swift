@@ -1,7 +1,10 @@
 import FaceData
 import Foundation
+import Layers
+import Networks
 import Objectives
 import Recipes
+import Tensors
 import Testing
 import Training
 
