@@ -1,3 +1,4 @@
+import Artifacts
 import FaceData
 import Foundation
 import Layers
