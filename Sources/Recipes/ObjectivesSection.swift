@@ -205,6 +205,12 @@ package struct ContrastSection: Sendable, Equatable, Codable {
     package enum GateRange: String, Sendable, Codable, CaseIterable { case half, whole }
     package enum PairQuality: String, Sendable, Codable, CaseIterable { case min, mean, max }
     package enum Views: String, Sendable, Codable, CaseIterable { case both, low }
+    /// Which network the keys are of.
+    package enum Keys: String, Sendable, Codable, CaseIterable {
+        case network
+        /// One that follows it slowly, as in MoCo.
+        case momentum
+    }
 
     /// λ of the contrast; 0 leaves it out, and the gated classification of both views stays.
     package var weight = 1.0
@@ -223,6 +229,9 @@ package struct ContrastSection: Sendable, Equatable, Codable {
     package var pairQuality = PairQuality.min
     /// Which views' rows are compared with the queue.
     package var compared = Views.both
+    package var keys = Keys.network
+    /// Of `keys: momentum`: what it keeps of itself in an update.
+    package var keyMomentum = 0.999
     package var detachKeys = false
     package var m = 0.0
     package var rescale = true
@@ -241,6 +250,8 @@ package struct ContrastSection: Sendable, Equatable, Codable {
         gateRange = try reader.choice("gate_range", default: gateRange)
         pairQuality = try reader.choice("pair_quality", default: pairQuality)
         compared = try reader.choice("compared", default: compared)
+        keys = try reader.choice("keys", default: keys)
+        keyMomentum = try reader.number("key_momentum", default: keyMomentum, in: 0...1)
         detachKeys = try reader.bool("detach_keys", default: detachKeys)
         m = try reader.number("m", default: m, in: 0...1)
         rescale = try reader.bool("rescale", default: rescale)
@@ -248,7 +259,8 @@ package struct ContrastSection: Sendable, Equatable, Codable {
     }
 
     private enum CodingKeys: String, CodingKey {
-        case weight, threshold, scale, queue, correction, gate, compared, m, rescale
+        case weight, threshold, scale, queue, correction, gate, compared, keys, m, rescale
+        case keyMomentum = "key_momentum"
         case thresholdWarmup = "threshold_warmup_steps"
         case queueGrowth = "queue_growth_steps"
         case gateRange = "gate_range"

@@ -29,6 +29,7 @@ extension RunSetup {
                 "objectives.ccface and objectives.qgface would both set the margin of each image; with qgface, let the head "
                     + "have its own: objectives.ccface.margin_source: head")
         }
+        let follows = keyMomentum(objectives)
         var passes = [0..<(degrades ? 2 : 1)]
         var classified = passes[0].count
         var taps: [String] = []
@@ -47,7 +48,14 @@ extension RunSetup {
         }
         return StepDemand(
             views: passes.last!.upperBound, passes: passes, classified: classified, taps: taps,
-            teacher: objectives.resolution.map { $0.marginSource != .head } ?? false)
+            teacher: follows != nil || objectives.resolution.map { $0.marginSource != .head } ?? false,
+            teacherMomentum: follows)
+    }
+
+    /// Of the network that makes the keys of QGFace's contrast; nil where the trained one does.
+    private static func keyMomentum(_ objectives: ObjectivesSection) -> Double? {
+        guard let contrast = objectives.contrast, contrast.weight > 0, contrast.keys == .momentum else { return nil }
+        return contrast.keyMomentum
     }
 
     /// Why what a recipe asks for means nothing together; nil where it does.
@@ -57,6 +65,16 @@ extension RunSetup {
             return
                 "objectives.cr_fiqa.on_top trains nothing but its quality layer, so \(others.joined(separator: ", ")) would "
                 + "have nothing to teach; leave out on_top or the others"
+        }
+        if let contrast = objectives.contrast, contrast.weight > 0, contrast.keys == .momentum {
+            if objectives.names.count > 1 {
+                return "objectives.qgface.keys: momentum is a baseline that classifies degraded copies alone; it goes with "
+                    + "no other objective"
+            }
+            if contrast.compared == .both || contrast.correction != .none {
+                return "objectives.qgface.keys: momentum compares degraded copies with keys that no class centre "
+                    + "corrects: write compared: low and correction: none beside it"
+            }
         }
         guard let resolution = objectives.resolution else { return nil }
         if resolution.marginSource == .head {
@@ -112,7 +130,9 @@ extension RunSetup {
             result.added.append(objective)
         }
         if let section = recipe.objectives.contrast {
-            result.margin = try gatedMargin(section, recipe)
+            let follows = keyMomentum(recipe.objectives)
+            result.margin = try gatedMargin(section, recipe, onlySecondViews: follows == nil ? nil : batch)
+            if follows != nil { result.teacher = try network(recipe) }
             if section.weight > 0 {
                 result.added.append(
                     QueueContrast(
@@ -214,7 +234,9 @@ extension RunSetup {
 
     // MARK: - QGFace
 
-    private static func gatedMargin(_ section: ContrastSection, _ recipe: Recipe) throws -> any MarginFunction {
+    private static func gatedMargin(
+        _ section: ContrastSection, _ recipe: Recipe, onlySecondViews: Int?
+    ) throws -> any MarginFunction {
         guard case .adaface(let keys) = recipe.head.margin, keys.statistics == .global, recipe.head.filter == nil,
             let base = margin(recipe.head, seed: recipe.run.seed, ranks: 1) as? AdaFace
         else {
@@ -222,7 +244,8 @@ extension RunSetup {
                 "objectives.qgface reads quality from AdaFace's statistics: write head.margin: adaface, with global statistics "
                     + "and no filter")
         }
-        return QualityGatedMargin(base, threshold: section.threshold, warmup: section.thresholdWarmup)
+        return QualityGatedMargin(
+            base, threshold: section.threshold, warmup: section.thresholdWarmup, onlySecondViews: onlySecondViews)
     }
 
     private static func options(_ section: ContrastSection) -> QueueContrast.Options {
@@ -240,6 +263,7 @@ extension RunSetup {
         options.margin = section.m
         options.rescales = section.rescale
         options.growth = section.queueGrowth
+        options.keyMomentum = section.keys == .momentum ? section.keyMomentum : nil
         return options
     }
 }

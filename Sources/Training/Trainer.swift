@@ -141,7 +141,10 @@ package final class Trainer {
         }
         if resume { try restore() }
         try shareParameters()
-        if !resume { try startHead() }
+        if !resume {
+            startFollower()
+            try startHead()
+        }
         if environment.isRoot { describe(overfit: overfit) }
     }
 
@@ -186,6 +189,14 @@ package final class Trainer {
                 throw TrainingError.incompatible(
                     "init.learning_rate_factors: no parameter of \(recipe.network.name) begins with '\(prefix)'")
             }
+        }
+    }
+
+    /// A network that follows another starts as that one.
+    private func startFollower() {
+        guard let follower = step.follower else { return }
+        for (own, other) in zip(follower.state, network.state) {
+            own.value.bytes.copyMemory(from: UnsafeRawBufferPointer(other.value.bytes))
         }
     }
 

@@ -109,7 +109,9 @@ import Testing
             let pool = ThreadPool(threads: 2)
             let batch = problem.pairs / ranks
             let own = communicator.rank * batch..<(communicator.rank + 1) * batch
-            let margin = QualityGatedMargin(AdaFace(averaging: 0, mean: 20, deviation: 5), threshold: 0.2)
+            let margin = QualityGatedMargin(
+                AdaFace(averaging: 0, mean: 20, deviation: 5), threshold: 0.2,
+                onlySecondViews: chosen.keyMomentum == nil ? nil : batch)
             let head = HeadProblem(
                 embeddings: [], centres: problem.centres, labels: problem.labels + problem.labels, dimension: problem.d)
             let classifier: ShardedClassifier<Float> = head.classifier(Float.self, margin, communicator)
@@ -136,7 +138,10 @@ import Testing
                 try labels.withUnsafeBufferPointer { try classification.classifier.begin(labels: $0) }
                 _ = try classifier.step(embeddings: embeddings, step: step)
                 gradient.fill(0)
-                let pass = ObjectivePass(embeddings: embeddings, embeddingGradient: gradient, batch: batch, step: step)
+                // A second encoder's keys: those of the network, turned a little.
+                let teacher = Tensor([2 * batch, problem.d], values.indices.map { values[$0] + 0.3 * values[$0 ^ 1] })
+                let pass = ObjectivePass(
+                    embeddings: embeddings, embeddingGradient: gradient, batch: batch, teacher: teacher, step: step)
                 loss = try contrast.step(pass, classification, weight: 1, accumulate: false).loss
             }
             var toUnits = gradient.floats.map(Double.init)
@@ -334,5 +339,47 @@ import Testing
         }
         // 24, 43 and 62 entries at most.
         #expect(outcome.numbers == Array(10..<72))
+    }
+
+    /// Keys of a second encoder are constants: queries are compared with earlier keys, the loss is that of the definition, and
+    /// only keys join the queue.
+    @Test(arguments: [1, 2, 4])
+    func aSecondEncoderMakesTheKeys(ranks: Int) throws {
+        let problem = Self.random(pairs: 12, quality: -0.9)
+        let outcome = try run(problem, ranks: ranks, steps: 2) {
+            $0.keyMomentum = 0.9
+            $0.correction = .none
+            $0.scale = 4
+        }
+        #expect(outcome.numbers == Array(0..<24))
+        #expect(outcome.gradient[..<72].allSatisfy { $0 == 0 })
+        let units = problem.units.map { values in
+            (0..<12).map { Self.unit(Array(values[6 * $0..<6 * $0 + 6])) }
+        }
+        let keys = units[0].map { row in Self.unit(row.indices.map { row[$0] + 0.3 * row[$0 ^ 1] }) }
+        func dot(_ a: [Double], _ b: [Double]) -> Double { zip(a, b).reduce(0) { $0 + $1.0 * $1.1 } }
+        var sum = 0.0
+        for pair in 0..<12 {
+            let others = (0..<12).map {
+                problem.labels[$0] == problem.labels[pair] ? 1 : exp(4 * dot(units[1][pair], keys[$0]))
+            }
+            let positive = 4 * dot(units[1][pair], keys[pair])
+            sum += log(exp(positive) + others.reduce(0, +)) - positive
+        }
+        #expect(abs(outcome.loss - sum / 12 * log(129) / log(13)) < 1e-5)
+    }
+
+    /// Rows of first views count nothing, those of second views twice.
+    @Test func onlySecondViewsMayBeClassified() throws {
+        let problem = HeadProblem.random(rows: 8, classes: 8, dimension: 5, seed: 8)
+        let margin = QualityGatedMargin(AdaFace(averaging: 0), threshold: 0, onlySecondViews: 2)
+        let outcome = try problem.run(Double.self, margin, ranks: 2)
+        let first = [0, 1, 4, 5].flatMap { outcome.embeddingGradient[5 * $0..<5 * $0 + 5] }
+        #expect(first.allSatisfy { $0 == 0 })
+        var second = problem
+        second.labels = [2, 3, 6, 7].map { problem.labels[$0] }
+        second.embeddings = [2, 3, 6, 7].flatMap { problem.embeddings[5 * $0..<5 * $0 + 5] }
+        let alone = try second.run(Double.self, AdaFace(averaging: 0), ranks: 2)
+        #expect(abs(outcome.loss - alone.loss) < 1e-12)
     }
 }

@@ -49,6 +49,10 @@ import Training
             "{qgface: {queue: 50, queue_growth_steps: 6, threshold: 0.5, threshold_warmup_steps: 3, scale: 8}}"
         ),
         ("plain queue", adaFace, "{qgface: {queue: 50, correction: none, threshold: 0.5, scale: 8}}"),
+        (
+            "second encoder", adaFace,
+            "{qgface: {queue: 50, keys: momentum, key_momentum: 0.5, compared: low, correction: none, threshold: 0.9, scale: 8}}"
+        ),
     ]
 
     /// Whole run = first part + resumed part, byte for byte: queues, averages, warm-ups and the predictor included.
@@ -131,6 +135,8 @@ import Training
             ("{ccface: {targets: soft, freeze_centres: false}}", "must stay"),
             ("{ccface: {margin_source: head}, qgface: {}}", "correction: none"),
             ("{ccface: {}, qsd: {qualities: q.tsv, classified: both}}", "QSD alone"),
+            ("{qgface: {keys: momentum}}", "compared: low"),
+            ("{qgface: {keys: momentum, compared: low, correction: none}, cr_fiqa: {}}", "no other objective"),
         ]
         for (yaml, text) in cases {
             let recipe = try Recipe(files: [], overrides: ["objectives=\(yaml)", "init={head: a, weights: b}"])

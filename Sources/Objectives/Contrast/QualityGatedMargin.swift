@@ -17,14 +17,19 @@ package struct QualityGatedMargin: MarginFunction {
     package private(set) var presentThreshold: Double
     /// Updates in which b grows from 0.
     private let warmup: Int
+    /// B, where only second views are classified.
+    private let classifiedBatch: Int?
     private static let steepness = 64.0
 
-    /// - Parameter warmup: updates in which b grows linearly from 0; the authors' code lets it grow by epochs.
-    package init(_ base: AdaFace, threshold: Double, warmup: Int = 0) {
+    /// - Parameters:
+    ///   - warmup: updates in which b grows linearly from 0; the authors' code lets it grow by epochs.
+    ///   - onlySecondViews: B, records of a rank, where rows of first views shall not count.
+    package init(_ base: AdaFace, threshold: Double, warmup: Int = 0, onlySecondViews: Int? = nil) {
         precondition((0...1).contains(threshold) && warmup >= 0, "a threshold of \(threshold) in \(warmup) updates")
         self.base = base
         self.threshold = threshold
         self.warmup = warmup
+        classifiedBatch = onlySecondViews
         presentThreshold = warmup > 0 ? 0 : threshold
     }
 
@@ -37,6 +42,11 @@ package struct QualityGatedMargin: MarginFunction {
     package mutating func prepare(_ batch: MarginBatch) {
         base.prepare(batch)
         if warmup > 0 { presentThreshold = threshold * min(1, Double(batch.step) / Double(warmup)) }
+    }
+
+    package func weight(_ row: MarginRow) -> Double {
+        guard let classifiedBatch else { return 1 }
+        return row.index / classifiedBatch % 2 == 1 ? 2 : 0
     }
 
     package func target(_ row: MarginRow) -> MarginTarget { base.target(row) }
