@@ -6,8 +6,8 @@ package struct Metrics: Sendable, Equatable {
         var value: Double
     }
 
-    private static var room: Int { 16 }
-    private var storage = InlineArray<16, Metric>(repeating: Metric(name: "", value: 0))
+    private static var room: Int { 24 }
+    private var storage = InlineArray<24, Metric>(repeating: Metric(name: "", value: 0))
     package private(set) var count = 0
 
     package init() {}

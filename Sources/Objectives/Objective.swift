@@ -13,11 +13,15 @@ package struct StepDemand: Sendable, Equatable {
     package var classified: Int
     /// Taps of the backbone whose spatial energies the objectives compare.
     package var taps: [String]
-    /// Whether a frozen backbone sees the classified views, too.
+    /// Whether another backbone, which does not learn, sees the classified views, too.
     package var teacher: Bool
+    /// What of itself that backbone keeps in an update, in which it takes the rest from the one that learns; nil where it
+    /// stays as it is.
+    package var teacherMomentum: Double?
 
     package init(
-        views: Int = 1, passes: [Range<Int>] = [0..<1], classified: Int = 1, taps: [String] = [], teacher: Bool = false
+        views: Int = 1, passes: [Range<Int>] = [0..<1], classified: Int = 1, taps: [String] = [], teacher: Bool = false,
+        teacherMomentum: Double? = nil
     ) {
         precondition(
             passes.first?.lowerBound == 0 && passes.last?.upperBound == views && classified >= 1 && classified <= views
@@ -28,6 +32,7 @@ package struct StepDemand: Sendable, Equatable {
         self.classified = classified
         self.taps = taps
         self.teacher = teacher
+        self.teacherMomentum = teacherMomentum
     }
 
     /// One view, one pass.

@@ -140,12 +140,18 @@ package struct ResolutionSection: Sendable, Equatable, Codable {
         case head
     }
     package enum Cross: String, Sendable, Codable, CaseIterable { case none, relation, predictor, contrast }
+    package enum Targets: String, Sendable, Codable, CaseIterable { case hard, soft }
 
     /// The teacher's weights; by default those that the run starts from.
     package var teacher: String?
     /// m₀ of the margin m₀·a_i, and what a_i is for degraded images.
     package var m = 0.5
     package var marginSource = MarginSource.teacherLow
+    /// What a row is classified as: its class, or partly what the teacher takes the image at full resolution for.
+    package var targets = Targets.hard
+    /// Of soft targets: the teacher's share, and the scale of its softmax.
+    package var teacherShare = 0.5
+    package var teacherScale = 16.0
     /// α, of the classification of the images themselves.
     package var highWeight = 1.0
     /// λ, and which term draws degraded embeddings to the others.
@@ -164,6 +170,9 @@ package struct ResolutionSection: Sendable, Equatable, Codable {
         teacher = try reader.string("teacher")
         m = try reader.number("m", default: m, in: 0...1.5)
         marginSource = try reader.choice("margin_source", default: marginSource)
+        targets = try reader.choice("targets", default: targets)
+        teacherShare = try reader.number("teacher_share", default: teacherShare, in: 0...1)
+        teacherScale = try reader.number("teacher_scale", default: teacherScale, in: 0.1...64)
         highWeight = try reader.number("high_weight", default: highWeight, in: 0...1e3)
         crossWeight = try reader.number("cross_weight", default: crossWeight, in: 0...1e3)
         cross = try reader.choice("cross", default: cross)
@@ -177,8 +186,10 @@ package struct ResolutionSection: Sendable, Equatable, Codable {
     }
 
     private enum CodingKeys: String, CodingKey {
-        case teacher, m, cross, queue, hidden
+        case teacher, m, targets, cross, queue, hidden
         case marginSource = "margin_source"
+        case teacherShare = "teacher_share"
+        case teacherScale = "teacher_scale"
         case highWeight = "high_weight"
         case crossWeight = "cross_weight"
         case teacherTemperature = "teacher_temperature"
@@ -194,19 +205,33 @@ package struct ContrastSection: Sendable, Equatable, Codable {
     package enum GateRange: String, Sendable, Codable, CaseIterable { case half, whole }
     package enum PairQuality: String, Sendable, Codable, CaseIterable { case min, mean, max }
     package enum Views: String, Sendable, Codable, CaseIterable { case both, low }
+    /// Which network the keys are of.
+    package enum Keys: String, Sendable, Codable, CaseIterable {
+        case network
+        /// One that follows it slowly, as in MoCo.
+        case momentum
+    }
 
     /// λ of the contrast; 0 leaves it out, and the gated classification of both views stays.
     package var weight = 1.0
     /// b of the gates; 0 gates nothing.
     package var threshold = 0.2
+    /// Updates in which b grows from 0.
+    package var thresholdWarmup = 0
     package var scale = 64.0
     package var queue = 8192
+    /// Updates in which the queue grows from one batch to its full length.
+    package var queueGrowth = 0
+    /// How entries follow their class centres; `none` is the plain queue.
     package var correction = Correction.proxy
     package var gate = Gate.sgn
     package var gateRange = GateRange.half
     package var pairQuality = PairQuality.min
     /// Which views' rows are compared with the queue.
     package var compared = Views.both
+    package var keys = Keys.network
+    /// Of `keys: momentum`: what it keeps of itself in an update.
+    package var keyMomentum = 0.999
     package var detachKeys = false
     package var m = 0.0
     package var rescale = true
@@ -216,13 +241,17 @@ package struct ContrastSection: Sendable, Equatable, Codable {
         var reader = section
         weight = try reader.number("weight", default: weight, in: 0...1e3)
         threshold = try reader.number("threshold", default: threshold, in: 0...1)
+        thresholdWarmup = try reader.integer("threshold_warmup_steps", default: thresholdWarmup, in: 0...Int.max)
         scale = try reader.number("scale", default: scale, in: 0.1...1e3)
         queue = try reader.integer("queue", default: queue, in: 1...10_000_000)
+        queueGrowth = try reader.integer("queue_growth_steps", default: queueGrowth, in: 0...1_000_000_000)
         correction = try reader.choice("correction", default: correction)
         gate = try reader.choice("gate", default: gate)
         gateRange = try reader.choice("gate_range", default: gateRange)
         pairQuality = try reader.choice("pair_quality", default: pairQuality)
         compared = try reader.choice("compared", default: compared)
+        keys = try reader.choice("keys", default: keys)
+        keyMomentum = try reader.number("key_momentum", default: keyMomentum, in: 0...1)
         detachKeys = try reader.bool("detach_keys", default: detachKeys)
         m = try reader.number("m", default: m, in: 0...1)
         rescale = try reader.bool("rescale", default: rescale)
@@ -230,7 +259,10 @@ package struct ContrastSection: Sendable, Equatable, Codable {
     }
 
     private enum CodingKeys: String, CodingKey {
-        case weight, threshold, scale, queue, correction, gate, compared, m, rescale
+        case weight, threshold, scale, queue, correction, gate, compared, keys, m, rescale
+        case keyMomentum = "key_momentum"
+        case thresholdWarmup = "threshold_warmup_steps"
+        case queueGrowth = "queue_growth_steps"
         case gateRange = "gate_range"
         case pairQuality = "pair_quality"
         case detachKeys = "detach_keys"

@@ -62,6 +62,12 @@ package struct Recipe: Sendable, Equatable, Encodable {
             throw dataReader.error(
                 "degraded", expected: "objectives.ccface or objectives.qgface beside it: they compare images with copies")
         }
+        if objectives.resolution?.freezesCentres == true, start.head == nil {
+            throw RecipeError.missing(
+                key: "init.head",
+                why: "objectives.ccface learns against the teacher's class centres and leaves them as they are "
+                    + "(freeze_centres: false lets them learn)")
+        }
         if objectives.certainty?.onTop == true {
             for (key, value) in [("init.weights", start.weights), ("init.head", start.head)] where value == nil {
                 throw RecipeError.missing(key: key, why: "objectives.cr_fiqa.on_top learns on a recogniser and its centres")

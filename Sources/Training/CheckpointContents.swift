@@ -36,6 +36,8 @@ package enum CheckpointContents {
     static let optimizerFile = "optimizer.safetensors"
     static let headStem = "head"
     static let statisticsStem = "statistics"
+    /// A network that follows the one that learns.
+    static let follower = "follower"
     static let centres = "head/centres"
     static let momentum = "head/momentum"
     static let biases = "head/bias"
@@ -87,6 +89,14 @@ package enum CheckpointContents {
                     added.name,
                     added.state.map { CheckpointTensor("\(added.name)/rank-\(rank)/\($0.name)", $0.tensor) }))
         }
+        if let follower = step.follower {
+            // Parameters are the same on every rank, running statistics are each rank's own.
+            let kept = rank == 0 ? follower.state : follower.buffers.map { .buffer($0) }
+            share.files.append(
+                shard(
+                    Self.follower,
+                    kept.map { CheckpointTensor("\(Self.follower)/rank-\(rank)/\($0.name)", $0.value) }))
+        }
         let own = RunningStatistics(network.buffers).values
         share.files.append(
             shard(statisticsStem, [CheckpointTensor("\(statisticsStem)/rank-\(rank)", Tensor([own.count], own))]))
@@ -123,12 +133,34 @@ package enum CheckpointContents {
         for added in (step.objective as? ObjectiveStack)?.added ?? [] where added.keepsState {
             try readState(checkpoint, into: added)
         }
+        if let follower = step.follower { try readFollower(checkpoint, into: follower, step.communicator) }
         let communicator = step.communicator
         if checkpoint.manifest.worldSize == communicator.size {
             let name = CheckpointFiles.shardName(statisticsStem, rank: communicator.rank, worldSize: communicator.size)
             let values = try checkpoint.tensors(name).tensor("\(statisticsStem)/rank-\(communicator.rank)")
             RunningStatistics(values: Array(values.floats)).apply(to: network.buffers)
         }
+    }
+
+    /// Statistics on another number of ranks start from rank 0's: they only follow.
+    private static func readFollower(
+        _ checkpoint: Checkpoint, into network: Network, _ communicator: any Communicator
+    ) throws {
+        let worldSize = checkpoint.manifest.worldSize
+        let own = worldSize == communicator.size ? communicator.rank : 0
+        func read(_ entries: [StateEntry], rank: Int) throws {
+            let file = try checkpoint.tensors(CheckpointFiles.shardName(follower, rank: rank, worldSize: worldSize))
+            for entry in entries {
+                let name = "\(follower)/rank-\(rank)/\(entry.name)"
+                let stored = try file.tensor(name)
+                guard stored.shape == entry.value.shape, stored.dtype == entry.value.dtype else {
+                    throw ArtifactError.incompatible(path: checkpoint.folder, reason: "'\(name)' is \(stored.shape)")
+                }
+                entry.value.bytes.copyMemory(from: UnsafeRawBufferPointer(stored.bytes))
+            }
+        }
+        try read(network.state, rank: 0)
+        if own != 0 { try read(network.buffers.map { .buffer($0) }, rank: own) }
     }
 
     /// What all ranks of the checkpoint kept of an objective.

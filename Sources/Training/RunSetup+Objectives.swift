@@ -23,11 +23,13 @@ extension RunSetup {
     package static func demand(_ recipe: Recipe) throws -> StepDemand {
         let objectives = recipe.objectives
         let degrades = objectives.comparesDegraded
+        if let reason = clash(objectives) { throw TrainingError.incompatible(reason) }
         if objectives.contrast != nil, let resolution = objectives.resolution, resolution.marginSource != .head {
             throw TrainingError.incompatible(
                 "objectives.ccface and objectives.qgface would both set the margin of each image; with qgface, let the head "
                     + "have its own: objectives.ccface.margin_source: head")
         }
+        let follows = keyMomentum(objectives)
         var passes = [0..<(degrades ? 2 : 1)]
         var classified = passes[0].count
         var taps: [String] = []
@@ -37,7 +39,8 @@ extension RunSetup {
             if options.classifiesBothViews {
                 if degrades {
                     throw TrainingError.incompatible(
-                        "objectives.qsd.classified: both is for QSD alone; beside ccface or qgface the partner teaches only")
+                        "objectives.qsd.classified: both is for QSD alone; beside ccface or qgface the partner teaches only"
+                    )
                 }
                 classified = 2
             }
@@ -45,7 +48,59 @@ extension RunSetup {
         }
         return StepDemand(
             views: passes.last!.upperBound, passes: passes, classified: classified, taps: taps,
-            teacher: objectives.resolution != nil)
+            teacher: follows != nil || objectives.resolution.map { $0.marginSource != .head } ?? false,
+            teacherMomentum: follows)
+    }
+
+    /// Of the network that makes the keys of QGFace's contrast; nil where the trained one does.
+    private static func keyMomentum(_ objectives: ObjectivesSection) -> Double? {
+        guard let contrast = objectives.contrast, contrast.weight > 0, contrast.keys == .momentum else { return nil }
+        return contrast.keyMomentum
+    }
+
+    /// Why what a recipe asks for means nothing together; nil where it does.
+    private static func clash(_ objectives: ObjectivesSection) -> String? {
+        if objectives.certainty?.onTop == true, objectives.names.count > 1 {
+            let others = objectives.names.filter { $0 != "cr_fiqa" }.map { "objectives.\($0)" }
+            return
+                "objectives.cr_fiqa.on_top trains nothing but its quality layer, so \(others.joined(separator: ", ")) would "
+                + "have nothing to teach; leave out on_top or the others"
+        }
+        if let contrast = objectives.contrast, contrast.weight > 0, contrast.keys == .momentum {
+            if objectives.names.count > 1 {
+                return "objectives.qgface.keys: momentum is a baseline that classifies degraded copies alone; it goes with "
+                    + "no other objective"
+            }
+            if contrast.compared == .both || contrast.correction != .none {
+                return "objectives.qgface.keys: momentum compares degraded copies with keys that no class centre "
+                    + "corrects: write compared: low and correction: none beside it"
+            }
+        }
+        guard let resolution = objectives.resolution else { return nil }
+        if resolution.marginSource == .head {
+            if resolution.targets == .soft {
+                return
+                    "objectives.ccface.targets: soft reads the logits of ccface's own margin; with margin_source: head write "
+                    + "targets: hard"
+            }
+            if resolution.highWeight != 1 {
+                return
+                    "objectives.ccface.high_weight weights rows of ccface's own margin; with margin_source: head all rows "
+                    + "count alike, leave it out"
+            }
+        }
+        if resolution.targets == .soft, !resolution.freezesCentres {
+            return "objectives.ccface.targets: soft compares with the teacher's class centres, which must stay: leave "
+                + "freeze_centres at true, or write targets: hard"
+        }
+        if let contrast = objectives.contrast, contrast.weight > 0, contrast.correction != .none,
+            resolution.freezesCentres
+        {
+            return
+                "objectives.qgface.correction follows class centres, and objectives.ccface keeps them where they are: write "
+                + "objectives.qgface.correction: none or objectives.ccface.freeze_centres: false"
+        }
+        return nil
     }
 
     /// - Parameters:
@@ -68,12 +123,16 @@ extension RunSetup {
             let objective = ResolutionDistillation(
                 try options(section, recipe), batch: batch, dimension: dimension, communicator: communicator,
                 pool: environment.pool, seed: recipe.run.seed)
-            if section.marginSource != .head { result.margin = objective.marginFunction }
-            result.teacher = try teacher(section, recipe)
+            if section.marginSource != .head {
+                result.margin = objective.marginFunction
+                result.teacher = try teacher(section, recipe)
+            }
             result.added.append(objective)
         }
         if let section = recipe.objectives.contrast {
-            result.margin = try gatedMargin(section, recipe)
+            let follows = keyMomentum(recipe.objectives)
+            result.margin = try gatedMargin(section, recipe, onlySecondViews: follows == nil ? nil : batch)
+            if follows != nil { result.teacher = try network(recipe) }
             if section.weight > 0 {
                 result.added.append(
                     QueueContrast(
@@ -127,7 +186,8 @@ extension RunSetup {
 
     // MARK: - CCFace
 
-    private static func options(_ section: ResolutionSection, _ recipe: Recipe) throws -> ResolutionDistillation.Options {
+    private static func options(_ section: ResolutionSection, _ recipe: Recipe) throws -> ResolutionDistillation.Options
+    {
         var options = ResolutionDistillation.Options()
         if section.marginSource != .head {
             guard case .arcface(let keys) = recipe.head.margin, keys.fallback == .hard, keys.gradient == .exact,
@@ -141,6 +201,9 @@ extension RunSetup {
         }
         options.margin = section.m
         options.marginSource = .init(rawValue: section.marginSource.rawValue)!
+        options.targets = section.targets == .soft ? .soft : .hard
+        options.teacherShare = section.teacherShare
+        options.teacherScale = section.teacherScale
         options.highWeight = section.highWeight
         options.crossWeight = section.crossWeight
         options.cross = .init(rawValue: section.cross.rawValue)!
@@ -154,7 +217,8 @@ extension RunSetup {
     private static func teacher(_ section: ResolutionSection, _ recipe: Recipe) throws -> Network {
         guard let path = section.teacher ?? recipe.start.weights else {
             throw TrainingError.incompatible(
-                "objectives.ccface learns from a teacher: name its weights in objectives.ccface.teacher or init.weights")
+                "objectives.ccface learns from a teacher: name its weights in objectives.ccface.teacher or init.weights"
+            )
         }
         let (network, card, location) = try ModelFile.open(path)
         if let (have, need) = difference(card.preprocessing, preprocessing(recipe)) {
@@ -170,7 +234,9 @@ extension RunSetup {
 
     // MARK: - QGFace
 
-    private static func gatedMargin(_ section: ContrastSection, _ recipe: Recipe) throws -> any MarginFunction {
+    private static func gatedMargin(
+        _ section: ContrastSection, _ recipe: Recipe, onlySecondViews: Int?
+    ) throws -> any MarginFunction {
         guard case .adaface(let keys) = recipe.head.margin, keys.statistics == .global, recipe.head.filter == nil,
             let base = margin(recipe.head, seed: recipe.run.seed, ranks: 1) as? AdaFace
         else {
@@ -178,7 +244,8 @@ extension RunSetup {
                 "objectives.qgface reads quality from AdaFace's statistics: write head.margin: adaface, with global statistics "
                     + "and no filter")
         }
-        return QualityGatedMargin(base, threshold: section.threshold)
+        return QualityGatedMargin(
+            base, threshold: section.threshold, warmup: section.thresholdWarmup, onlySecondViews: onlySecondViews)
     }
 
     private static func options(_ section: ContrastSection) -> QueueContrast.Options {
@@ -195,6 +262,8 @@ extension RunSetup {
         options.detachesKeys = section.detachKeys
         options.margin = section.m
         options.rescales = section.rescale
+        options.growth = section.queueGrowth
+        options.keyMomentum = section.keys == .momentum ? section.keyMomentum : nil
         return options
     }
 }

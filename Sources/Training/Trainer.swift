@@ -177,8 +177,11 @@ package final class Trainer {
         }
         if resume { try restore() }
         try shareParameters()
-        if !resume { try startHead() }
-        if !resume { environment.faults.reached(.load, step: state.step, rank: communicator.rank) }
+        if !resume {
+            startFollower()
+            try startHead()
+            environment.faults.reached(.load, step: state.step, rank: communicator.rank)
+        }
         if environment.isRoot { describe(overfit: overfit) }
     }
 
@@ -233,6 +236,14 @@ package final class Trainer {
         }
     }
 
+    /// A network that follows another starts as that one.
+    private func startFollower() {
+        guard let follower = step.follower else { return }
+        for (own, other) in zip(follower.state, network.state) {
+            own.value.bytes.copyMemory(from: UnsafeRawBufferPointer(other.value.bytes))
+        }
+    }
+
     /// What `init:` says about the class centres.
     private func startHead() throws {
         let communicator = environment.communicator
@@ -245,6 +256,17 @@ package final class Trainer {
             try start.takeRows(of: opened.checkpoint)
         }
         describe(start)
+        if recipe.objectives.resolution?.freezesCentres == true, start.keptCount < source.classCount,
+            recipe.start.newClasses == .random
+        {
+            // Every rank knows the names of all.
+            throw RunFailure(
+                TrainingError.incompatible(
+                    "objectives.ccface keeps the class centres as they are, and \(source.classCount - start.keptCount) of "
+                        + "\(source.classCount) identities have none in \(recipe.start.head ?? "init.head, which is missing"): "
+                        + "give the head of a run on the same identities, init.new_classes: mean_embedding, or "
+                        + "objectives.ccface.freeze_centres: false"))
+        }
         guard recipe.start.newClasses == .meanEmbedding, start.keptCount < source.classCount else { return }
         let unread = try start.setMeanEmbeddings(
             Embedder(

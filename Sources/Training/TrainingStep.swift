@@ -62,8 +62,10 @@ package final class TrainingStep {
     package let network: Network
     /// One for each pass that the objective asks for.
     package let executions: [Execution]
-    /// A frozen backbone that sees the classified views first, in the first pass's memory.
+    /// A backbone that does not learn and sees the classified views first, in the first pass's memory.
     private let teacher: Execution?
+    /// What it is, where it follows the one that learns.
+    package let follower: Network?
     package let arena: ParameterArena
     package let objective: any Objective
     package let communicator: any Communicator
@@ -132,6 +134,7 @@ package final class TrainingStep {
                 network.graph, batch: views.count * batch, purpose: .training,
                 precision: RunSetup.precision(recipe.compute), pool: pool, taps: demand.taps)
         }
+        follower = objective.demand.teacherMomentum == nil ? nil : teacher
         self.teacher = teacher.map { [demand, executions] in
             Execution(
                 $0.graph, batch: demand.classified * batch, purpose: .inference, precision: RunSetup.precision(recipe.compute),
@@ -199,7 +202,10 @@ package final class TrainingStep {
             refused = report
             throw objection
         }
-        recorder.slice("update") { apply(clip: clipFactor(norm), rate: Float(rate)) }
+        recorder.slice("update") {
+            apply(clip: clipFactor(norm), rate: Float(rate))
+            follow()
+        }
         spikes?.add(outcome.loss)
         report.seconds = monotonicSeconds() - start
         return report
@@ -331,6 +337,17 @@ package final class TrainingStep {
     /// min(1, c / (‖g‖ + 1e-6)).
     private func clipFactor(_ norm: Double) -> Float {
         optimizer.clipNorm > 0 ? Float(min(1, optimizer.clipNorm / (norm + 1e-6))) : 1
+    }
+
+    /// The follower takes a step towards the backbone, its running statistics towards this rank's.
+    private func follow() {
+        guard let follower, let momentum = demand.teacherMomentum.map({ Float($0) }) else { return }
+        for (own, other) in zip(follower.state, network.state) where own.value.dtype == .float32 {
+            let (target, source) = (own.value.floats, other.value.floats)
+            pool.forEachRange(target.count) { part in
+                for i in part { target[i] += (1 - momentum) * (source[i] - target[i]) }
+            }
+        }
     }
 
     private func apply(clip: Float, rate: Float) {

@@ -169,15 +169,15 @@ import Training
         let (plain, one) = try views("objectives.cr_fiqa.weight=10")
         #expect(one.count == 1 && one[0].transform == nil)
         #expect(RunSetup.augmentation(plain) == nil)
-        let (low, two) = try views("objectives.ccface={}")
+        let (low, two) = try views("objectives.ccface={}", "init.head=base")
         #expect(two.count == 2 && two[0].transform == nil && two[1].transform != nil && !two[1].flipsAlone)
         #expect(RunSetup.augmentation(low, inFull: false) == "degraded copies ccface")
         let (gated, own) = try views("objectives.qgface={}", "data.degraded.recipe=adaface")
         #expect(own.count == 2 && own[1].flipsAlone)
         #expect(RunSetup.augmentation(gated, inFull: false) == "degraded copies adaface")
         let (_, all) = try views(
-            "objectives.qgface={}", "objectives.ccface={margin_source: head}", "objectives.qsd={qualities: q.tsv}",
-            "data.augment.recipe=adaface")
+            "objectives.qgface={}", "objectives.ccface={margin_source: head, freeze_centres: false}",
+            "objectives.qsd={qualities: q.tsv}", "data.augment.recipe=adaface")
         #expect(all.count == 3 && all[0].transform != nil && !all[1].flipsAlone)
         #expect(all[2].subject == .partner && all[2].transform != nil)
         #expect(throws: RecipeError.self) { try views("data.degraded.recipe=adaface") }

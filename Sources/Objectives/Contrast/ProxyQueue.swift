@@ -14,12 +14,18 @@ package final class ProxyQueue {
         case unit
     }
 
-    /// Entries of all ranks at most.
+    /// Entries of all ranks at most, ever.
     package let capacity: Int
+    /// Entries of all ranks at most, at present.
+    package var limit: Int {
+        didSet { precondition((1...capacity).contains(limit), "a limit of \(limit) in a queue of \(capacity)") }
+    }
     package let dimension: Int
     package let correction: Correction
     /// Entries ever taken in, over all ranks.
     package private(set) var total = 0
+    /// The number of the oldest entry that is still there.
+    private var oldest = 0
     /// This rank's entries, oldest first, from `start` in the ring of `room` places.
     package private(set) var localCount = 0
     private var start = 0
@@ -32,6 +38,7 @@ package final class ProxyQueue {
     package init(capacity: Int, dimension: Int, correction: Correction) {
         precondition(capacity > 0 && dimension > 0, "a queue of \(capacity) x \(dimension)")
         self.capacity = capacity
+        limit = capacity
         self.dimension = dimension
         self.correction = correction
         features = Tensor([0, dimension])
@@ -39,7 +46,7 @@ package final class ProxyQueue {
     }
 
     /// Entries of all ranks.
-    package var count: Int { min(total, capacity) }
+    package var count: Int { total - oldest }
 
     private func place(_ index: Int) -> Int { (start + index) % room }
     private func row(_ tensor: Tensor, _ place: Int) -> UnsafeMutablePointer<Float> {
@@ -56,7 +63,7 @@ package final class ProxyQueue {
         _ count: Int, row: (Int) -> (embedding: UnsafePointer<Float>, label: Int),
         centre: (Int) -> UnsafePointer<Float>?
     ) {
-        let oldest = total + count - capacity
+        oldest = max(oldest, total + count - limit)
         while localCount > 0, numbers[place(0)] < oldest {
             start = (start + 1) % room
             localCount -= 1
@@ -143,10 +150,13 @@ package final class ProxyQueue {
     }
 
     /// Puts entries back, oldest first, of any number of ranks; those of other ranks' classes are left out by the caller.
+    ///
+    /// - Parameter oldest: the number of the oldest entry of all ranks.
     package func restore(
-        total: Int, _ entries: [(number: Int, label: Int, feature: [Float], proxy: [Float])]
+        total: Int, oldest: Int = 0, _ entries: [(number: Int, label: Int, feature: [Float], proxy: [Float])]
     ) {
         self.total = total
+        self.oldest = max(oldest, total - capacity)
         (start, localCount) = (0, 0)
         for entry in entries {
             precondition(entry.feature.count == dimension && entry.proxy.count == dimension, "an entry of another length")

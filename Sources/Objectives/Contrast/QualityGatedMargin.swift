@@ -12,14 +12,25 @@
 /// over all rows, without gradient. b = 0 gates nothing.
 package struct QualityGatedMargin: MarginFunction {
     package private(set) var base: AdaFace
-    /// b.
+    /// b, and what it is at present, while it grows.
     package let threshold: Double
+    package private(set) var presentThreshold: Double
+    /// Updates in which b grows from 0.
+    private let warmup: Int
+    /// B, where only second views are classified.
+    private let classifiedBatch: Int?
     private static let steepness = 64.0
 
-    package init(_ base: AdaFace, threshold: Double) {
-        precondition((0...1).contains(threshold), "a threshold of \(threshold)")
+    /// - Parameters:
+    ///   - warmup: updates in which b grows linearly from 0; the authors' code lets it grow by epochs.
+    ///   - onlySecondViews: B, records of a rank, where rows of first views shall not count.
+    package init(_ base: AdaFace, threshold: Double, warmup: Int = 0, onlySecondViews: Int? = nil) {
+        precondition((0...1).contains(threshold) && warmup >= 0, "a threshold of \(threshold) in \(warmup) updates")
         self.base = base
         self.threshold = threshold
+        self.warmup = warmup
+        classifiedBatch = onlySecondViews
+        presentThreshold = warmup > 0 ? 0 : threshold
     }
 
     package var modifiesNegatives: Bool { base.modifiesNegatives }
@@ -28,7 +39,16 @@ package struct QualityGatedMargin: MarginFunction {
         set { base.statistics = newValue }
     }
 
-    package mutating func prepare(_ batch: MarginBatch) { base.prepare(batch) }
+    package mutating func prepare(_ batch: MarginBatch) {
+        base.prepare(batch)
+        if warmup > 0 { presentThreshold = threshold * min(1, Double(batch.step) / Double(warmup)) }
+    }
+
+    package func weight(_ row: MarginRow) -> Double {
+        guard let classifiedBatch else { return 1 }
+        return row.index / classifiedBatch % 2 == 1 ? 2 : 0
+    }
+
     package func target(_ row: MarginRow) -> MarginTarget { base.target(row) }
     package func negatives(_ row: MarginRow) -> NegativeRule? { base.negatives(row) }
 
@@ -41,12 +61,12 @@ package struct QualityGatedMargin: MarginFunction {
     }
 
     package func scale(_ row: MarginRow) -> LogitScale {
-        LogitScale(base.scale * Self.gate(base.quality(norm: row.norm), threshold: threshold))
+        LogitScale(base.scale * Self.gate(base.quality(norm: row.norm), threshold: presentThreshold))
     }
 
     package func metrics(_ outcome: MarginOutcome) -> Metrics {
         var metrics = base.metrics(outcome)
-        let low = outcome.norms.reduce(0.0) { $0 + (quality(norm: $1) < threshold ? 1 : 0) }
+        let low = outcome.norms.reduce(0.0) { $0 + (quality(norm: $1) < presentThreshold ? 1 : 0) }
         metrics.add("low_quality", low / Double(outcome.norms.count))
         return metrics
     }
@@ -78,10 +98,12 @@ package struct ContrastGate: Sendable, Equatable {
         self.threshold = threshold
     }
 
-    package func value(_ quality: Double) -> Double {
+    /// - Parameter present: b while it still grows towards `threshold`.
+    package func value(_ quality: Double, present: Double? = nil) -> Double {
         if threshold <= 0 { return 1 }
-        if quality < threshold { return ramp(quality, end: threshold) }
-        return range == .whole ? ramp(1 - quality, end: 1 - threshold) : 0
+        let end = present ?? threshold
+        if quality < end { return ramp(quality, end: end) }
+        return range == .whole ? ramp(1 - quality, end: 1 - end) : 0
     }
 
     private func ramp(_ x: Double, end: Double) -> Double {

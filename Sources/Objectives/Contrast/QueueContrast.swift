@@ -41,13 +41,19 @@ package final class QueueContrast: AddedObjective {
         package var comparesWithBatch = true
         /// Brings the loss to the magnitude of one with 128 negatives.
         package var rescales = true
+        /// Updates in which the queue grows from one batch to its capacity.
+        package var growth = 0
+        /// Share that a second encoder of the keys keeps of itself in an update (He et al., "MoCo", CVPR 2020); nil where keys
+        /// are the network's own. Keys are constants then, only they enter the queue, after the comparison, and only
+        /// queries are compared.
+        package var keyMomentum: Double?
 
         package init() {}
     }
 
     package let name = "qgface"
     package let options: Options
-    package let demand = StepDemand(views: 2, passes: [0..<2], classified: 2)
+    package let demand: StepDemand
     package let queue: ProxyQueue
 
     /// Elements of a block of logits.
@@ -66,6 +72,8 @@ package final class QueueContrast: AddedObjective {
     private let partial: Tensor
     private let own: Tensor
     private let inverses: Tensor
+    /// What the keys' own encoder made of all views, (2N x d); (0 x d) where there is none.
+    private let keys: Tensor
     private var logits = Tensor([0])
     private var negatives = Tensor([0])
     private var rows: [ContrastRow]
@@ -78,7 +86,15 @@ package final class QueueContrast: AddedObjective {
     package init(
         _ options: Options, classes: Int, batch: Int, dimension: Int, communicator: any Communicator, pool: ThreadPool
     ) {
+        var options = options
+        if options.keyMomentum != nil {
+            (options.comparesBothViews, options.detachesKeys, options.comparesWithBatch) = (false, true, false)
+        }
         self.options = options
+        demand = StepDemand(
+            views: 2, passes: [0..<2], classified: 2, teacher: options.keyMomentum != nil,
+            teacherMomentum: options.keyMomentum)
+        keys = Tensor([options.keyMomentum == nil ? 0 : 2 * batch * communicator.size, dimension])
         ownClasses = ShardMap(classes: classes, ranks: communicator.size).range(ofRank: communicator.rank)
         self.batch = batch
         self.dimension = dimension
@@ -108,6 +124,8 @@ package final class QueueContrast: AddedObjective {
         let classifier = classification.classifier
         precondition(classifier.globalBatch == 2 * pairs, "a classification of other rows")
         normalise(classifier)
+        if options.keyMomentum != nil { try takeKeys(pass) }
+        queue.limit = limit(pass.step)
         if options.comparesWithBatch { enqueue(classifier) }
         let active = prepareRows(classifier)
         try compareWithQueue(classifier)
@@ -125,9 +143,28 @@ package final class QueueContrast: AddedObjective {
         Float.scaleRows(pool, x, factors: inverse, rows: 2 * pairs, columns: dimension)
     }
 
+    /// How long the queue may be: from a batch to the capacity, linearly.
+    private func limit(_ step: Int) -> Int {
+        let first = min(2 * pairs, options.capacity)
+        guard step < options.growth else { return options.capacity }
+        return first + (options.capacity - first) * step / options.growth
+    }
+
+    /// The keys' own encoder's unit embeddings take the first views' places.
+    private func takeKeys(_ pass: ObjectivePass) throws {
+        guard let teacher = pass.teacher else { preconditionFailure("a pass without the keys' encoder") }
+        try communicator.allGather(UnsafeRawBufferPointer(teacher.bytes), into: keys.bytes, "keys")
+        let raw = keys.floats.baseAddress!
+        for pair in 0..<pairs {
+            let place = row(0, pair) * dimension
+            let inverse = Float(1 / max(Float.dot(raw + place, raw + place, count: dimension).squareRoot(), 1e-12))
+            for i in place..<place + dimension { x[i] = inverse * raw[i] }
+        }
+    }
+
     private func enqueue(_ classifier: ShardedClassifier<Float>) {
         queue.push(
-            2 * pairs,
+            options.keyMomentum == nil ? 2 * pairs : pairs,
             row: { place in
                 let row = row(place / pairs, place % pairs)
                 return (UnsafePointer(x + row * dimension), Int(classifier.gatheredLabels[row]))
@@ -149,7 +186,9 @@ package final class QueueContrast: AddedObjective {
         for pair in 0..<pairs {
             let (key, query) = (row(0, pair), row(1, pair))
             let cosine = Float.dot(x + key * dimension, x + query * dimension, count: dimension)
-            let gate = options.gate.value(pairQuality(classifier, key, query))
+            let gate = options.gate.value(
+                pairQuality(classifier, key, query),
+                present: (classifier.margin as? QualityGatedMargin)?.presentThreshold)
             if gate > 0 { active += 1 }
             let positive = min(1, max(-1, cosine)) - options.margin
             rows[query] = ContrastRow(scale: options.scale * gate, positive: positive)
@@ -251,7 +290,9 @@ package final class QueueContrast: AddedObjective {
         return outcome
     }
 
-    private var factor: Double { options.rescales ? ContrastRow.rescale(negatives: queue.count) : 1 }
+    private var factor: Double {
+        options.rescales && queue.count > 0 ? ContrastRow.rescale(negatives: queue.count) : 1
+    }
 
     private func propagate(
         _ pass: ObjectivePass, _ classifier: ShardedClassifier<Float>, weight: Float
@@ -320,6 +361,7 @@ package final class QueueContrast: AddedObjective {
     package func restore(_ shares: [[String: Tensor]]) throws {
         var entries: [(number: Int, label: Int, feature: [Float], proxy: [Float])] = []
         var total = 0
+        var oldest = Int.max
         for share in shares {
             guard let features = share["features"], let proxies = share["proxies"], let numbers = share["numbers"],
                 let count = share["total"], features.shape == proxies.shape, features.shape.last == dimension,
@@ -328,6 +370,7 @@ package final class QueueContrast: AddedObjective {
             total = Int(count.int64s[0])
             for row in 0..<features.shape[0] {
                 let label = Int(numbers.int64s[2 * row + 1])
+                oldest = min(oldest, Int(numbers.int64s[2 * row]))
                 let range = row * dimension..<(row + 1) * dimension
                 guard isOwn(label), numbers.int64s[2 * row] >= Int64(total - options.capacity) else { continue }
                 entries.append(
@@ -337,7 +380,7 @@ package final class QueueContrast: AddedObjective {
         guard entries.count <= options.capacity else {
             throw ObjectiveStateError(objective: name, reason: "the checkpoint's queue is longer than its capacity")
         }
-        queue.restore(total: total, entries.sorted { $0.number < $1.number })
+        queue.restore(total: total, oldest: min(oldest, total), entries.sorted { $0.number < $1.number })
     }
 
     private func isOwn(_ label: Int) -> Bool { ownClasses.contains(label) }

@@ -67,6 +67,7 @@ extension ShardedClassifier {
         trace.slice("head backward") {
             prepareBackward()
             backward()
+            addend?(self)
         }
         try trace.slice("reduce-scatter", bytes: work.partialGradient.byteCount) {
             try Scalar.reduceScatter(

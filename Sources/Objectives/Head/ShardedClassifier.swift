@@ -73,6 +73,8 @@ package final class ShardedClassifier<Scalar: HeadScalar> {
     package let embeddingGradient: Tensor
     /// Where the parts of a step are noted; nil for nowhere.
     package var trace: TraceRecorder?
+    /// Adds to the shard's part of the gradient of the embeddings, before the ranks' parts are summed; nil for nothing.
+    var addend: ((ShardedClassifier) -> Void)?
 
     let communicator: any Communicator
     let pool: ThreadPool

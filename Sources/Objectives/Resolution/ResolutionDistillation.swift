@@ -7,7 +7,8 @@ package import Tensors
 /// recognisable it is, and a term draws the degraded embedding to the other, whose side is constant.
 ///
 /// The first view is the record, the second its degraded copy. Collectives beside the classification's: where margins follow
-/// the teacher, a gather of its embeddings and a sum of one value per row; a sum for the loss.
+/// the teacher, a gather of its embeddings and a sum of one value per row; a sum for the loss. Soft targets add one value per
+/// record to the former and one to the latter.
 package final class ResolutionDistillation: AddedObjective {
     /// What a_i, the share of the margin, is for a degraded row: a cosine, between 0 and 1.
     package enum MarginSource: String, Sendable, CaseIterable {
@@ -25,11 +26,23 @@ package final class ResolutionDistillation: AddedObjective {
 
     package enum CrossTerm: String, Sendable, CaseIterable { case none, relation, predictor, contrast }
 
+    /// What a row is classified as.
+    package enum Targets: String, Sendable, CaseIterable {
+        /// Its class.
+        case hard
+        /// Partly what the teacher takes the image at full resolution for.
+        case soft
+    }
+
     package struct Options: Sendable, Equatable {
         /// m₀, s.
         package var margin = 0.5
         package var scale = 64.0
         package var marginSource = MarginSource.teacherLow
+        package var targets = Targets.hard
+        /// Of soft targets: the teacher's share, and s_T.
+        package var teacherShare = 0.5
+        package var teacherScale = 16.0
         /// α, of the classification of the images themselves.
         package var highWeight = 1.0
         /// λ, of the cross-resolution term.
@@ -47,7 +60,7 @@ package final class ResolutionDistillation: AddedObjective {
 
     package let name = "ccface"
     package let options: Options
-    package let demand = StepDemand(views: 2, passes: [0..<2], classified: 2, teacher: true)
+    package let demand: StepDemand
     package let rows: RowMargins
     package let queue: EmbeddingQueue?
     private let predictor: EmbeddingPredictor?
@@ -60,7 +73,12 @@ package final class ResolutionDistillation: AddedObjective {
     private let units: Tensor
     private let gradient: Tensor
     private var scratch = Tensor([0])
+    /// By row of the global batch, the teacher's cosine; then by record, the normaliser of soft targets.
     private var shares: [Double]
+    /// Made with the first step, which tells this rank's classes.
+    private var soft: SoftTargets?
+    /// The cross-resolution term, and what soft targets add to the classification.
+    private var sums = [0.0, 0.0]
 
     package init(
         _ options: Options, batch: Int, dimension: Int, communicator: any Communicator, pool: ThreadPool, seed: UInt64
@@ -70,9 +88,12 @@ package final class ResolutionDistillation: AddedObjective {
         self.dimension = dimension
         self.communicator = communicator
         self.pool = pool
+        precondition(
+            options.targets == .hard || options.marginSource != .head, "soft targets beside another head's margin")
+        demand = Self.demand(options)
         let count = 2 * batch * communicator.size
         rows = RowMargins(rows: count)
-        shares = .init(repeating: 0, count: count)
+        shares = .init(repeating: 0, count: options.targets == .soft ? count / 2 * 3 : count)
         let usesQueue = options.cross == .relation || options.cross == .contrast
         queue = usesQueue ? EmbeddingQueue(capacity: options.capacity, dimension: dimension) : nil
         predictor =
@@ -92,7 +113,14 @@ package final class ResolutionDistillation: AddedObjective {
             followers: { [batch] in $0 / batch % 2 == 1 })
     }
 
+    /// The teacher is asked where something follows it.
+    package static func demand(_ options: Options) -> StepDemand {
+        StepDemand(views: 2, passes: [0..<2], classified: 2, teacher: options.marginSource != .head)
+    }
+
     package var parameters: [Parameter] { predictor?.parameters ?? [] }
+    /// A sample of the classes has another softmax.
+    package var needsEveryClass: Bool { options.targets == .soft }
 
     /// Whether a row of the gathered order is a degraded one's.
     private func isLow(_ row: Int) -> Bool { row / batch % 2 == 1 }
@@ -108,7 +136,7 @@ package final class ResolutionDistillation: AddedObjective {
             UnsafeRawBufferPointer(teacher.bytes), into: gathered.bytes, "teacher's embeddings")
         let x = gathered.floats.baseAddress!
         let d = dimension
-        for row in shares.indices {
+        for row in rows.shares.indices {
             let label = Int(classifier.gatheredLabels[row])
             // Each class's owner knows the centre; the sum tells the others.
             guard classifier.classRange.contains(label) else {
@@ -118,26 +146,56 @@ package final class ResolutionDistillation: AddedObjective {
             let centre = classifier.centres.floats.baseAddress! + (label - classifier.classRange.lowerBound) * d
             shares[row] = Self.cosine(x + row * d, centre, d)
         }
+        if options.targets == .soft { prepareTargets(classifier, x) }
         try shares.withUnsafeMutableBufferPointer { try communicator.allReduce($0, .sum, "teacher's cosines") }
         if options.marginSource == .agreement { try agree(pass, teacher) }
-        for row in shares.indices {
+        for row in rows.shares.indices {
             let source = isLow(row) && options.marginSource == .teacherHigh ? row - batch : row
             if isLow(row), options.marginSource == .student { continue }
             rows.shares[row] = min(1, max(0, shares[source]))
         }
     }
 
+    /// The teacher's probabilities of this rank's classes; the classification's backward pass takes the rest from there.
+    private func prepareTargets(_ classifier: ShardedClassifier<Float>, _ gathered: UnsafePointer<Float>) {
+        precondition(
+            classifier.isFrozen && classifier.comparesEveryClass, "soft targets on centres that move, or on a sample")
+        let soft =
+            soft
+            ?? SoftTargets(
+                share: options.teacherShare, scale: options.teacherScale, classes: classifier.classRange.count,
+                batch: batch,
+                pairs: batch * communicator.size, dimension: dimension, pool: pool)
+        if self.soft == nil {
+            self.soft = soft
+            let (all, rows) = (rows.shares.count, rows)
+            classifier.addend = { [unowned self] classifier in
+                self.shares.withUnsafeBufferPointer { shares in
+                    rows.weights.withUnsafeBufferPointer {
+                        soft.add(to: classifier, sums: shares.baseAddress! + all, weights: $0.baseAddress!)
+                    }
+                }
+            }
+        }
+        shares.withUnsafeMutableBufferPointer {
+            soft.prepare(gathered, classifier, sums: $0.baseAddress! + rows.shares.count)
+        }
+    }
+
     /// The degraded rows' shares become the student's agreement with the teacher.
     private func agree(_ pass: ObjectivePass, _ teacher: Tensor) throws {
-        for row in shares.indices where isLow(row) { shares[row] = 0 }
+        let count = rows.shares.count
+        for row in 0..<count where isLow(row) { shares[row] = 0 }
         let first = communicator.rank * 2 * batch
         for pair in 0..<batch {
             shares[first + batch + pair] = Self.cosine(
                 pass.embeddings.floats.baseAddress! + (batch + pair) * dimension,
                 teacher.floats.baseAddress! + pair * dimension, dimension)
         }
-        for row in shares.indices where !isLow(row) && !(first..<first + batch).contains(row) { shares[row] = 0 }
-        try shares.withUnsafeMutableBufferPointer { try communicator.allReduce($0, .sum, "agreement") }
+        for row in 0..<count where !isLow(row) && !(first..<first + batch).contains(row) { shares[row] = 0 }
+        try shares.withUnsafeMutableBufferPointer {
+            try communicator.allReduce(UnsafeMutableBufferPointer(rebasing: $0[..<count]), .sum, "agreement")
+        }
     }
 
     private static func cosine(_ a: UnsafePointer<Float>, _ b: UnsafePointer<Float>, _ count: Int) -> Double {
@@ -151,19 +209,26 @@ package final class ResolutionDistillation: AddedObjective {
         _ pass: ObjectivePass, _ classification: MarginClassification, weight: Float, accumulate: Bool
     ) throws -> ObjectiveOutcome {
         var outcome = ObjectiveOutcome()
-        guard options.cross != .none else { return outcome }
+        guard options.cross != .none || options.targets == .soft else { return outcome }
         let count = Double(batch * communicator.size)
-        normalise(pass.embeddings, into: units, rows: 2 * batch)
-        let high = UnsafePointer(units.floats.baseAddress!)
-        let low = high + batch * dimension
-        let factor = Float(options.crossWeight / count) * weight
-        var sum = compare(pass, high: high, low: low, factor: factor, accumulate: accumulate)
-        try withUnsafeMutablePointer(to: &sum) {
-            try communicator.allReduce(UnsafeMutableBufferPointer(start: $0, count: 1), .sum, "cross-resolution loss")
+        sums[0] = 0
+        sums[1] = soft?.loss ?? 0
+        if options.cross != .none {
+            normalise(pass.embeddings, into: units, rows: 2 * batch)
+            let high = UnsafePointer(units.floats.baseAddress!)
+            let low = high + batch * dimension
+            let factor = Float(options.crossWeight / count) * weight
+            sums[0] = compare(pass, high: high, low: low, factor: factor, accumulate: accumulate)
         }
+        try sums.withUnsafeMutableBufferPointer { try communicator.allReduce($0, .sum, "cross-resolution loss") }
+        if options.targets == .soft {
+            outcome.loss = sums[1]
+            outcome.metrics.add("soft_target_loss", sums[1])
+        }
+        guard options.cross != .none else { return outcome }
         enqueue(classification.classifier)
-        outcome.loss = options.crossWeight * sum / count
-        outcome.metrics.add("cross_resolution_loss", sum / count)
+        outcome.loss += options.crossWeight * sums[0] / count
+        outcome.metrics.add("cross_resolution_loss", sums[0] / count)
         return outcome
     }
 
@@ -248,9 +313,12 @@ package final class ResolutionDistillation: AddedObjective {
         guard let queue else { return }
         guard let features = shares.first?["features"], let labels = shares.first?["labels"],
             features.shape.last == dimension, features.shape[0] <= queue.capacity, labels.dtype == .int64,
-            labels.count == features.shape[0] + 1
+            labels.count == features.shape[0] + 1, let next = labels.int64s.last,
+            (0..<Int64(queue.capacity)).contains(next),
+            // One that was not full grows on behind its last entry.
+            features.shape[0] == queue.capacity || Int(next) == features.shape[0]
         else { throw ObjectiveStateError(objective: name, reason: "the checkpoint's queue is of another shape") }
         queue.restore(
-            features: features, labels: labels.int64s.dropLast().map { Int($0) }, next: Int(labels.int64s[labels.count - 1]))
+            features: features, labels: labels.int64s.dropLast().map { Int($0) }, next: Int(next))
     }
 }
