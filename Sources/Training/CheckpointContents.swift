@@ -33,7 +33,7 @@ package enum CheckpointContents {
     static let biases = "head/bias"
     static let biasMomentum = "head/bias_momentum"
 
-    /// Adds this rank's files: rank 0 the model (statistics averaged over ranks), the backbone's momentum and the
+    /// Adds this rank's files: rank 0 the model (statistics averaged over ranks), the optimizer's state and the
     /// scalars; every rank its head rows and its own running statistics.
     static func write(
         _ files: CheckpointFiles, state: RunState, step: TrainingStep, head: MarginClassification,
@@ -50,9 +50,7 @@ package enum CheckpointContents {
                     + step.objective.parameters.map { CheckpointTensor($0.name, $0.value) }, metadata: card.metadata)
             try files.addTensors(
                 optimizerFile,
-                step.arena.parameters.indices.map {
-                    CheckpointTensor(step.arena.parameters[$0].parameter.name, step.arena.momentum(of: $0))
-                })
+                step.arena.optimizerState.map { CheckpointTensor($0.name, $0.tensor) })
             var state = state
             let statistics = head.classifier.margin.statistics
             state.headStatistics = statistics.isEmpty ? nil : statistics
@@ -87,16 +85,7 @@ package enum CheckpointContents {
         let network = step.network
         try ModelFile.load(
             WeightsFile(checkpoint.folder + "/" + modelFile), into: network, beside: step.objective.parameters)
-        let optimizer = try checkpoint.tensors(optimizerFile)
-        for index in step.arena.parameters.indices {
-            let name = step.arena.parameters[index].parameter.name
-            let stored = try optimizer.tensor(name)
-            let target = step.arena.momentum(of: index)
-            guard stored.shape == target.shape else {
-                throw ArtifactError.incompatible(path: checkpoint.folder, reason: "momentum of '\(name)' is \(stored.shape)")
-            }
-            target.bytes.copyMemory(from: UnsafeRawBufferPointer(stored.bytes))
-        }
+        try readOptimizer(checkpoint, into: step.arena)
         try readHead(checkpoint, into: head.classifier)
         for added in (step.objective as? ObjectiveStack)?.added ?? [] where added.keepsState {
             try readState(checkpoint, into: added)
@@ -106,6 +95,23 @@ package enum CheckpointContents {
             let name = CheckpointFiles.shardName("statistics", rank: communicator.rank, worldSize: communicator.size)
             let values = try checkpoint.tensors(name).tensor("statistics/rank-\(communicator.rank)")
             RunningStatistics(values: Array(values.floats)).apply(to: network.buffers)
+        }
+    }
+
+    private static func readOptimizer(_ checkpoint: Checkpoint, into arena: ParameterArena) throws {
+        let file = try checkpoint.tensors(optimizerFile)
+        let keepsSquares = file.names.contains { $0.hasSuffix(ParameterArena.squaresSuffix) }
+        guard keepsSquares == (arena.squares != nil) || file.names.isEmpty else {
+            throw ArtifactError.incompatible(
+                path: checkpoint.folder,
+                reason: "its optimizer is \(keepsSquares ? "adam" : "sgd"); resume with the run's optimizer.kind")
+        }
+        for (name, target) in arena.optimizerState {
+            let stored = try file.tensor(name)
+            guard stored.shape == target.shape else {
+                throw ArtifactError.incompatible(path: checkpoint.folder, reason: "momentum of '\(name)' is \(stored.shape)")
+            }
+            target.bytes.copyMemory(from: UnsafeRawBufferPointer(stored.bytes))
         }
     }
 

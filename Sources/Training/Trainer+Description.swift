@@ -24,6 +24,7 @@ extension Trainer {
         info(
             "head: \(recipe.head.summary), \(source.classCount) centres, weight decay "
                 + "\(headDecay)" + (head.classifier.isFrozen ? ", frozen" : ""))
+        if !objective.classifies { info("nothing is classified: the centres take no part") }
         describeSampling()
         if let augmentation = RunSetup.augmentation(recipe) { info(augmentation) }
         describeSchedule()

@@ -120,7 +120,8 @@ package final class Trainer {
                 frozen: recipe.freezesHead, keepsGradient: RunSetup.keepsCentreGradient(recipe),
                 sampling: RunSetup.sampling(recipe.head), storage: storage), pool: environment.pool,
             decaysBias: !recipe.optimizer.decayExempt.contains("bias"))
-        objective = ObjectiveStack(head, objectives.added, demand: objectives.demand)
+        objective = ObjectiveStack(
+            head, objectives.added, demand: objectives.demand, classifies: recipe.objectives.classifies)
         let needs =
             [(name: "head.margin = \(recipe.head.margin.name.rawValue)", needsEveryClass: head.needsEveryClass)]
             + objectives.added.map { (name: "objectives.\($0.name)", needsEveryClass: $0.needsEveryClass) }

@@ -54,7 +54,7 @@ package struct StepFlags: Sendable, Equatable {
 }
 
 /// One update of everything that learns: forward, objective, backward with overlapped reduction, one small reduction of
-/// flags and norms, clipping, SGD. It knows no method: that is the objective's. Once the first updates have been made,
+/// flags and norms, clipping, SGD or Adam. It knows no method: that is the objective's. Once the first updates have been made,
 /// another one allocates no memory.
 package final class TrainingStep {
     package let network: Network
@@ -190,7 +190,7 @@ package final class TrainingStep {
         }
         let norm = squares.squareRoot()
         let rate = schedule.rate(step: step)
-        recorder.slice("update") { apply(clip: clipFactor(norm), rate: Float(rate)) }
+        recorder.slice("update") { apply(clip: clipFactor(norm), rate: rate, step: step + 1) }
         return StepReport(
             outcome: outcome, gradientNorm: norm, learningRate: rate, seconds: monotonicSeconds() - start,
             reduceWait: timing.waited, reduceSeconds: timing.communication, flags: summed)
@@ -293,20 +293,32 @@ package final class TrainingStep {
         optimizer.clipNorm > 0 ? Float(min(1, optimizer.clipNorm / (norm + 1e-6))) : 1
     }
 
-    private func apply(clip: Float, rate: Float) {
+    /// - Parameter step: of this update, counted from 1.
+    private func apply(clip: Float, rate: Double, step: Int) {
         let recorder = trace?.recorder
-        let momentum = Float(optimizer.momentum)
         recorder.slice("backbone") {
-            for run in arena.runs {
-                Vectors.sgd(
-                    pool, parameters: .init(rebasing: arena.values.floats[run.range]),
-                    velocity: .init(rebasing: arena.momentum.floats[run.range]),
-                    gradient: .init(rebasing: reducer.gradients[run.range]), scale: clip, rate: rate * run.rateFactor,
-                    momentum: momentum, decay: run.decay)
-            }
+            for run in arena.runs { move(run, clip: clip, rate: rate * Double(run.rateFactor), step: step) }
         }
         recorder.slice("class centres") {
-            objective.update(rate: rate * headRateFactor, momentum: momentum, decay: headDecay)
+            objective.update(
+                rate: Float(rate) * headRateFactor, momentum: Float(optimizer.momentum), decay: headDecay)
         }
+    }
+
+    private func move(_ run: ParameterArena.Run, clip: Float, rate: Double, step: Int) {
+        let parameters = UnsafeMutableBufferPointer(rebasing: arena.values.floats[run.range])
+        let momentum = UnsafeMutableBufferPointer(rebasing: arena.momentum.floats[run.range])
+        let gradient = UnsafeMutableBufferPointer(rebasing: reducer.gradients[run.range])
+        guard let squares = arena.squares else {
+            Vectors.sgd(
+                pool, parameters: parameters, velocity: momentum, gradient: gradient, scale: clip, rate: Float(rate),
+                momentum: Float(optimizer.momentum), decay: run.decay)
+            return
+        }
+        Vectors.adam(
+            pool, parameters: parameters, means: momentum,
+            squares: UnsafeMutableBufferPointer(rebasing: squares.floats[run.range]), gradient: gradient, scale: clip,
+            rate: rate, .init(beta1: optimizer.beta1, beta2: optimizer.beta2, epsilon: optimizer.epsilon),
+            decay: run.decay, step: step)
     }
 }

@@ -58,7 +58,7 @@ package struct MemoryEstimate: Sendable, Equatable {
         let inFiles = recipe.head.storage == .file
         let shares = placement.ranksPerHost > 1
         parts = [
-            Part("process and libraries", base), Part("weights", trained + frozen), Part("momentum", trained),
+            Part("process and libraries", base), Part("weights", trained + frozen), Part("momentum", recipe.optimizer.kind == .adam ? 2 * trained : trained),
             Part("gradients", shares ? 0 : trained), Part("activations and scratch", execution),
             Part("class centres", inFiles ? 0 : head.centres), Part("centres' momentum", inFiles ? 0 : head.momentum),
             Part("sample of the centres", head.sample), Part("centres' gradients", head.gradient),
