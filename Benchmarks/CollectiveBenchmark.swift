@@ -1,5 +1,4 @@
 package import Collectives
-import Training
 
 /// The time of what a step sends: gradients by the reducer's route, and plain collectives.
 package struct CollectiveBenchmark: Sendable {
@@ -25,33 +24,20 @@ package struct CollectiveBenchmark: Sendable {
             let buckets = stride(from: 0, to: count, by: bucket).map { $0..<min($0 + bucket, count) }
             let reducer = try GradientReducer(
                 communicator: communicator, elementCount: count, bucketRanges: buckets, messages: precision)
-            let gradients = try median(communicator) {
+            let gradients = try communicator.medianSeconds(of: repetitions) {
                 reducer.begin()
                 for index in buckets.indices { reducer.bucketReady(index) }
                 _ = try reducer.finish()
             }
             timings.append(Timing(name: "gradients, \(reducer.route.rawValue)", mebibytes: size, seconds: gradients))
             var values = [Float](repeating: 1, count: count)
-            let reduced = try median(communicator) {
+            let reduced = try communicator.medianSeconds(of: repetitions) {
                 try values.withUnsafeMutableBufferPointer { try communicator.allReduce($0, .max, "benchmark") }
             }
             timings.append(Timing(name: "all-reduce", mebibytes: size, seconds: reduced))
         }
-        timings.append(
-            Timing(name: "barrier", mebibytes: 0, seconds: try median(communicator) { try communicator.barrier("benchmark") }))
+        let barrier = try communicator.medianSeconds(of: repetitions) { try communicator.barrier("benchmark") }
+        timings.append(Timing(name: "barrier", mebibytes: 0, seconds: barrier))
         return timings
-    }
-
-    private func median(_ communicator: any Communicator, _ body: () throws -> Void) throws -> Double {
-        try body()
-        var times: [Double] = []
-        for _ in 0..<repetitions {
-            try communicator.barrier("benchmark")
-            let start = monotonicSeconds()
-            try body()
-            times.append(monotonicSeconds() - start)
-        }
-        try times.withUnsafeMutableBufferPointer { try communicator.allReduce($0, .max, "benchmark") }
-        return times.sorted()[times.count / 2]
     }
 }

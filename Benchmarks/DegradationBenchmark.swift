@@ -1,6 +1,5 @@
 package import FaceData
 import Tensors
-import Training
 
 /// How long degrading takes, decoding left out.
 package enum DegradationBenchmark {

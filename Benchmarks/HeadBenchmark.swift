@@ -24,16 +24,9 @@ package struct HeadBenchmark: Sendable {
     package init(_ head: HeadSection) { self.head = head }
 
     package struct Result: Sendable {
-        /// Rows per second of all ranks in each measured step.
-        package var rates: [Double]
-        package var firstStepSeconds: Double
-        package var lossFirst: Double
-        package var lossLast: Double
-        /// Sum of all ranks' peaks.
-        package var peakMemoryMiB: Double
+        package var times: StepTimes
         /// Of rank 0, seconds of the parts of a mean step, in their order.
         package var parts: [(name: String, seconds: Double)]
-        package var stepSeconds: Double
     }
 
     /// - Throws: `CollectiveError`; `MappedFileError`.
@@ -57,11 +50,8 @@ package struct HeadBenchmark: Sendable {
         let labels = (0..<batch).map { _ in Int(random.uniform(0, Double(classes))) }
         let records = (0..<batch).map { communicator.rank * batch + $0 }
         var losses: [Double] = []
-        var seconds: [Double] = []
-        for index in 0..<warmup + steps {
-            if index == warmup { recorder.start() }
-            try communicator.barrier("benchmark")
-            let start = monotonicSeconds()
+        let prepare: (Int) -> Void = { if $0 == warmup { recorder.start() } }
+        let seconds = try communicator.stepSeconds(warmup + steps, prepare: prepare) { index in
             try trace.slice("labels") {
                 try labels.withUnsafeBufferPointer { labels in
                     try records.withUnsafeBufferPointer {
@@ -79,15 +69,11 @@ package struct HeadBenchmark: Sendable {
                 throw TrainingError.nonFinite(step: index + 1, what: "a gradient of the head")
             }
             trace.slice("update of the centres") { objective.update(rate: 0.01, momentum: 0.9, decay: 5e-4) }
-            try communicator.barrier("benchmark")
-            seconds.append(monotonicSeconds() - start)
         }
         recorder.stop()
-        let measured = seconds.dropFirst(warmup)
         return Result(
-            rates: measured.map { Double(globalBatch) / $0 }, firstStepSeconds: seconds[0], lossFirst: losses[0],
-            lossLast: losses[losses.count - 1], peakMemoryMiB: try PeakMemory.sum(communicator),
-            parts: parts(recorder), stepSeconds: measured.reduce(0, +) / Double(max(measured.count, 1)))
+            times: try StepTimes(seconds, warmup: warmup, rows: globalBatch, losses: losses, communicator),
+            parts: parts(recorder))
     }
 
     private func parts(_ recorder: TraceRecorder) -> [(name: String, seconds: Double)] {

@@ -1,6 +1,5 @@
 package import CKernels
 package import Tensors
-import Training
 
 /// The time of single convolutions, direction by direction, against this machine's measured peak.
 package struct KernelBenchmark {

@@ -1,13 +1,8 @@
 package import Collectives
 package import FaceData
 package import Recipes
+import Tensors
 import Training
-
-#if canImport(Glibc)
-    import Glibc
-#else
-    import Musl
-#endif
 
 /// How many images per second the loader delivers when nothing waits for it: decoded, mirrored, normalised, in batches.
 package struct LoaderBenchmark: Sendable {
@@ -53,10 +48,8 @@ package struct LoaderBenchmark: Sendable {
         }
         var times = loader.times
         times.subtract(before)
-        var usage = rusage()
-        getrusage(__rusage_who_t(RUSAGE_SELF.rawValue), &usage)
         return Result(
             rates: rates, images: source.count, quarantined: loader.quarantinedCount, times: times,
-            peakMemoryMiB: try communicator.allReduce(Double(usage.ru_maxrss) / 1024, .sum, "benchmark"))
+            peakMemoryMiB: try PeakMemory.sum(communicator))
     }
 }

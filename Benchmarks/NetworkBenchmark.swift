@@ -31,16 +31,16 @@ package struct NetworkBenchmark: Sendable {
         let buckets = stride(from: 0, to: count, by: Self.bucket).map { $0..<min($0 + Self.bucket, count) }
         let reducer = try GradientReducer(communicator: communicator, elementCount: count, bucketRanges: buckets)
         let work = try ComputingTask(pool)
-        let each = try slowest(communicator) { work.run(1) }
+        let each = try communicator.medianSeconds(of: Self.repetitions) { work.run(1) }
 
-        let alone = try slowest(communicator) {
+        let alone = try communicator.medianSeconds(of: Self.repetitions) {
             reducer.begin()
             for index in buckets.indices { reducer.bucketReady(index) }
             _ = try reducer.finish()
         }
         // So much that messages travel all the while.
         let tasks = max(1, Int(0.7 * alone / each))
-        let separately = try slowest(communicator) { work.run(tasks) }
+        let separately = try communicator.medianSeconds(of: Self.repetitions) { work.run(tasks) }
         var rest = 0.0
         var computing = 0.0
         for _ in 0..<Self.repetitions {
@@ -69,26 +69,10 @@ package struct NetworkBenchmark: Sendable {
     /// Of one round of messages.
     private func latency(_ communicator: any Communicator, _ placement: Placement) throws -> Double {
         var values = [Double](repeating: 0, count: 5)
-        let seconds = try slowest(communicator, repetitions: 50) {
+        let seconds = try communicator.medianSeconds(of: 50) {
             try values.withUnsafeMutableBufferPointer { try communicator.allReduce($0, .sum, "benchmark") }
         }
         return seconds / ceil(log2(Double(placement.ranks)))
-    }
-
-    /// Median seconds of the slowest rank.
-    private func slowest(
-        _ communicator: any Communicator, repetitions: Int = repetitions, _ body: () throws -> Void
-    ) throws -> Double {
-        try body()
-        var times: [Double] = []
-        for _ in 0..<repetitions {
-            try communicator.barrier("benchmark")
-            let start = monotonicSeconds()
-            try body()
-            times.append(monotonicSeconds() - start)
-        }
-        try times.withUnsafeMutableBufferPointer { try communicator.allReduce($0, .max, "benchmark") }
-        return times.sorted()[times.count / 2]
     }
 }
 

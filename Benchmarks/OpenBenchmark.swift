@@ -1,6 +1,7 @@
 import FaceData
 import Foundation
 package import Recipes
+import Tensors
 import Training
 
 /// What it costs to open a data set and to go to any place of a run on it.

@@ -29,19 +29,11 @@ package struct StepBenchmark: Sendable {
     package init(network: NetworkSpecification) { self.network = network }
 
     package struct Result: Sendable {
-        /// Images per second of all ranks in each measured step.
-        package var rates: [Double]
-        package var firstStepSeconds: Double
-        package var lossFirst: Double?
-        package var lossLast: Double?
-        /// Sum of all ranks' peaks.
-        package var peakMemoryMiB: Double
+        package var times: StepTimes
         /// Of this rank: maps, their gradients and scratch.
         package var executionMiB: Double
         /// Of this rank, when asked for.
         package var layers: [LayerTime]
-        /// Of this rank, seconds of a mean step, layers included.
-        package var stepSeconds: Double
     }
 
     /// What one layer of the graph took in a mean step of this rank.
@@ -150,29 +142,18 @@ package struct StepBenchmark: Sendable {
     private func times(
         _ communicator: any Communicator, _ profile: LayerProfile?, _ body: (Int) throws -> Void
     ) throws -> [Double] {
-        var seconds: [Double] = []
-        for index in 0..<warmup + steps {
-            if index == warmup { profile?.reset() }
-            try communicator.barrier("benchmark")
-            let start = monotonicSeconds()
-            try body(index)
-            try communicator.barrier("benchmark")
-            seconds.append(monotonicSeconds() - start)
-        }
-        return seconds
+        let prepare: (Int) -> Void = { if $0 == warmup { profile?.reset() } }
+        return try communicator.stepSeconds(warmup + steps, prepare: prepare, body)
     }
 
     private func result(
         _ seconds: [Double], _ losses: [Double]?, _ network: Network, _ profile: LayerProfile?, _ batch: Int,
         _ communicator: any Communicator, _ execution: Execution
     ) throws -> Result {
-        let measured = seconds.dropFirst(warmup)
-        return Result(
-            rates: measured.map { Double(globalBatch) / $0 }, firstStepSeconds: seconds[0], lossFirst: losses?.first,
-            lossLast: losses?.last, peakMemoryMiB: try PeakMemory.sum(communicator),
+        Result(
+            times: try StepTimes(seconds, warmup: warmup, rows: globalBatch, losses: losses, communicator),
             executionMiB: Double(execution.byteCount) / 1_048_576,
-            layers: profile.map { layerTimes($0, network.graph, batch) } ?? [],
-            stepSeconds: measured.reduce(0, +) / Double(max(measured.count, 1)))
+            layers: profile.map { layerTimes($0, network.graph, batch) } ?? [])
     }
 
     private func layerTimes(_ profile: LayerProfile, _ graph: Graph, _ batch: Int) -> [LayerTime] {

@@ -20,7 +20,6 @@ typedef void (*pool_body)(void *context, int part, int parts);
 typedef struct {
     ak_pool *pool;
     int part;
-    int bound;        // the processor it is bound to; -1: none
     atomic_int cpu;   // where its last round began
     int64_t moved_at; // nanoseconds; when it last left a processor that another participant was on
 } worker;
@@ -115,19 +114,12 @@ static void step_aside(ak_pool *pool, worker *self) {
 static void *work(void *argument) {
     worker *self = argument;
     ak_pool *pool = self->pool;
-    if (self->bound >= 0) {
-        // A processor outside the process's mask is the launcher's decision to overrule: then stay unbound.
-        cpu_set_t set;
-        CPU_ZERO(&set);
-        CPU_SET(self->bound, &set);
-        pthread_setaffinity_np(pthread_self(), sizeof set, &set);
-    }
     running = pool;
     unsigned seen = 0;
     for (;;) {
         seen = await_round(pool, seen);
         if (pool->stop) return NULL;
-        if (self->bound < 0 && pool->spins > 0) step_aside(pool, self);
+        if (pool->spins > 0) step_aside(pool, self);
         pool->body(pool->context, self->part, pool->threads);
         bool last = atomic_fetch_sub(&pool->pending, 1) == 1;
         if (last && atomic_load(&pool->caller_sleeps)) futex_wake(&pool->pending, 1);
@@ -149,7 +141,7 @@ static void stop_workers(ak_pool *pool, int started) {
     free(pool);
 }
 
-ak_pool *ak_pool_create(int threads, const int *cpus) {
+ak_pool *ak_pool_create(int threads) {
     AK_REQUIRE(threads >= 1, "a pool of %d threads", threads);
     ak_pool *pool = aligned_alloc(128, sizeof *pool);
     if (!pool) return NULL;
@@ -171,7 +163,7 @@ ak_pool *ak_pool_create(int threads, const int *cpus) {
     int started = 0;
     for (int part = 1; part < threads; part++) {
         worker *w = &pool->workers[part - 1];
-        w->pool = pool, w->part = part, w->bound = cpus ? cpus[part] : -1;
+        w->pool = pool, w->part = part;
         atomic_init(&w->cpu, -1);
         if (pthread_create(&pool->handles[started], NULL, work, w) != 0) break;
         started++;

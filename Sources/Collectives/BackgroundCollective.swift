@@ -1,3 +1,5 @@
+internal import Tensors
+
 /// Collectives that run behind the computation, the same in every step: start them, compute, then wait.
 ///
 /// They run on a thread and a communicator of their own, so they neither delay nor reorder the collectives that other

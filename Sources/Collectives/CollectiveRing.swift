@@ -1,3 +1,5 @@
+internal import Tensors
+
 /// The recent collectives of one rank: what it waits for, and what it finished last.
 ///
 /// A watchdog reads it from any thread without MPI. Entries are overwritten oldest first; an operation that is still
@@ -19,9 +21,9 @@ package final class CollectiveRing: @unchecked Sendable {
         /// Nanoseconds of the monotonic clock; 0 while running.
         package var end: UInt64
 
-        /// Seconds from the start to the end, or to `now` while it is running.
-        package func seconds(now: UInt64 = MonotonicClock.nanoseconds) -> Double {
-            let until = state == .running ? max(now, start) : end
+        /// Seconds from the start to the end; while it is running to `now`, by default the present.
+        package func seconds(now: UInt64? = nil) -> Double {
+            let until = state == .running ? max(now ?? MonotonicClock.nanoseconds, start) : end
             return Double(until - start) * 1e-9
         }
     }

@@ -1,3 +1,5 @@
+internal import Tensors
+
 /// What a `CommunicationThread` runs. An object, so that what is run in every step is made once.
 protocol CommunicationJob: AnyObject, Sendable {
     /// Called on the thread, once for each time that the job was submitted.

@@ -1,3 +1,5 @@
+internal import Tensors
+
 /// Ranks on the threads of one process: the double of MPI that tests run on.
 ///
 /// Sums run in rank order. A rank that leaves (its closure returned or threw) makes every collective that still needs

@@ -35,7 +35,7 @@ package struct ConfidenceInterval: Sendable, Equatable, Codable {
 }
 
 /// Small sums that several protocols share.
-enum Statistics {
+package enum Statistics {
     static func mean(_ values: [Double]) -> Double { values.reduce(0, +) / Double(values.count) }
 
     /// Population standard deviation (divides by n, as numpy does unless told otherwise).
@@ -45,7 +45,7 @@ enum Statistics {
     }
 
     /// Linear interpolation between order statistics (Hyndman and Fan's type 7), of ascending values.
-    static func quantile(_ sorted: [Double], _ fraction: Double) -> Double {
+    package static func quantile(_ sorted: [Double], _ fraction: Double) -> Double {
         let position = fraction * Double(sorted.count - 1)
         let low = min(max(Int(position), 0), sorted.count - 1)
         let high = min(low + 1, sorted.count - 1)

@@ -1,8 +1,4 @@
-#if canImport(Glibc)
-    import Glibc
-#else
-    import Musl
-#endif
+import Tensors
 
 /// Seconds spent in each step of a graph, summed over passes.
 package final class LayerProfile {
@@ -18,12 +14,7 @@ package final class LayerProfile {
         for index in forward.indices { (forward[index], backward[index]) = (0, 0) }
     }
 
-    func start() -> Double {
-        var now = timespec()
-        clock_gettime(CLOCK_MONOTONIC, &now)
-        return Double(now.tv_sec) + Double(now.tv_nsec) * 1e-9
-    }
-
-    func forward(_ step: Int, since start: Double) { forward[step] += self.start() - start }
-    func backward(_ step: Int, since start: Double) { backward[step] += self.start() - start }
+    func start() -> Double { monotonicSeconds() }
+    func forward(_ step: Int, since start: Double) { forward[step] += monotonicSeconds() - start }
+    func backward(_ step: Int, since start: Double) { backward[step] += monotonicSeconds() - start }
 }

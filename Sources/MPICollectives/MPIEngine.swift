@@ -1,5 +1,6 @@
 internal import COpenMPI
 internal import Collectives
+internal import Tensors
 
 #if canImport(Glibc)
     import Glibc

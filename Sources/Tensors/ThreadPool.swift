@@ -9,7 +9,7 @@ package final class ThreadPool: @unchecked Sendable {
     /// - Parameter threads: participants, the caller included; all processors of the affinity mask by default.
     package init(threads: Int? = nil) {
         let threads = max(1, threads ?? Self.availableProcessors)
-        guard let pool = ak_pool_create(Int32(threads), nil) else { fatalError("cannot start \(threads) threads") }
+        guard let pool = ak_pool_create(Int32(threads)) else { fatalError("cannot start \(threads) threads") }
         handle = pool
         self.threads = Int(ak_pool_threads(pool))
     }

@@ -197,6 +197,6 @@ package enum CheckpointContents {
                 return flag == 1
             },
             gather: { try communicator.gather($0, root: 0, "checkpoint files") },
-            broadcast: { try communicator.broadcast($0, "checkpoint name") })
+            broadcast: { try communicator.broadcast($0, root: 0, "checkpoint name") })
     }
 }

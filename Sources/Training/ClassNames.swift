@@ -66,7 +66,7 @@ enum ClassNames {
             }
             return (rows, count - rows.count { $0 >= 0 })
         }
-        let bytes = try communicator.broadcast(found.rows.withUnsafeBytes { Array($0) }, "class names")
+        let bytes = try communicator.broadcast(found.rows.withUnsafeBytes { Array($0) }, root: 0, "class names")
         let dropped = try communicator.allReduce(found.dropped, .max, "class names")
         let rows = bytes.withUnsafeBytes { raw in
             (0..<raw.count / 4).map { raw.loadUnaligned(fromByteOffset: 4 * $0, as: Int32.self) }

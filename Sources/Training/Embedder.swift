@@ -135,14 +135,9 @@ package final class Embedder {
         let own = try communicator.together("embedding") {
             try embed(range, flip: flip, image: image, progress: progress)
         }
-        func gather(_ values: [Float], _ label: String) throws -> [Float]? {
-            let bytes = values.withUnsafeBytes { Array($0) }
-            guard let parts = try communicator.gather(bytes, root: 0, label) else { return nil }
-            return parts.flatMap { part in part.withUnsafeBytes { Array($0.bindMemory(to: Float.self)) } }
-        }
-        let plain = try gather(own.plain, "embeddings")
-        let mirrored = try own.mirrored.map { try gather($0, "mirrored embeddings") }
+        let plain = try communicator.gather(own.plain, "embeddings")
+        let mirrored = try own.mirrored.flatMap { try communicator.gather($0, "mirrored embeddings") }
         guard let plain else { return nil }
-        return (plain, mirrored ?? nil)
+        return (plain, mirrored)
     }
 }

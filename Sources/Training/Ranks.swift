@@ -1,5 +1,6 @@
 package import Collectives
 import FaceData
+import Foundation
 
 /// What went wrong on one rank, known to all: rank 0 prints it once, and every rank ends with the same code.
 package struct RunFailure: Error, CustomStringConvertible {
@@ -57,12 +58,17 @@ extension Communicator {
             rank: culprit, message: String(decoding: text, as: UTF8.self), exitCode: Int32(header[0]))
     }
 
-    /// `bytes` of rank 0 on every rank.
-    package func broadcast(_ bytes: [UInt8], _ label: String) throws -> [UInt8] {
-        var count = Int64(bytes.count)
-        try withUnsafeMutableBytes(of: &count) { try broadcast($0, root: 0, label) }
-        var result = rank == 0 ? bytes : [UInt8](repeating: 0, count: Int(count))
-        try result.withUnsafeMutableBytes { try broadcast($0, root: 0, label) }
-        return result
+    /// The numbers of all ranks, in rank order, on rank 0; nil on the others.
+    package func gather(_ values: [Float], _ label: String) throws -> [Float]? {
+        let bytes = values.withUnsafeBytes { Array($0) }
+        guard let parts = try gather(bytes, root: 0, label) else { return nil }
+        return parts.flatMap { part in part.withUnsafeBytes { Array($0.bindMemory(to: Float.self)) } }
+    }
+
+    /// What each rank says, in rank order, on rank 0; nil on the others. It travels as JSON.
+    package func gather<Value: Codable>(coding value: Value, _ label: String) throws -> [Value]? {
+        let bytes = [UInt8](try JSONEncoder().encode(value))
+        guard let parts = try gather(bytes, root: 0, label) else { return nil }
+        return try parts.map { try JSONDecoder().decode(Value.self, from: Data($0)) }
     }
 }

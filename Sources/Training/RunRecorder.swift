@@ -197,11 +197,8 @@ final class RunRecorder {
         }
     }
 
-    /// FNV-1a of the resolved recipe.
-    func recipeHash(_ recipe: Recipe) -> String {
-        let hash = recipe.yaml.utf8.reduce(0xcbf2_9ce4_8422_2325 as UInt64) { ($0 ^ UInt64($1)) &* 0x100_0000_01b3 }
-        return String(hash, radix: 16)
-    }
+    /// Of the resolved recipe.
+    func recipeHash(_ recipe: Recipe) -> String { String(recipe.yaml.stableHash, radix: 16) }
 
     private func fixed(_ value: Double, _ digits: Int) -> String { String(format: "%.\(digits)f", value) }
     private func percent(_ value: Double) -> String { fixed(100 * value, 2) + " %" }

@@ -2,6 +2,7 @@ import Collectives
 package import FaceData
 import Logging
 package import Recipes
+import Tensors
 
 /// What the section `data` of a recipe means.
 extension RunSetup {

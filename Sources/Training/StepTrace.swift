@@ -2,6 +2,7 @@ package import Collectives
 import Foundation
 import Logging
 import Telemetry
+import Tensors
 
 /// A trace of a few updates: what every rank did when, in one file that a viewer opens.
 ///

@@ -20,22 +20,18 @@ extension Trainer {
     /// - Throws: `RunFailure`, the same on every rank; `CollectiveError`.
     func sharedDamage(_ found: [QuarantinedRecord], known: Set<Int>, step: Int) throws -> [Int] {
         let communicator = environment.communicator
-        let own = try JSONEncoder().encode(found.map { Damage(record: $0.record, reason: $0.reason) })
-        let gathered = try communicator.gather(Array(own), root: 0, "damaged records")
+        let own = found.map { Damage(record: $0.record, reason: $0.reason) }
+        let gathered = try communicator.gather(coding: own, "damaged records")
         let records = try communicator.together("quarantine") { () -> [Int] in
             guard let gathered else { return [] }
             var reasons: [Int: String] = [:]
-            for part in gathered {
-                for damage in try JSONDecoder().decode([Damage].self, from: Data(part)) {
-                    reasons[damage.record] = reasons[damage.record] ?? damage.reason
-                }
-            }
+            for damage in gathered.joined() { reasons[damage.record] = reasons[damage.record] ?? damage.reason }
             let new = reasons.filter { !known.contains($0.key) }.sorted { $0.key < $1.key }
             try recorder.quarantine(
                 new.map { (record: $0.key, key: source.key(of: $0.key), reason: $0.value) }, step: step)
             return new.map(\.key)
         }
-        let all = try communicator.broadcast(records.withUnsafeBytes { Array($0) }, "damaged records")
+        let all = try communicator.broadcast(records.withUnsafeBytes { Array($0) }, root: 0, "damaged records")
         return all.withUnsafeBytes { raw in
             (0..<raw.count / 8).map { raw.loadUnaligned(fromByteOffset: 8 * $0, as: Int.self) }
         }

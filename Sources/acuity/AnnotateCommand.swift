@@ -32,9 +32,6 @@ struct Annotate: ParsableCommand {
     @Option(help: "The table to write; its folder also holds the embeddings while the command runs.")
     var output: String
 
-    @Option(help: "The folder that a list's paths are relative to.")
-    var folder: String?
-
     @Option(help: "Rounds of drawing.")
     var rounds = 12
 
@@ -44,17 +41,9 @@ struct Annotate: ParsableCommand {
     @Option(help: "What is drawn hangs on it, and not on the number of ranks.")
     var seed: UInt64 = 0
 
-    @Option(help: "Degrade on the way in: a side in pixels (16), or a table such as lfw-mixed.tsv.")
-    var degrade: String?
+    @OptionGroup var collection: CollectionOptions
 
-    @Flag(help: "Leave out images that cannot be decoded, and name them.")
-    var skipDamaged = false
-
-    @Option(help: "Images per pass.")
-    var batch = 64
-
-    @Option(help: "Numbers of maps and convolutions: fp32, bf16.")
-    var precision = Precision.fp32
+    @OptionGroup var embedding: EmbeddingOptions
 
     @Flag(help: "Print the summary as JSON.")
     var json = false
@@ -62,7 +51,6 @@ struct Annotate: ParsableCommand {
     @OptionGroup var session: SessionOptions
 
     func validate() throws {
-        if batch < 1 { throw ValidationError("--batch must be at least 1") }
         if !(1...10_000).contains(rounds) { throw ValidationError("--rounds must lie in 1...10000") }
         if !(1...10_000).contains(pairs) { throw ValidationError("--pairs must lie in 1...10000") }
     }
@@ -72,7 +60,7 @@ struct Annotate: ParsableCommand {
             let communicator = environment.communicator
             let (model, images) = try communicator.together("set-up") {
                 let model = try ModelFile.model(weights)
-                let images = try ImageCollection.open(data, folder: folder, degrade: degrade)
+                let images = try collection.open(data)
                 if environment.isRoot {
                     try Output.folder(of: output)
                     try checkKeys(images)
@@ -80,14 +68,11 @@ struct Annotate: ParsableCommand {
                 return (model, images)
             }
             for note in images.notes { environment.logger.info("\(images.location): \(note)") }
-            let embedder = Embedder(
-                model.network, preprocessing: model.card.preprocessing, batch: batch, precision: precision,
-                pool: environment.pool)
-            let total = images.count + rounds
-            let progress = ProgressDisplay(total: total, style: environment.isRoot ? environment.progress : .never)
+            let embedder = embedding.embedder(model.network, model.card.preprocessing, environment)
+            let progress = environment.progressDisplay(images.count + rounds)
             let options = QualityAnnotation.Options(rounds: rounds, pairs: pairs, seed: seed)
             let annotation = try embedder.annotate(
-                images, options: options, skipDamaged: skipDamaged, scratch: output + ".embeddings-",
+                images, options: options, skipDamaged: collection.skipDamaged, scratch: output + ".embeddings-",
                 communicator: communicator
             ) { stage in
                 switch stage {
@@ -160,7 +145,7 @@ struct Annotate: ParsableCommand {
         let text = try Output.json(summary)
         try Output.write(text, to: output + ".json")
         if json {
-            print(String(decoding: text, as: UTF8.self), terminator: "")
+            Output.show(text)
             return
         }
         print("\(output): \(known.count) of \(images.count) images, \(annotation.identities) identities")
@@ -175,14 +160,5 @@ struct Annotate: ParsableCommand {
         print(
             String(
                 format: "  %.1f images/s embedded, %.1f s of rounds", summary.imagesPerSecond, summary.roundSeconds))
-    }
-}
-
-extension Output {
-    /// With sorted keys, and a line break at the end.
-    static func json(_ value: some Encodable) throws -> Data {
-        let encoder = JSONEncoder()
-        encoder.outputFormatting = [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]
-        return try encoder.encode(value) + [10]
     }
 }

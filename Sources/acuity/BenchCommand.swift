@@ -14,6 +14,13 @@ struct Bench: ParsableCommand {
         discussion: "Leave the processors otherwise idle; compare ratios of one run, never figures of two days.",
         subcommands: [Kernels.self, Step.self, Head.self, Loader.self, Open.self, Collectives.self])
 
+    /// - Throws: where the ranks do not divide a batch.
+    static func check(batch: Int, ranks: Int) throws {
+        guard batch % ranks == 0 else {
+            throw TrainingError.batchNotDivisible(global: batch, accumulation: 1, ranks: ranks)
+        }
+    }
+
     struct Kernels: ParsableCommand {
         static let configuration = CommandConfiguration(
             abstract: "Time every kind of convolution against this machine's measured peak.")

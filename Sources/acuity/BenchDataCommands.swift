@@ -53,9 +53,7 @@ extension Bench {
                     benchmark.recipe = try DataOptions.recipe(data, folder: folder, threads: workers, with)
                     if augment != .none { benchmark.recipe.data.augment = AugmentSection(augment) }
                     let source = try RunSetup.source(benchmark.recipe.data)
-                    guard batch % communicator.size == 0 else {
-                        throw TrainingError.batchNotDivisible(global: batch, accumulation: 1, ranks: communicator.size)
-                    }
+                    try Bench.check(batch: batch, ranks: communicator.size)
                     guard source.count >= batch else {
                         throw TrainingError.tooFewImages(images: source.count, needed: batch)
                     }
@@ -71,23 +69,22 @@ extension Bench {
         }
 
         private func report(_ result: LoaderBenchmark.Result, degrading: Double?, ranks: Int) {
-            let sorted = result.rates.sorted()
-            let median = (sorted[(sorted.count - 1) / 2] + sorted[sorted.count / 2]) / 2
+            let rates = Rates(result.rates)
             if json {
                 print(
                     String(
                         format: "{\"images_per_second_median\":%.1f,\"min\":%.1f,\"max\":%.1f,\"peak_rss_mib\":%.0f,"
                             + "\"workers\":%d,\"ranks\":%d,\"images\":%d,\"unreadable\":%d,\"augment_ms\":%.4f}",
-                        median, sorted[0], sorted[sorted.count - 1], result.peakMemoryMiB, workers, ranks,
-                        result.images, result.quarantined, degrading ?? 0))
+                        rates.median, rates.least, rates.most, result.peakMemoryMiB, workers, ranks, result.images,
+                        result.quarantined, degrading ?? 0))
                 return
             }
             print(
                 String(
                     format: "%@: %.0f images/s (%.0f-%.0f), %.0f per worker (%d rank(s) x %d worker(s)); "
                         + "%d unreadable",
-                    data, median, sorted[0], sorted[sorted.count - 1], median / Double(workers * ranks), ranks,
-                    workers, result.quarantined))
+                    data, rates.median, rates.least, rates.most, rates.median / Double(workers * ranks), ranks, workers,
+                    result.quarantined))
             if let degrading { print(String(format: "  degrading: %.3f ms per image on one thread", degrading)) }
             let seconds = max(1e-9, result.times.total)
             let images = Double(batch / ranks * batches)
@@ -195,7 +192,7 @@ extension Bench {
             let result = try NetworkBenchmark().run(environment.communicator, environment.pool)
             guard environment.isRoot else { return Training.ExitCode.success }
             try Output.folder(of: path)
-            try Output.write(result.json(), to: path)
+            try Output.write(Output.json(result), to: path)
             print(
                 String(
                     format: "%@: %d hosts, %.0f us, %.3f Gbit/s; side by side computing takes %.2f and messages %.2f "

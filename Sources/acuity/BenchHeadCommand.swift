@@ -70,9 +70,7 @@ extension Bench {
             try Session.run(session) { environment in
                 let communicator = environment.communicator
                 try communicator.together("set-up") {
-                    guard batch % communicator.size == 0 else {
-                        throw TrainingError.batchNotDivisible(global: batch, accumulation: 1, ranks: communicator.size)
-                    }
+                    try Bench.check(batch: batch, ranks: communicator.size)
                 }
                 var benchmark = HeadBenchmark(head)
                 benchmark.classes = classes
@@ -91,9 +89,7 @@ extension Bench {
 
         private func report(_ result: HeadBenchmark.Result, _ environment: RunEnvironment) {
             let (ranks, threads) = (environment.communicator.size, environment.pool.threads)
-            let rates = RateReport(
-                result.rates, firstStepSeconds: result.firstStepSeconds, lossFirst: result.lossFirst,
-                lossLast: result.lossLast, peakMemoryMiB: result.peakMemoryMiB)
+            let rates = RateReport(result.times)
             if json {
                 print(
                     rates.json(
@@ -114,11 +110,11 @@ extension Bench {
                 print(
                     Table.row([
                         name, String(format: "%.3f", seconds * 1e3),
-                        String(format: "%.1f %%", 100 * seconds / result.stepSeconds),
+                        String(format: "%.1f %%", 100 * seconds / result.times.stepSeconds),
                     ]))
             }
             for part in result.parts { row(part.name, part.seconds) }
-            row("step", result.stepSeconds)
+            row("step", result.times.stepSeconds)
         }
     }
 }

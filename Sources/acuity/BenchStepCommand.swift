@@ -73,9 +73,7 @@ extension Bench {
                     if let data {
                         benchmark.data = try DataOptions.recipe(data, folder: nil, threads: 1, with)
                     }
-                    guard batch % communicator.size == 0 else {
-                        throw TrainingError.batchNotDivisible(global: batch, accumulation: 1, ranks: communicator.size)
-                    }
+                    try Bench.check(batch: batch, ranks: communicator.size)
                 }
                 benchmark.precision = precision
                 benchmark.globalBatch = batch
@@ -97,9 +95,7 @@ extension Bench {
 
         private func report(_ result: StepBenchmark.Result, _ environment: RunEnvironment) {
             let (ranks, threads) = (environment.communicator.size, environment.pool.threads)
-            let rates = RateReport(
-                result.rates, firstStepSeconds: result.firstStepSeconds, lossFirst: result.lossFirst,
-                lossLast: result.lossLast, peakMemoryMiB: result.peakMemoryMiB)
+            let rates = RateReport(result.times)
             if json {
                 print(
                     rates.json(
@@ -114,8 +110,6 @@ extension Bench {
         }
     }
 }
-
-extension Precision: ExpressibleByArgument {}
 
 /// Where a step's time goes: by layer, then by kind of layer.
 struct LayerReport {
@@ -136,7 +130,7 @@ struct LayerReport {
             [
                 name, String(format: "%.2f", time.forward * 1e3), share(time.forwardFlops, time.forward),
                 String(format: "%.2f", time.backward * 1e3), share(time.backwardFlops, time.backward),
-                String(format: "%.1f %%", 100 * total / result.stepSeconds),
+                String(format: "%.1f %%", 100 * total / result.times.stepSeconds),
             ], first: 52)
     }
 
@@ -162,16 +156,16 @@ struct LayerReport {
         for (kind, time) in kinds.sorted(by: { $0.value.forward + $0.value.backward > $1.value.forward + $1.value.backward })
         { Swift.print(line(kind, time)) }
         let layers = result.layers.reduce(0) { $0 + $1.forward + $1.backward }
-        let rest = result.stepSeconds - layers
+        let rest = result.times.stepSeconds - layers
         Swift.print(
             Table.row(
                 [
                     "head, optimizer, reduction", "", "", String(format: "%.2f", rest * 1e3), "",
-                    String(format: "%.1f %%", 100 * rest / result.stepSeconds),
+                    String(format: "%.1f %%", 100 * rest / result.times.stepSeconds),
                 ], first: 52))
         Swift.print(
             String(
-                format: "step %.1f ms; maps, their gradients and scratch %.0f MiB", result.stepSeconds * 1e3,
+                format: "step %.1f ms; maps, their gradients and scratch %.0f MiB", result.times.stepSeconds * 1e3,
                 result.executionMiB))
     }
 }

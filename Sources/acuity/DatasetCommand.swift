@@ -82,7 +82,7 @@ struct Dataset: ParsableCommand {
                 progress.update(index + 1, "drawing")
             }
             progress.finish()
-            try Output.write(Data((rows.joined(separator: "\n") + "\n").utf8), to: output + "/attributes.csv")
+            try Output.write(lines: rows, to: output + "/attributes.csv")
             print("\(output): \(source.count) images of \(identities) identities")
         }
     }

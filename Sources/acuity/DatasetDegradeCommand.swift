@@ -117,10 +117,10 @@ extension Dataset {
 
         private func write(_ rows: [Row], _ files: ImageFiles) throws {
             let lines = ["# image\tdegradation"] + rows.map { "\($0.name)\t\($0.steps)" }
-            try Output.write(Data((lines.joined(separator: "\n") + "\n").utf8), to: path("degradation.tsv"))
+            try Output.write(lines: lines, to: path("degradation.tsv"))
             guard files.labels != nil else { return }
             let list = rows.map { "\($0.name)\t\($0.label ?? "")\n" }.joined()
-            try Output.write(Data(list.utf8), to: path(URL(filePath: images).lastPathComponent))
+            try Output.write(list, to: path(URL(filePath: images).lastPathComponent))
         }
 
         private func makePlan() throws -> DegradationPlan {

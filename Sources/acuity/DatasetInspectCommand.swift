@@ -61,7 +61,11 @@ extension Dataset {
                 }
                 progress.finish()
                 if let histogram { try draw(found, to: histogram) }
-                print(json ? try Self.json(Summary(path, found, source)) : text(found, source))
+                if json {
+                    Output.show(try Output.json(Summary(path, found, source)))
+                } else {
+                    print(text(found, source))
+                }
                 if found.unreadable > 0 { throw ExitCodeRequest(code: Training.ExitCode.badData) }
             }
         }
@@ -126,12 +130,6 @@ extension Dataset {
                 unreadableCount = found.unreadable
                 notes = found.notes
             }
-        }
-
-        private static func json(_ summary: Summary) throws -> String {
-            let encoder = JSONEncoder()
-            encoder.outputFormatting = [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]
-            return String(decoding: try encoder.encode(summary), as: UTF8.self)
         }
 
         // MARK: - Text

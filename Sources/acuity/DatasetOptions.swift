@@ -4,19 +4,26 @@ import Foundation
 import Telemetry
 import Tensors
 
-/// What the commands take that walk over a data set.
-struct DatasetOptions: ParsableArguments {
+/// The threads of a command without ranks.
+struct ThreadOptions: ParsableArguments {
     @Option(help: "Threads; by default the processors of the affinity mask.")
     var threads: Int?
-
-    @Option(help: "How progress is shown: auto, bar, lines, never.")
-    var progress: ProgressStyle = .auto
 
     func validate() throws {
         if let threads, !(1...4096).contains(threads) { throw ValidationError("--threads must lie in 1...4096") }
     }
 
-    var threadCount: Int { threads ?? ThreadPool.availableProcessors }
+    var count: Int { threads ?? ThreadPool.availableProcessors }
+}
+
+/// What the commands take that walk over a data set.
+struct DatasetOptions: ParsableArguments {
+    @OptionGroup var workers: ThreadOptions
+
+    @Option(help: "How progress is shown: auto, bar, lines, never.")
+    var progress: ProgressStyle = .auto
+
+    var threadCount: Int { workers.count }
 }
 
 /// Progress of work in one or several parts: a bar on a terminal, otherwise a line every ten seconds, with rate and time

@@ -60,11 +60,7 @@ extension Dataset {
         @Option(help: "Candidates that are printed beyond those found, and at least on the sheet.")
         var show = 20
 
-        @Option(help: "Images per pass.")
-        var batch = 64
-
-        @Option(help: "Numbers of maps and convolutions: fp32, bf16.")
-        var precision = Precision.fp32
+        @OptionGroup var embedding: EmbeddingOptions
 
         @OptionGroup var session: SessionOptions
 
@@ -72,7 +68,6 @@ extension Dataset {
             if let threshold, !(-1...1).contains(threshold) { throw ValidationError("--threshold must lie in -1...1") }
             if !(1...1000).contains(top) { throw ValidationError("--top must lie in 1...1000") }
             if imagesPerIdentity < 0 || show < 0 { throw ValidationError("counts must not be negative") }
-            if batch < 1 { throw ValidationError("--batch must be at least 1") }
         }
 
         func run() throws {
@@ -87,11 +82,7 @@ extension Dataset {
                     if environment.isRoot {
                         for file in [output, report, sheet] { if let file { try Output.folder(of: file) } }
                     }
-                    return (
-                        Embedder(
-                            network, preprocessing: card.preprocessing, batch: batch, precision: precision,
-                            pool: environment.pool), sides
-                    )
+                    return (embedding.embedder(network, card.preprocessing, environment), sides)
                 }
                 let progress = WorkProgress(environment.isRoot ? environment.progress : .never)
                 let centroids = try sides.enumerated().map { number, side in
@@ -141,11 +132,11 @@ extension Dataset {
         private func write(_ found: OverlapReport) throws {
             print(found.text(show: show))
             if let report {
-                try Output.write(Data(found.table().utf8), to: report)
+                try Output.write(found.table(), to: report)
                 print("\(report): \(found.rows.count) candidates")
             }
             if let output {
-                try Output.write(Data(found.exclusions().utf8), to: output)
+                try Output.write(found.exclusions(), to: output)
                 print("\(output): \(found.identities.count) identities of \(training)")
             }
             if let sheet {

@@ -93,7 +93,7 @@ extension Dataset {
             options.selection.labels = labels
             options.selection.minimumImages = minImages
             options.selection.maximumImages = maxImages
-            if let exclude { options.selection.exclusions = try Exclusions(exclude) }
+            options.selection.exclusions = try exclude.map { try ExclusionList($0) }
             options.skipsDamaged = skipDamaged
             options.threads = work.threadCount
             options.classMap = classMap

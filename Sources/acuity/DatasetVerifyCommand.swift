@@ -41,8 +41,6 @@ extension Dataset {
                     try Output.write(Data(), to: report)
                     file = FileHandle(forWritingAtPath: report)
                 }
-                let encoder = JSONEncoder()
-                encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
                 let progress = WorkProgress(work.progress)
                 let found = try DatasetVerification.run(
                     path, folder: folder, threads: work.threadCount,
@@ -52,7 +50,7 @@ extension Dataset {
                             kind: issue.kind.rawValue, key: issue.key, byte: issue.offset, image: issue.name,
                             reason: issue.reason)
                         do {
-                            try file.write(contentsOf: try encoder.encode(line) + [10])
+                            try file.write(contentsOf: Output.jsonLine(line))
                         } catch {
                             throw FaceDataError(
                                 .cannotWrite, file: report, "cannot be written (\(error.localizedDescription))")

@@ -98,12 +98,10 @@ struct DiscardArguments: ParsableArguments {
             let model = try ModelFile.model(command.weights!)
             return (model, try self.subjects(command), try self.qualitySource(model))
         }
-        let embedder = Embedder(
-            model.network, preprocessing: model.card.preprocessing, batch: command.batch, precision: command.precision,
-            pool: environment.pool)
+        let embedder = command.embedding.embedder(model.network, model.card.preprocessing, environment)
         var reports: [DiscardReport] = []
         for subject in subjects {
-            let progress = ProgressDisplay(total: 1000, style: environment.isRoot ? environment.progress : .never)
+            let progress = environment.progressDisplay(1000)
             let report = try embedder.discard(
                 subject, by: source, weights: model.path, options: options, communicator: communicator
             ) { stage, share in
@@ -147,7 +145,7 @@ struct DiscardArguments: ParsableArguments {
 
     private func present(_ reports: [DiscardReport], _ command: Evaluate) throws {
         if command.json {
-            print(String(decoding: try Output.json(reports), as: UTF8.self), terminator: "")
+            Output.show(try Output.json(reports))
         } else {
             for report in reports { print(Self.summary(report)) }
         }
@@ -155,11 +153,11 @@ struct DiscardArguments: ParsableArguments {
         for report in reports {
             let stem = output + "/" + report.facts.dataset.replacing("/", with: "-") + "-edc"
             try Output.write(Output.json(report), to: stem + ".json")
-            try Output.write(Data(Self.table(report).utf8), to: stem + ".csv")
+            try Output.write(Self.table(report), to: stem + ".csv")
             for curve in report.curves {
                 let plot = Self.plot(curve, of: report)
                 let name = stem + "-fmr-" + Self.short(curve.targetFMR)
-                try Output.write(Data(plot.svg().utf8), to: name + ".svg")
+                try Output.write(plot.svg(), to: name + ".svg")
                 try Output.write(Data(plot.png()), to: name + ".png")
             }
         }

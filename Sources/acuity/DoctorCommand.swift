@@ -1,4 +1,5 @@
 import ArgumentParser
+import Benchmarks
 import Collectives
 import Foundation
 import MPICollectives
@@ -32,14 +33,9 @@ struct Doctor: ParsableCommand {
                 processors: ThreadPool.availableProcessors, kernels: KernelSet.current,
                 sharedMemoryMiB: SharedMemoryWindow.freeBytes.map { $0 >> 20 },
                 descriptors: Int(min(limit.rlim_cur, 1 << 30)))
-            let encoded = try [UInt8](JSONEncoder().encode(own))
-            let gathered = try communicator.gather(encoded, root: 0, "doctor")
+            let findings = try communicator.gather(coding: own, "doctor")
             let seconds = try timing(communicator)
-            var problems: [String] = []
-            if let gathered {
-                let findings = try gathered.map { try JSONDecoder().decode(Finding.self, from: Data($0)) }
-                problems = report(findings, seconds, communicator)
-            }
+            let problems = findings.map { report($0, seconds, communicator) } ?? []
             return problems.isEmpty ? Training.ExitCode.success : Training.ExitCode.peerLost
         }
     }
@@ -47,14 +43,9 @@ struct Doctor: ParsableCommand {
     /// Median seconds of summing 16 MiB over the ranks.
     private func timing(_ communicator: any Communicator) throws -> Double {
         var values = [Float](repeating: 1, count: 4 << 20)
-        var times: [Double] = []
-        for _ in 0..<5 {
-            try communicator.barrier("doctor")
-            let start = monotonicSeconds()
+        return try communicator.medianSeconds(of: 5, "doctor") {
             try values.withUnsafeMutableBufferPointer { try communicator.allReduce($0, .max, "doctor") }
-            times.append(monotonicSeconds() - start)
         }
-        return times.sorted()[2]
     }
 
     private func report(_ findings: [Finding], _ seconds: Double, _ communicator: any Communicator) -> [String] {

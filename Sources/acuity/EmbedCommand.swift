@@ -46,17 +46,9 @@ struct Embed: ParsableCommand {
     @Flag(help: "Write CSV instead of safetensors.")
     var csv = false
 
-    @Option(help: "Images per pass.")
-    var batch = 64
-
-    @Option(help: "Numbers of maps and convolutions: fp32, bf16.")
-    var precision = Precision.fp32
+    @OptionGroup var embedding: EmbeddingOptions
 
     @OptionGroup var session: SessionOptions
-
-    func validate() throws {
-        if batch < 1 { throw ValidationError("--batch must be at least 1") }
-    }
 
     /// What is embedded: a source of images, or the images of a pair set.
     private struct Images: Sendable {
@@ -73,9 +65,8 @@ struct Embed: ParsableCommand {
                 if environment.isRoot { try Output.folder(of: output) }
                 return (network, card, try open())
             }
-            let embedder = Embedder(
-                network, preprocessing: card.preprocessing, batch: batch, precision: precision, pool: environment.pool)
-            let progress = ProgressDisplay(total: images.count, style: environment.isRoot ? environment.progress : .never)
+            let embedder = embedding.embedder(network, card.preprocessing, environment)
+            let progress = environment.progressDisplay(images.count)
             let gathered = try embedder.gatherEmbeddings(
                 count: images.count, flip: flip, communicator: communicator, image: images.image
             ) { progress.update(min(images.count, $0 * communicator.size), "embedding") }
@@ -108,7 +99,7 @@ struct Embed: ParsableCommand {
                 name + "," + values[row * dimension..<(row + 1) * dimension].map { "\($0)" }.joined(separator: ",")
             }
             let header = "image," + (0..<dimension).map { "e\($0)" }.joined(separator: ",")
-            try Output.write(Data(([header] + lines).joined(separator: "\n").utf8 + [10]), to: output + ".csv")
+            try Output.write(lines: [header] + lines, to: output + ".csv")
             print("\(output).csv: \(images.count) x \(dimension)")
             return
         }
@@ -117,7 +108,7 @@ struct Embed: ParsableCommand {
         metadata["acuity.flip"] = flip ? "sum" : "none"
         metadata["acuity.normalised"] = normalise ? "true" : "false"
         try WeightsFile.write(output + ".safetensors", [(name: "embeddings", tensor: tensor)], metadata: metadata)
-        try Output.write(Data((names.joined(separator: "\n") + "\n").utf8), to: output + ".names.txt")
+        try Output.write(lines: names, to: output + ".names.txt")
         print("\(output).safetensors: \(images.count) x \(dimension); names in \(output).names.txt")
     }
 }

@@ -57,11 +57,7 @@ struct Evaluate: ParsableCommand {
     @Flag(inversion: .prefixedNo, help: "Add the embedding of the mirror image.")
     var flip = true
 
-    @Option(help: "Images per pass.")
-    var batch = 64
-
-    @Option(help: "Numbers of maps and convolutions: fp32, bf16.")
-    var precision = Precision.fp32
+    @OptionGroup var embedding: EmbeddingOptions
 
     @Option(help: "A folder for the report: JSON, ROC as SVG, PNG and data.")
     var output: String?
@@ -82,7 +78,6 @@ struct Evaluate: ParsableCommand {
         if set == nil, pairs != nil || degrade != nil || discard.allPairs {
             throw ValidationError("--pairs, --degrade and --all-pairs go with --set")
         }
-        if batch < 1 { throw ValidationError("--batch must be at least 1") }
     }
 
     func run() throws {
@@ -137,12 +132,10 @@ struct Evaluate: ParsableCommand {
             let (network, preprocessing) = try model(environment)
             return (network, preprocessing, try sections.map { try VerificationSets.open($0) })
         }
-        let embedder = Embedder(
-            network, preprocessing: preprocessing, batch: batch, precision: precision, pool: environment.pool)
+        let embedder = embedding.embedder(network, preprocessing, environment)
         var reports: [VerificationReport] = []
         for (section, set) in zip(sections, sets) {
-            let progress = ProgressDisplay(
-                total: set.imageCount, style: environment.isRoot ? environment.progress : .never)
+            let progress = environment.progressDisplay(set.imageCount)
             let report = try embedder.verify(set, flip: section.flip ? .sum : .none, communicator: communicator) {
                 progress.update(min(set.imageCount, $0 * communicator.size), set.name)
             }
@@ -185,28 +178,24 @@ struct Evaluate: ParsableCommand {
     // MARK: - Results
 
     private func present(_ reports: [VerificationReport]) throws {
-        let encoder = JSONEncoder()
-        encoder.outputFormatting = [.prettyPrinted, .sortedKeys]
         if json {
-            print(String(decoding: try encoder.encode(reports), as: UTF8.self))
+            Output.show(try Output.json(reports))
         } else {
             for report in reports { print(Self.summary(report)) }
         }
         guard let output else { return }
         for report in reports {
             let stem = output + "/" + report.facts.dataset.replacing("/", with: "-")
-            try Output.write(encoder.encode(report), to: stem + ".json")
+            try Output.write(Output.json(report), to: stem + ".json")
             let plot = ROCPlot.plot([
                 ROCPlot.Curve(
                     report.facts.dataset, falseAcceptRates: report.roc.points.map(\.falsePositiveRate),
                     trueAcceptRates: report.roc.points.map(\.truePositiveRate))
             ])
-            try Output.write(Data(plot.svg().utf8), to: stem + "-roc.svg")
+            try Output.write(plot.svg(), to: stem + "-roc.svg")
             try Output.write(Data(plot.png()), to: stem + "-roc.png")
             let rows = report.roc.points.map { "\($0.falsePositiveRate),\($0.truePositiveRate)" }
-            try Output.write(
-                Data((["false_accept_rate,true_accept_rate"] + rows).joined(separator: "\n").utf8 + [10]),
-                to: stem + "-roc.csv")
+            try Output.write(lines: ["false_accept_rate,true_accept_rate"] + rows, to: stem + "-roc.csv")
         }
     }
 
@@ -233,35 +222,3 @@ struct Evaluate: ParsableCommand {
 }
 
 extension PairSetSection.Sides: ExpressibleByArgument {}
-
-/// Files that commands write.
-enum Output {
-    /// Makes a folder and those above it.
-    ///
-    /// - Throws: `ArtifactError.cannotWrite`.
-    static func folder(_ path: String) throws {
-        var isFolder: ObjCBool = false
-        if FileManager.default.fileExists(atPath: path, isDirectory: &isFolder) {
-            if isFolder.boolValue { return }
-            throw ArtifactError.cannotWrite(path: path, reason: "a file of that name is in the way of the folder")
-        }
-        try folder(of: path)
-        if mkdir(path, 0o777) != 0, errno != EEXIST {
-            throw ArtifactError.cannotWrite(path: path, reason: String(cString: strerror(errno)))
-        }
-    }
-
-    /// Makes the folder that a file is to be written into.
-    static func folder(of path: String) throws {
-        let above = URL(filePath: path).deletingLastPathComponent().path
-        if above != path, above != "/" { try folder(above) }
-    }
-
-    static func write(_ data: Data, to path: String) throws {
-        do {
-            try data.write(to: URL(filePath: path), options: .atomic)
-        } catch {
-            throw ArtifactError.cannotWrite(path: path, reason: systemReason(error))
-        }
-    }
-}

@@ -12,8 +12,7 @@ struct ImageConversionOptions: ParsableArguments {
     @Option(help: "Write JPEG of this quality, 1 to 100, in place of PNG.")
     var quality: Int?
 
-    @Option(help: "Threads; by default the processors of the affinity mask.")
-    var threads: Int?
+    @OptionGroup var workers: ThreadOptions
 
     @Flag(help: "Make files again that are there already.")
     var force = false
@@ -23,13 +22,11 @@ struct ImageConversionOptions: ParsableArguments {
 
     func validate() throws {
         if let quality, !(1...100).contains(quality) { throw ValidationError("--quality must lie in 1...100") }
-        if let threads, !(1...1024).contains(threads) { throw ValidationError("--threads must lie in 1...1024") }
         if output.isEmpty { throw ValidationError("--output must name a folder") }
     }
 
     var conversion: ImageConversion {
-        ImageConversion(
-            to: output, quality: quality, overwrites: force, threads: threads ?? ThreadPool.availableProcessors)
+        ImageConversion(to: output, quality: quality, overwrites: force, threads: workers.count)
     }
 
     /// Runs jobs, names what failed before and now, prints the counts.

@@ -279,9 +279,6 @@ struct PlanReport {
                     ranks: $0.ranks, hosts: $0.hosts, stepSeconds: $0.step.total, imagesPerSecond: $0.imagesPerSecond,
                     efficiency: $0.efficiency, epochSeconds: $0.epochSeconds)
             })
-        let encoder = JSONEncoder()
-        encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
-        encoder.keyEncodingStrategy = .convertToSnakeCase
-        print(String(decoding: try encoder.encode(document), as: UTF8.self))
+        Output.show(try Output.jsonLine(document, keys: .convertToSnakeCase))
     }
 }

@@ -53,20 +53,9 @@ struct Score: ParsableCommand {
     @Option(help: "Print the worst images, so many.")
     var bottom = 0
 
-    @Option(help: "The folder that a list's paths are relative to.")
-    var folder: String?
+    @OptionGroup var collection: CollectionOptions
 
-    @Option(help: "Degrade on the way in: a side in pixels (16), or a table such as lfw-mixed.tsv.")
-    var degrade: String?
-
-    @Flag(help: "Leave out images that cannot be decoded, and name them.")
-    var skipDamaged = false
-
-    @Option(help: "Images per pass.")
-    var batch = 64
-
-    @Option(help: "Numbers of maps and convolutions: fp32, bf16.")
-    var precision = Precision.fp32
+    @OptionGroup var embedding: EmbeddingOptions
 
     @Flag(help: "Print the summary as JSON.")
     var json = false
@@ -74,7 +63,6 @@ struct Score: ParsableCommand {
     @OptionGroup var session: SessionOptions
 
     func validate() throws {
-        if batch < 1 { throw ValidationError("--batch must be at least 1") }
         if !(1...1024).contains(tiles) { throw ValidationError("--tiles must lie in 1...1024") }
         if top < 0 || bottom < 0 { throw ValidationError("--top and --bottom count images") }
         guard output.hasSuffix(".csv") || output.hasSuffix(".jsonl") else {
@@ -95,7 +83,7 @@ struct Score: ParsableCommand {
         try Session.run(session) { environment in
             let communicator = environment.communicator
             let images = try communicator.together("images") {
-                let images = try ImageCollection.open(data, folder: folder, degrade: degrade)
+                let images = try collection.open(data)
                 if environment.isRoot {
                     try Output.folder(of: output)
                     if let sheet { try Output.folder(of: sheet) }
@@ -129,13 +117,11 @@ struct Score: ParsableCommand {
             let model = try ModelFile.model(weights!)
             return (model, try EmbeddingQuality(model, estimator))
         }
-        let embedder = Embedder(
-            model.network, preprocessing: model.card.preprocessing, batch: batch, precision: precision,
-            pool: environment.pool)
-        let progress = ProgressDisplay(total: images.count, style: environment.isRoot ? environment.progress : .never)
-        let scores = try embedder.score(images, by: quality, skipDamaged: skipDamaged, communicator: communicator) {
-            progress.update(min(images.count, $0 * communicator.size), "scoring")
-        }
+        let embedder = embedding.embedder(model.network, model.card.preprocessing, environment)
+        let progress = environment.progressDisplay(images.count)
+        let scores = try embedder.score(
+            images, by: quality, skipDamaged: collection.skipDamaged, communicator: communicator
+        ) { progress.update(min(images.count, $0 * communicator.size), "scoring") }
         progress.finish()
         return (scores, quality.estimator, model.path)
     }
@@ -182,7 +168,7 @@ struct Score: ParsableCommand {
             highest: ranked[ranked.count - 1].quality,
             imagesPerSecond: scores.seconds > 0 ? Double(images.count) / scores.seconds : nil)
         if json {
-            print(String(decoding: try Output.json(summary), as: UTF8.self), terminator: "")
+            Output.show(try Output.json(summary))
         } else {
             print("\(output): \(known.count) images, quality by \(estimator.rawValue) of \(source)")
             print("  \(estimator.scale)")
@@ -200,20 +186,16 @@ struct Score: ParsableCommand {
     }
 
     private func writeLines(_ known: [(index: Int, quality: Float)], _ images: ImageCollection) throws {
-        var text: String
+        var text = Data()
         if output.hasSuffix(".csv") {
-            text = "image,quality\n"
-            for entry in known { text += "\(CSV.field(images.key(entry.index))),\(entry.quality)\n" }
+            text += Data("image,quality\n".utf8)
+            for entry in known { text += Data("\(CSV.field(images.key(entry.index))),\(entry.quality)\n".utf8) }
         } else {
-            let encoder = JSONEncoder()
-            encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
-            text = ""
             for entry in known {
-                let line = try encoder.encode(Line(image: images.key(entry.index), quality: entry.quality))
-                text += String(decoding: line, as: UTF8.self) + "\n"
+                text += try Output.jsonLine(Line(image: images.key(entry.index), quality: entry.quality))
             }
         }
-        try Output.write(Data(text.utf8), to: output)
+        try Output.write(text, to: output)
     }
 
     private func writeSheet(

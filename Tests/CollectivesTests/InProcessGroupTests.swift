@@ -1,4 +1,5 @@
 import Collectives
+import Tensors
 import TestSupport
 import Testing
 

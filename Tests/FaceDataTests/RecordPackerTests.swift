@@ -82,12 +82,12 @@ private struct FailingSource: FaceSource {
     @Test(arguments: RecordPacker.Layout.allCases) func selection(_ layout: RecordPacker.Layout) throws {
         let scratch = Scratch()
         let source = try folder(["a": 1, "b": 7, "c": 3, "d": 4, "e": 2], in: scratch, name: "s")
-        scratch.write("out.txt", "# people\n\n  d  \nother/e\nc/1.png\ns/b/0.png\nnobody\n")
+        scratch.write("out.txt", "# people\n\n  d  \ns/d\nother/e\nc/1.png\ns/b/0.png\nnobody\n")
         var options = RecordPacker.Options()
         options.layout = layout
         options.selection.minimumImages = 2
         options.selection.maximumImages = 3
-        options.selection.exclusions = try Exclusions(scratch.path + "/out.txt")
+        options.selection.exclusions = try ExclusionList(scratch.path + "/out.txt")
         let summary = try RecordPacker.pack([source], to: scratch.path + "/x", options: options)
         // a has one image, d goes altogether, c loses one of three, b one of seven and keeps three of six.
         #expect(summary.classes == 3 && summary.images == 3 + 2 + 2)

@@ -1,5 +1,6 @@
 import Collectives
 import MPICollectives
+import Tensors
 import TestSupport
 
 #if canImport(Glibc)

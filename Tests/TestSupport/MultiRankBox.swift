@@ -1,4 +1,4 @@
-internal import Collectives
+internal import Tensors
 
 /// A value that several ranks of a test change.
 package final class Box<Value>: @unchecked Sendable {

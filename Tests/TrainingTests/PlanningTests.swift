@@ -53,12 +53,12 @@ import Training
         let measured = NetworkMeasurement(
             hosts: 2, ranksPerHost: 1, threads: 4, link: Link(latency: 3e-5, bandwidth: 1.1e8),
             contention: .init(computing: 1.2, messages: 1.6))
-        try measured.json().write(to: URL(filePath: folder + "/good"))
+        try JSONEncoder().encode(measured).write(to: URL(filePath: folder + "/good"))
         #expect(try NetworkMeasurement(contentsOf: folder + "/good") == measured)
         try Data("{}".utf8).write(to: URL(filePath: folder + "/other"))
         var broken = measured
         broken.link.bandwidth = 0
-        try broken.json().write(to: URL(filePath: folder + "/broken"))
+        try JSONEncoder().encode(broken).write(to: URL(filePath: folder + "/broken"))
         for name in ["other", "broken", "none"] {
             #expect(throws: ArtifactError.self) { try NetworkMeasurement(contentsOf: "\(folder)/\(name)") }
         }

@@ -38,9 +38,8 @@ const char *ak_isa_name(ak_isa isa);
 /// Work is split in fixed partitions, so that the same number of threads gives the same bits.
 typedef struct ak_pool ak_pool;
 
-/// cpus: one processor number per participant to bind to, or NULL to leave binding to the system. The caller is
-/// never bound.
-ak_pool *ak_pool_create(int threads, const int *cpus);
+/// NULL where the system refuses threads or memory.
+ak_pool *ak_pool_create(int threads);
 void ak_pool_destroy(ak_pool *pool);
 int ak_pool_threads(const ak_pool *pool);
 /// Processors that this process may run on: its affinity mask, as mpirun, Slurm or taskset left it.

@@ -1,3 +1,5 @@
+internal import Tensors
+
 /// How far a rank's monotonic clock is ahead of rank 0's. The ranks of one host read one clock.
 package struct ClockOffset: Sendable, Equatable {
     package var nanoseconds: Int64

@@ -1,4 +1,5 @@
 internal import Synchronization
+internal import Tensors
 
 /// When the parts of training steps began and ended on this rank, for a trace that a viewer shows.
 ///

@@ -48,7 +48,7 @@ package struct LandmarkList: Sendable {
         func error(_ reason: String) -> FaceDataError {
             FaceDataError(.malformed, file: file, at: .line(number), reason)
         }
-        guard let text = String(validating: line, as: UTF8.self) else { throw error("not UTF-8") }
+        let text = try String(line: line, number, of: file)
         // A path may hold spaces: it is what stands before the first tab or, without tabs, before the last ten fields.
         let path: String
         let numbers: [Substring]
@@ -57,7 +57,7 @@ package struct LandmarkList: Sendable {
             numbers = text[tab...].split { $0 == "\t" || $0 == " " }
         } else {
             numbers = Array(text.split(separator: " ").suffix(10))
-            path = Self.trimmed(numbers.first.map { text[..<$0.startIndex] } ?? "")
+            path = numbers.first.map { text[..<$0.startIndex].trimmed } ?? ""
         }
         guard numbers.count == 10, !path.isEmpty else { throw error("expected a path and ten numbers") }
         guard ImageFiles.isInside(path) else { throw error("\"\(path)\" is not a path below the photos' folder") }
@@ -70,12 +70,5 @@ package struct LandmarkList: Sendable {
             throw error("the five landmarks of \(path) are one point, or so arranged that no alignment follows")
         }
         return Entry(path: path, points: points, line: number)
-    }
-
-    private static func trimmed(_ text: Substring) -> String {
-        var text = text
-        while text.last == " " { text.removeLast() }
-        while text.first == " " { text.removeFirst() }
-        return String(text)
     }
 }

@@ -16,7 +16,7 @@ package enum DegradationPlan: Sendable {
         switch self {
         case .drawn(let recipe, let seed, let epoch):
             var random = RandomStream(
-                seed: seed, purpose: .degradation, index: Self.hash(name), step: UInt64(max(0, epoch)))
+                seed: seed, purpose: .degradation, index: name.stableHash, step: UInt64(max(0, epoch)))
             return recipe.draw(width: width, height: height, &random)
         case .same(let degradation): return [degradation]
         case .listed(let table): return [try table.degradation(of: name)]
@@ -36,10 +36,5 @@ package enum DegradationPlan: Sendable {
     package func report(for name: String, width: Int, height: Int) throws(FaceDataError) -> String {
         let steps = try steps(for: name, width: width, height: height).filter { $0 != .none }
         return steps.isEmpty ? "none" : steps.map(\.description).joined(separator: "; ")
-    }
-
-    /// FNV-1a.
-    private static func hash(_ name: String) -> UInt64 {
-        name.utf8.reduce(0xcbf2_9ce4_8422_2325) { ($0 ^ UInt64($1)) &* 0x100_0000_01b3 }
     }
 }

@@ -44,7 +44,7 @@ package struct DegradationTable: Sendable, Equatable {
             func error(_ reason: String) -> FaceDataError {
                 FaceDataError(.malformed, file: path, at: .line(number), reason)
             }
-            guard let text = String(validating: line, as: UTF8.self) else { throw error("not UTF-8") }
+            let text = try String(line: line, number, of: path)
             let fields = text.split(separator: "\t", omittingEmptySubsequences: false)
             guard fields.count == 4, let value = Double(fields[2]), let seed = UInt64(fields[3]) else {
                 throw error("expected image, kind, value and seed, separated by tabs")

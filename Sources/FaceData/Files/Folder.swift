@@ -59,9 +59,15 @@ enum Folder {
         return slash == path.startIndex ? "/" : String(path[..<slash])
     }
 
+    /// The part of a path after the last slash.
+    static func name(of path: String) -> String {
+        guard let slash = path.lastIndex(of: "/") else { return path }
+        return String(path[path.index(after: slash)...])
+    }
+
     /// The lower-case extension without the dot; empty when there is none.
     static func fileExtension(_ path: String) -> String {
-        let name = path[(path.lastIndex(of: "/").map { path.index(after: $0) } ?? path.startIndex)...]
+        let name = name(of: path)
         guard let dot = name.lastIndex(of: "."), dot != name.startIndex else { return "" }
         return name[name.index(after: dot)...].lowercased()
     }
@@ -72,4 +78,27 @@ enum Folder {
     static func resolve(_ path: String, in folder: String) -> String {
         path.hasPrefix("/") ? path : folder == "." ? path : folder + "/" + path
     }
+
+    /// Size and time of change of a file, as text that differs when they do; empty for a folder.
+    static func stamp(_ path: String) -> String {
+        var status = stat()
+        guard stat(path, &status) == 0, status.st_mode & S_IFMT == S_IFREG else { return "" }
+        return "\(status.st_size) \(status.st_mtim.tv_sec) \(status.st_mtim.tv_nsec)"
+    }
+
+    /// Makes a folder and those above it.
+    static func make(_ path: String) throws(FaceDataError) {
+        switch kind(path) {
+        case .folder: return
+        case .file, .other:
+            throw FaceDataError(.cannotWrite, file: path, "a file of that name is in the way of the folder")
+        case nil: break
+        }
+        let above = parent(of: path)
+        if above != path, above != "." { try make(above) }
+        if mkdir(path, 0o777) != 0, errno != EEXIST { throw .writing(path, errno) }
+    }
+
+    /// Removes a file, if it is there.
+    static func remove(_ path: String) { unlink(path) }
 }

@@ -1,11 +1,5 @@
 package import Tensors
 
-#if canImport(Glibc)
-    internal import Glibc
-#else
-    internal import Musl
-#endif
-
 /// Makes an image file of each of many, on several threads. Files that are there already stay, so that a conversion that
 /// was ended goes on where it was.
 package struct ImageConversion: Sendable {
@@ -63,7 +57,7 @@ package struct ImageConversion: Sendable {
         try makeFolders(jobs)
         let board = Board(count: jobs.count)
         let workers = (0..<min(threads, max(1, jobs.count))).map { _ in
-            WorkerThread(name: "images") {
+            SystemThread(name: "images") {
                 let scratch = ImageScratch()
                 while let job = board.claim() {
                     board.finish(job, outcome(of: jobs[job], number: job, convert, scratch))
@@ -154,7 +148,7 @@ private final class Board: @unchecked Sendable {
     init(count: Int) { self.count = count }
 
     func claim() -> Int? {
-        monitor.locked {
+        monitor.withLock {
             guard stop == nil, claimed < count else { return nil }
             defer { claimed += 1 }
             return claimed
@@ -162,16 +156,16 @@ private final class Board: @unchecked Sendable {
     }
 
     func finish(_ job: Int, _ outcome: Outcome) {
-        monitor.locked {
+        monitor.withLock {
             outcomes[job] = outcome
             if case .stopped(let error) = outcome { stop = stop ?? error }
-            monitor.notifyAll()
+            monitor.wakeAll()
         }
     }
 
     /// Waits until more than `done` jobs have ended; nil when no more will.
     func wait(after done: Int) -> Int? {
-        monitor.locked {
+        monitor.withLock {
             while true {
                 if outcomes.count > done { return outcomes.count }
                 if stop != nil || outcomes.count == count { return nil }
@@ -193,20 +187,5 @@ private final class Board: @unchecked Sendable {
             }
         }
         return summary
-    }
-}
-
-extension Folder {
-    /// Makes a folder and those above it.
-    static func make(_ path: String) throws(FaceDataError) {
-        switch kind(path) {
-        case .folder: return
-        case .file, .other:
-            throw FaceDataError(.cannotWrite, file: path, "a file of that name is in the way of the folder")
-        case nil: break
-        }
-        let above = parent(of: path)
-        if above != path, above != "." { try make(above) }
-        if mkdir(path, 0o777) != 0, errno != EEXIST { throw .writing(path, errno) }
     }
 }

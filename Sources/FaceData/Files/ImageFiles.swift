@@ -87,9 +87,7 @@ package struct ImageFiles: Sendable {
         var isLabelled = false
         try DataFile(path).forEachLine { line, number, _ throws(FaceDataError) in
             if line.isEmpty || isLabelled { return }
-            guard let text = String(validating: line, as: UTF8.self) else {
-                throw FaceDataError(.malformed, file: path, at: .line(number), "not UTF-8")
-            }
+            let text = try String(line: line, number, of: path)
             if plain.isEmpty, text.contains("\t") { isLabelled = true } else { plain.append(text) }
         }
         guard isLabelled else { return (plain, nil) }

@@ -1,4 +1,5 @@
 internal import Synchronization
+internal import Tensors
 
 /// Work that waits for a disk: more threads than processors, because each of them mostly waits.
 enum Parallel {
@@ -19,7 +20,7 @@ enum Parallel {
             }
         }
         if blocks < 2 { return work() }
-        let others = (1..<min(threads, blocks)).map { _ in WorkerThread(name: "reader", work) }
+        let others = (1..<min(threads, blocks)).map { _ in SystemThread(name: "reader", work) }
         work()
         for thread in others { thread.join() }
     }

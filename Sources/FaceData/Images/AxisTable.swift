@@ -1,3 +1,5 @@
+internal import Tensors
+
 /// The weights with which the samples of one axis enter each output sample. Every output has the same number of taps, so
 /// that loops over them have one length; those that a kernel does not need have weight 0.
 final class AxisTable: Sendable {
@@ -52,9 +54,9 @@ final class AxisTables: @unchecked Sendable {
 
     func table(from input: Int, to output: Int, _ kernel: ResizeKernel) -> AxisTable {
         let key = Key(input: input, output: output, kernel: kernel)
-        if let known = monitor.locked({ tables[key] }) { return known }
+        if let known = monitor.withLock({ tables[key] }) { return known }
         let table = AxisTable(from: input, to: output, kernel)
-        monitor.locked {
+        monitor.withLock {
             if weightCount + table.weightCount > Self.limit {
                 tables.removeAll()
                 weightCount = 0

@@ -1,3 +1,5 @@
+internal import Tensors
+
 /// Memory that image operators use again from call to call, so that a pipeline allocates nothing but the images
 /// themselves. One thread at a time.
 package final class ImageScratch {
@@ -38,8 +40,8 @@ package final class ImageScratchPool: @unchecked Sendable {
     package init() {}
 
     package func with<Result>(_ body: (ImageScratch) -> Result) -> Result {
-        let scratch = monitor.locked { free.popLast() } ?? ImageScratch()
-        defer { monitor.locked { free.append(scratch) } }
+        let scratch = monitor.withLock { free.popLast() } ?? ImageScratch()
+        defer { monitor.withLock { free.append(scratch) } }
         return body(scratch)
     }
 }

@@ -7,7 +7,7 @@ internal import Tensors
 /// the source (whose label is used) and reported once. One caller at a time.
 package final class BatchLoader {
     private let core: Core
-    private let threads: [WorkerThread]
+    private let threads: [SystemThread]
     private var reported: Set<Int> = []
     private let quarantineLimit: Int
     private static let mostRanksReadingAhead = 8
@@ -29,7 +29,7 @@ package final class BatchLoader {
             range: sampler.rows(rank: rank, worldSize: worldSize), position: position)
         self.core = core
         quarantineLimit = options.quarantineLimit
-        threads = (0..<options.threads).map { _ in WorkerThread(name: "loader") { core.work() } }
+        threads = (0..<options.threads).map { _ in SystemThread(name: "loader") { core.work() } }
     }
 
     deinit {
@@ -111,7 +111,7 @@ private final class Core: @unchecked Sendable {
     private var released = 0
     private var summed = LoaderTimes()
 
-    var times: LoaderTimes { monitor.locked { summed } }
+    var times: LoaderTimes { monitor.withLock { summed } }
 
     init(rows: RowLoader, range: Range<Int>, position: Int) {
         precondition(!range.isEmpty, "more ranks than images in a global batch")
@@ -131,21 +131,21 @@ private final class Core: @unchecked Sendable {
     func position(of number: Int) -> Int { (firstStep + number) * rows.sampler.globalBatch }
 
     func stop() {
-        monitor.locked {
+        monitor.withLock {
             stopped = true
-            monitor.notifyAll()
+            monitor.wakeAll()
         }
     }
 
     /// Waits for the next batch; the one before is given up.
     func take() -> (number: Int, slot: Slot) {
-        monitor.locked {
+        monitor.withLock {
             if released < taken {
                 let slot = slots[released % slots.count]
                 slot.missing = range.count
                 slot.failure = nil
                 released += 1
-                monitor.notifyAll()
+                monitor.wakeAll()
             }
             let number = taken
             let slot = slots[number % slots.count]
@@ -157,7 +157,7 @@ private final class Core: @unchecked Sendable {
 
     /// The next row to load; nil when the loader ends.
     private func claim() -> (number: Int, row: Int)? {
-        monitor.locked {
+        monitor.withLock {
             while !stopped, claimed / range.count >= released + slots.count { monitor.wait() }
             if stopped { return nil }
             defer { claimed += 1 }
@@ -183,14 +183,14 @@ private final class Core: @unchecked Sendable {
             } catch {
                 result = .failure(error)
             }
-            monitor.locked {
+            monitor.withLock {
                 summed.add(scratch.takeTimes())
                 switch result {
                 case .success(let loaded): slot.store(loaded, row: row)
                 case .failure(let error): slot.failure = slot.failure ?? error
                 }
                 slot.missing -= 1
-                if slot.missing == 0 { monitor.notifyAll() }
+                if slot.missing == 0 { monitor.wakeAll() }
             }
         }
     }

@@ -1,13 +1,15 @@
+internal import Tensors
+
 /// Tells a source which records come next, a window of the order ahead, from a thread of its own: announcing takes as long
 /// as the disk wants.
 final class ReadAhead: Sendable {
     private let core: Core
-    private let thread: WorkerThread
+    private let thread: SystemThread
 
     init(_ source: any FaceSource, _ sampler: EpochSampler) {
         let core = Core(source, sampler)
         self.core = core
-        thread = WorkerThread(name: "read-ahead") { core.work() }
+        thread = SystemThread(name: "read-ahead") { core.work() }
     }
 
     deinit {
@@ -36,26 +38,26 @@ final class ReadAhead: Sendable {
         }
 
         func stop() {
-            monitor.locked {
+            monitor.withLock {
                 stopped = true
-                monitor.notifyAll()
+                monitor.wakeAll()
             }
         }
 
         func reach(_ window: Int, windows: Int) {
-            monitor.locked {
+            monitor.withLock {
                 self.windows = windows
                 guard window > wanted else { return }
                 wanted = window
                 // A run that starts here needs this window and the one after it.
                 announced = max(announced, window - 2)
-                monitor.notifyAll()
+                monitor.wakeAll()
             }
         }
 
         func work() {
             while true {
-                let next: (epoch: Int, window: Int)? = monitor.locked {
+                let next: (epoch: Int, window: Int)? = monitor.withLock {
                     while !stopped, announced >= wanted { monitor.wait() }
                     if stopped { return nil }
                     announced += 1
@@ -63,7 +65,7 @@ final class ReadAhead: Sendable {
                 }
                 guard let next else { return }
                 for records in sampler.order(of: next.epoch).records(ofWindow: next.window) {
-                    if monitor.locked({ stopped }) { return }
+                    if monitor.withLock({ stopped }) { return }
                     source.willNeed(records)
                 }
             }

@@ -168,6 +168,6 @@ private final class DamageMemory: @unchecked Sendable {
     private let monitor = Monitor()
     private var errors: [Int: FaceDataError] = [:]
 
-    func error(of record: Int) -> FaceDataError? { monitor.locked { errors[record] } }
-    func remember(_ record: Int, _ error: FaceDataError) { monitor.locked { errors[record] = error } }
+    func error(of record: Int) -> FaceDataError? { monitor.withLock { errors[record] } }
+    func remember(_ record: Int, _ error: FaceDataError) { monitor.withLock { errors[record] = error } }
 }

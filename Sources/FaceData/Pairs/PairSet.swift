@@ -200,7 +200,7 @@ private struct LFWPairs {
 
     mutating func read(_ line: ArraySlice<UInt8>, _ number: Int) throws(FaceDataError) {
         if line.allSatisfy({ $0 == 0x20 || $0 == 0x09 }) { return }
-        guard let text = String(validating: line, as: UTF8.self) else { throw error(number, "not UTF-8") }
+        let text = try String(line: line, number, of: path)
         let fields = text.split { $0 == "\t" || $0 == " " }
         if folds == 0 {
             let numbers = fields.map { Int($0) ?? 0 }

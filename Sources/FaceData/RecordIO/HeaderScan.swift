@@ -1,3 +1,5 @@
+internal import Tensors
+
 /// Reads headers by position in the index, many at a time, with errors that name the key.
 struct HeaderScan: Sendable {
     let reader: RecordIOReader
@@ -167,7 +169,7 @@ final class DamagedHeaders: @unchecked Sendable {
     private static let share = 10
 
     func note(_ error: FaceDataError, at position: Int, isIdentity: Bool) {
-        monitor.locked {
+        monitor.withLock {
             if error.kind == .cannotRead {
                 failure = failure ?? error
             } else if isIdentity {
@@ -178,11 +180,11 @@ final class DamagedHeaders: @unchecked Sendable {
         }
     }
 
-    var hasIdentities: Bool { monitor.locked { identities.count > 0 } }
+    var hasIdentities: Bool { monitor.withLock { identities.count > 0 } }
 
     /// - Throws: the first error, when there are too many for accidents, or when the disk failed.
     func check(images imageCount: Int, identities identityCount: Int) throws(FaceDataError) {
-        let worst: FaceDataError? = monitor.locked {
+        let worst: FaceDataError? = monitor.withLock {
             if let failure { return failure }
             if images.count > imageCount / Self.share { return images.first?.error }
             return identities.count > identityCount / Self.share ? identities.first?.error : nil
@@ -191,7 +193,7 @@ final class DamagedHeaders: @unchecked Sendable {
     }
 
     var notes: [String] {
-        monitor.locked {
+        monitor.withLock {
             [(images, "image"), (identities, "identity")].compactMap { tally, what in
                 tally.first.map { "\(tally.count) \(what) record(s) with a damaged header, the first: \($0.error)" }
             }

@@ -100,13 +100,6 @@ package final class RecordIOReader: Sendable {
         return (try parse(prefix, length: opened.count, at: offset), opened.next)
     }
 
-    /// The image record at `offset`: its header and the image's bytes.
-    func imageRecord(at offset: UInt64) throws(FaceDataError) -> (header: ImageRecordHeader, image: ArraySlice<UInt8>) {
-        let payload = try record(at: offset).payload
-        let header = try parse(payload[0...], length: payload.count, at: offset)
-        return (header, payload[header.imageStart...])
-    }
-
     /// The header of a record that has been read.
     func parse(
         _ prefix: UnsafeRawBufferPointer, length: Int, at offset: UInt64

@@ -9,6 +9,19 @@ package final class RecordIOWriter {
         index = try FileWriter(prefix + ".idx")
     }
 
+    /// Goes on with unfinished files, which stay so where this process ends before it has given them their names.
+    ///
+    /// - Parameters:
+    ///   - kept: bytes of the record file that stay; the rest is cut off.
+    ///   - keptIndex: the same of the index.
+    init(_ prefix: String, keeping kept: UInt64, index keptIndex: UInt64) throws(FaceDataError) {
+        records = try FileWriter(prefix + ".rec", keeping: kept)
+        index = try FileWriter(prefix + ".idx", keeping: keptIndex)
+    }
+
+    /// Bytes of both files so far.
+    var sizes: (records: UInt64, index: UInt64) { (records.position, index.position) }
+
     /// Appends one record.
     /// - Returns: its byte offset.
     @discardableResult
@@ -27,6 +40,12 @@ package final class RecordIOWriter {
     @discardableResult
     package func append(key: UInt64, _ record: ImageRecord) throws(FaceDataError) -> UInt64 {
         try append(key: key, record.payload)
+    }
+
+    /// Puts everything on disk.
+    func sync() throws(FaceDataError) {
+        try records.sync()
+        try index.sync()
     }
 
     package func finish() throws(FaceDataError) {

@@ -124,7 +124,7 @@ private struct PackInputs {
         hash.add("\(conversion.size ?? 0) \(conversion.quality) \(conversion.reencodes)")
         let selection = options.selection
         hash.add("\(selection.labels) \(selection.minimumImages) \(selection.maximumImages ?? 0)")
-        for line in selection.exclusions.sorted { hash.add(line) }
+        for name in selection.exclusions?.names.sorted() ?? [] { hash.add(name) }
         for (source, name) in zip(sources, names) {
             hash.add(name)
             hash.add(source.location)

@@ -1,8 +1,8 @@
-/// What must not be trained on: a text file of identity names and record keys, one per line. Empty lines and lines that
-/// begin with `#` say nothing; `source/name` means one of several sources only.
+/// What is left out of a data set: a text file of identity names and record keys, one per line. Empty lines and lines
+/// that begin with `#` say nothing; `source/name` means one of several sources only.
 package struct ExclusionList: Sendable {
     package let location: String
-    private let names: Set<String>
+    let names: Set<String>
     private static let mostNames = 100_000_000
     /// How many names a note lists.
     private static let shown = 5
@@ -11,10 +11,7 @@ package struct ExclusionList: Sendable {
     package init(_ path: String) throws(FaceDataError) {
         var names: Set<String> = []
         try DataFile(path).forEachLine { line, number, _ throws(FaceDataError) in
-            guard let text = String(validating: line, as: UTF8.self) else {
-                throw FaceDataError(.malformed, file: path, at: .line(number), "not UTF-8")
-            }
-            let name = Self.trimmed(text)
+            let name = try String(line: line, number, of: path).trimmed
             guard !name.isEmpty, !name.hasPrefix("#") else { return }
             guard names.count < Self.mostNames else {
                 throw FaceDataError(.tooLarge, file: path, at: .line(number), "more than \(Self.mostNames) names")
@@ -23,13 +20,6 @@ package struct ExclusionList: Sendable {
         }
         self.names = names
         location = path
-    }
-
-    private static func trimmed(_ text: String) -> String {
-        var rest = text[...]
-        while let last = rest.last, last == " " || last == "\t" { rest.removeLast() }
-        while let first = rest.first, first == " " || first == "\t" { rest.removeFirst() }
-        return String(rest)
     }
 
     /// What was left out.
@@ -91,11 +81,11 @@ package struct ExclusionList: Sendable {
         return (results, report)
     }
 
-    private func match(_ own: String, of source: String?, _ unmatched: inout Set<String>) -> Bool {
+    /// Whether the list has a name as it is, or with the source's in front; these names are no longer unmatched.
+    func match(_ own: String, of source: String?, _ unmatched: inout Set<String>) -> Bool {
         match(own, of: source, among: names, &unmatched)
     }
 
-    /// Whether the list has a name as it is, or with the source's in front.
     private func match(
         _ own: String, of source: String?, among names: Set<String>, _ unmatched: inout Set<String>
     ) -> Bool {

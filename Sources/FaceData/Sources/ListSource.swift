@@ -31,9 +31,7 @@ package final class ListSource: FaceSource {
         var last = 0
         try DataFile(path).forEachLine { line, number, _ throws(FaceDataError) in
             if line.isEmpty { return }
-            guard let text = String(validating: line, as: UTF8.self) else {
-                throw FaceDataError(.malformed, file: path, at: .line(number), "not UTF-8")
-            }
+            let text = try String(line: line, number, of: path)
             let fields = text.split(separator: "\t", omittingEmptySubsequences: false)
             let lineForm = form ?? Self.form(fields)
             form = lineForm

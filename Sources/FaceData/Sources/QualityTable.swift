@@ -24,7 +24,7 @@ package struct QualityTable: Sendable {
             func error(_ reason: String, _ advice: String? = nil) -> FaceDataError {
                 FaceDataError(.malformed, file: path, at: .line(number), reason, advice: advice)
             }
-            guard let text = String(validating: line, as: UTF8.self) else { throw error("not UTF-8") }
+            let text = try String(line: line, number, of: path)
             let key: String
             let value: String
             if isCSV {

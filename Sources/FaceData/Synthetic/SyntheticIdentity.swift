@@ -7,9 +7,6 @@ extension RandomStream {
     }
 
     mutating func between(_ low: Float, _ high: Float) -> Float { low + (high - low) * uniform() }
-
-    /// Symmetric triangular in (-1, 1).
-    mutating func symmetric() -> Float { uniform() - uniform() }
 }
 
 /// How hair is worn: what `SyntheticCanvas` draws around and over the head.

@@ -1,3 +1,5 @@
+internal import Tensors
+
 /// Applies a function to a range on threads of its own and hands the results over in order, on the caller's thread.
 ///
 /// Memory is bounded: no more than `ahead` results, and no more than `budget` bytes of them but for those in the making,
@@ -14,7 +16,7 @@ enum OrderedWork {
         precondition(threads > 0, "work without a thread")
         if range.isEmpty { return }
         let line = OrderedLine(range, ahead: 32 * threads, budget: budget, make: make)
-        let workers = (0..<min(threads, range.count)).map { _ in WorkerThread(name: "dataset") { line.work() } }
+        let workers = (0..<min(threads, range.count)).map { _ in SystemThread(name: "dataset") { line.work() } }
         defer {
             line.stop()
             for worker in workers { worker.join() }
@@ -49,17 +51,17 @@ private final class OrderedLine<Product: Sendable>: @unchecked Sendable {
     func work() {
         while let index = claim() {
             let made = make(index)
-            monitor.locked {
+            monitor.withLock {
                 ready[index] = made
                 readyBytes += made.bytes
-                if index == taken { monitor.notifyAll() }
+                if index == taken { monitor.wakeAll() }
             }
         }
     }
 
     /// The one that is taken next is never held back, so that somebody always has something to do.
     private func claim() -> Int? {
-        monitor.locked { () -> Int? in
+        monitor.withLock { () -> Int? in
             while !stopped, claimed < range.upperBound, claimed > taken,
                 claimed - taken >= ahead || readyBytes > budget
             {
@@ -72,20 +74,20 @@ private final class OrderedLine<Product: Sendable>: @unchecked Sendable {
     }
 
     func next() -> Product {
-        monitor.locked { () -> Product in
+        monitor.withLock { () -> Product in
             while ready[taken] == nil { monitor.wait() }
             let made = ready.removeValue(forKey: taken)!
             readyBytes -= made.bytes
             taken += 1
-            monitor.notifyAll()
+            monitor.wakeAll()
             return made.product
         }
     }
 
     func stop() {
-        monitor.locked {
+        monitor.withLock {
             stopped = true
-            monitor.notifyAll()
+            monitor.wakeAll()
         }
     }
 }

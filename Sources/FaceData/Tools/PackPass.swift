@@ -28,36 +28,21 @@ struct PackPass {
     }
 
     private struct Files {
-        let records: PartialFile
-        let index: PartialFile
-        let list: PartialFile
+        let records: RecordIOWriter
+        let list: FileWriter
 
         init(_ prefix: String, _ sizes: PackState.Sizes) throws(FaceDataError) {
-            records = try PartialFile(prefix + ".rec", keeping: sizes.records)
-            index = try PartialFile(prefix + ".idx", keeping: sizes.index)
-            list = try PartialFile(prefix + ".lst", keeping: sizes.list)
+            records = try RecordIOWriter(prefix, keeping: sizes.records, index: sizes.index)
+            list = try FileWriter(prefix + ".lst", keeping: sizes.list)
         }
 
         var sizes: PackState.Sizes {
-            PackState.Sizes(records: records.position, index: index.position, list: list.position)
+            PackState.Sizes(records: records.sizes.records, index: records.sizes.index, list: list.position)
         }
 
         func sync() throws(FaceDataError) {
             try records.sync()
-            try index.sync()
             try list.sync()
-        }
-
-        func append(key: Int, _ record: ImageRecord) throws(FaceDataError) {
-            let payload = record.payload
-            guard payload.count <= RecordIO.longestPart else {
-                throw FaceDataError(
-                    .tooLarge, file: records.path,
-                    "record key \(key) has \(payload.count) bytes, the format ends at 2^29 - 1")
-            }
-            let offset = records.position
-            try records.append(RecordIO.frame(payload))
-            try index.append("\(key)\t\(offset)\n")
         }
     }
 
@@ -102,7 +87,7 @@ struct PackPass {
         try FileWriter.save(
             ClassMap.text(ofRecords: Folder.name(of: prefix) + ".rec", rows: classRows(state)).utf8,
             to: options.classMap ?? Folder.resolve(ClassMap.fileName, in: folder))
-        for suffix in [".lst", ".idx", ".rec"] { try PartialFile.commit(prefix + suffix) }
+        for suffix in [".lst", ".idx", ".rec"] { try FileWriter.commit(prefix + suffix) }
         Folder.remove(PackState.path(prefix))
     }
 
@@ -181,12 +166,13 @@ struct PackPass {
         switch options.layout {
         case .im2rec:
             let key = state.written
-            try files.append(key: key, ImageRecord(label: Float(label), id: UInt64(key), image: made.image))
+            try files.records.append(
+                key: UInt64(key), ImageRecord(label: Float(label), id: UInt64(key), image: made.image))
             try files.list.append("\(key)\t\(label)\t\(listed)\n")
         case .insightface:
             let key = state.written + 1
-            try files.append(
-                key: key, ImageRecord(labels: [Float(label), 1], id: UInt64(key), image: made.image))
+            try files.records.append(
+                key: UInt64(key), ImageRecord(labels: [Float(label), 1], id: UInt64(key), image: made.image))
             try files.list.append("1\t\(listed)\t\(label)\n")
         }
         state.written += 1
@@ -200,11 +186,11 @@ struct PackPass {
 
     private func appendIdentities(_ counts: [Int], _ state: PackState, _ files: Files) throws(FaceDataError) {
         let first = state.written + 1
-        try files.append(key: 0, ImageRecord(labels: [Float(first), Float(first + counts.count)], id: 0))
+        try files.records.append(key: 0, ImageRecord(labels: [Float(first), Float(first + counts.count)], id: 0))
         var key = 1
         for (label, count) in counts.enumerated() {
-            try files.append(
-                key: first + label,
+            try files.records.append(
+                key: UInt64(first + label),
                 ImageRecord(labels: [Float(key), Float(key + count)], id: UInt64(first + label)))
             key += count
         }
@@ -250,7 +236,7 @@ struct PackPass {
         let remaining = plan.items.count - state.items
         guard remaining > 0, var free = options.freeBytes(folder) else { return }
         // What an earlier process wrote beyond its last state is cut off.
-        free += (PartialFile.size(of: prefix + ".rec") ?? 0) - state.sizes.records
+        free += (FileWriter.unfinishedSize(of: prefix + ".rec") ?? 0) - state.sizes.records
         let looked = min(remaining, 64)
         let make = maker()
         let first = state.items

@@ -11,7 +11,7 @@ package struct PackPlan: Sendable {
 
     package struct Selection: Sendable {
         package var labels = Labels.separate
-        package var exclusions = Exclusions()
+        package var exclusions: ExclusionList?
         /// Identities with fewer images are left out.
         package var minimumImages = 1
         /// Of an identity with more images, that many are taken, spread evenly over them in the source's order.
@@ -57,11 +57,11 @@ package struct PackPlan: Sendable {
         precondition(!sources.isEmpty && sources.count == names.count, "\(sources.count) sources, \(names.count) names")
         precondition(selection.minimumImages > 0 && (selection.maximumImages ?? 1) > 0, "a selection of no images")
         let joined = Joined(sources, labels: selection.labels)
-        var chosen = Chosen(classes: joined.names.count)
+        var chosen = Chosen(classes: joined.names.count, exclusions: selection.exclusions)
         for source in sources.indices {
             chosen.add(
                 sources[source], number: source, name: names[source], classes: joined.classes[source],
-                exclusions: selection.exclusions, damaged: damaged)
+                damaged: damaged)
         }
         let least = max(1, selection.minimumImages)
         var newLabel = [Int32](repeating: -1, count: joined.names.count)
@@ -95,15 +95,15 @@ package struct PackPlan: Sendable {
         self.identities = identities
         excludedImages = chosen.excluded
         droppedIdentities = chosen.counts.count { $0 > 0 && $0 < least }
-        notes = sources.flatMap(\.notes) + Self.notes(selection, sources, unused: chosen.unused(selection.exclusions))
+        notes = sources.flatMap(\.notes) + Self.notes(selection, sources, unused: chosen.unmatched.sorted())
     }
 
     private static func notes(_ selection: Selection, _ sources: [any FaceSource], unused: [String]) -> [String] {
         var notes: [String] = []
-        if !unused.isEmpty {
+        if let list = selection.exclusions, !unused.isEmpty {
             let some = unused.prefix(3).joined(separator: ", ")
             notes.append(
-                "\(selection.exclusions.location ?? "the exclusions"): "
+                "\(list.location): "
                     + (unused.count == 1 ? "1 line names" : "\(unused.count) lines name")
                     + " nothing that is here (\(some)\(unused.count > 3 ? ", …" : ""))")
         }
@@ -114,16 +114,10 @@ package struct PackPlan: Sendable {
         return notes
     }
 
-    /// What sources are called in lists and exclusions: their file without its extension, or their folder; the folder
-    /// around it where the file is called `train`, as most are; the whole path where that is not enough to tell them apart.
+    /// What sources are called in lists and exclusions: what they are called by themselves, or the whole path where that is
+    /// not enough to tell them apart.
     package static func names(_ locations: [String]) -> [String] {
-        let names = locations.map { location -> String in
-            var parts = location.split(separator: "/").map(String.init).filter { $0 != "." && $0 != ".." }
-            guard let last = parts.popLast() else { return location }
-            let stem =
-                Folder.fileExtension(last).isEmpty ? last : String(last[..<(last.lastIndex(of: ".") ?? last.endIndex)])
-            return stem == "train" ? parts.last ?? stem : stem
-        }
+        let names = locations.map { FaceSources.name(of: $0) }
         return names.indices.map { own in names.count { $0 == names[own] } == 1 ? names[own] : locations[own] }
     }
 }
@@ -163,31 +157,30 @@ private struct Chosen {
     private(set) var excluded = 0
     /// For each source and each of its records: which identity, or -1.
     private var assigned: [[Int32]] = []
-    private var used: Set<String> = []
+    private let exclusions: ExclusionList?
+    /// Names of the exclusion list that nothing has.
+    private(set) var unmatched: Set<String>
 
-    init(classes: Int) { counts = Array(repeating: 0, count: classes) }
+    init(classes: Int, exclusions: ExclusionList?) {
+        counts = Array(repeating: 0, count: classes)
+        self.exclusions = exclusions
+        unmatched = exclusions?.names ?? []
+    }
 
     mutating func add(
-        _ source: any FaceSource, number: Int, name: String, classes: [Int32], exclusions: Exclusions,
-        damaged: Set<PackPlan.Place>
+        _ source: any FaceSource, number: Int, name: String, classes: [Int32], damaged: Set<PackPlan.Place>
     ) {
         var isExcluded = [Bool](repeating: false, count: source.classCount)
-        if !exclusions.isEmpty {
+        if let exclusions {
             for label in isExcluded.indices {
-                guard let line = exclusions.line(for: source.identityName(label), source: name) else { continue }
-                isExcluded[label] = true
-                used.insert(line)
+                isExcluded[label] = exclusions.match(source.identityName(label), of: name, &unmatched)
             }
         }
         var own = [Int32](repeating: -1, count: source.count)
         for record in own.indices {
             let label = source.label(of: record)
-            if !exclusions.isEmpty, let line = exclusions.line(for: source.key(of: record), source: name) {
-                used.insert(line)
-                excluded += 1
-                continue
-            }
-            if isExcluded[label] {
+            let isNamed = exclusions?.match(source.key(of: record), of: name, &unmatched) ?? false
+            if isNamed || isExcluded[label] {
                 excluded += 1
                 continue
             }
@@ -197,8 +190,6 @@ private struct Chosen {
         }
         assigned.append(own)
     }
-
-    func unused(_ exclusions: Exclusions) -> [String] { exclusions.sorted.filter { !used.contains($0) } }
 
     /// The records of the identities that remain, those of one together, in the order of sources and records.
     func grouped(starts: [Int], newLabel: [Int32]) -> [PackPlan.Place] {

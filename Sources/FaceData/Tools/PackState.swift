@@ -40,7 +40,7 @@ struct PackState: Sendable, Equatable {
     func isUsable(_ prefix: String, items most: Int) -> Bool {
         guard written <= items, items <= most else { return false }
         return [(".rec", sizes.records), (".idx", sizes.index), (".lst", sizes.list)].allSatisfy { suffix, size in
-            let unfinished = PartialFile.size(of: prefix + suffix)
+            let unfinished = FileWriter.unfinishedSize(of: prefix + suffix)
             // Where all is on disk some files may have their names already.
             if isComplete, unfinished == nil { return Folder.kind(prefix + suffix) == .file }
             return (unfinished ?? 0) >= size
@@ -58,7 +58,7 @@ struct PackState: Sendable, Equatable {
         lines += damage.map {
             "damaged\t\($0.place.source)\t\($0.place.record)\t\($0.pass)\t\(PackText.field($0.reason))"
         }
-        try FileWriter.save((lines.joined(separator: "\n") + "\nend\n").utf8, to: Self.path(prefix))
+        try FileWriter.save(lines: lines + ["end"], to: Self.path(prefix))
     }
 
     /// - Returns: nil when there is none, or what is there is none.

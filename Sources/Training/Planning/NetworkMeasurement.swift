@@ -1,5 +1,5 @@
 import Artifacts
-package import Foundation
+import Foundation
 
 /// What hosts that will train were measured to send one another (`acuity bench collectives --network`): in place of
 /// assumptions about their network.
@@ -36,11 +36,5 @@ package struct NetworkMeasurement: Sendable, Equatable, Codable {
         guard numbers.allSatisfy({ $0.isFinite && $0 >= 0 }), link.bandwidth > 0, contention.computing >= 1,
             contention.messages >= 1
         else { throw ArtifactError.damaged(path: path, reason: "figures that cannot be") }
-    }
-
-    package func json() throws -> Data {
-        let encoder = JSONEncoder()
-        encoder.outputFormatting = [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]
-        return try encoder.encode(self) + Data("\n".utf8)
     }
 }

@@ -89,10 +89,8 @@ extension Embedder {
                     (least, greatest) = (-extremes[0], extremes[1])
                 }, progress: { progress(.rounds($0)) })
         }
-        let bytes = own.map { Float($0) }.withUnsafeBytes { Array($0) }
-        guard let parts = try communicator.gather(bytes, root: 0, "qualities") else { return nil }
+        guard let gathered = try communicator.gather(own.map { Float($0) }, "qualities") else { return nil }
         var values = [Float?](repeating: nil, count: images.count)
-        let gathered = parts.flatMap { part in part.withUnsafeBytes { Array($0.bindMemory(to: Float.self)) } }
         for (record, value) in zip(annotation.records, gathered) { values[Int(record)] = value }
         return Annotation(
             values: values, skipped: left, identities: annotation.identities,

@@ -41,9 +41,7 @@ extension Embedder {
             return own
         }
         let left = try skipped.gathered(communicator)
-        let bytes = own.withUnsafeBytes { Array($0) }
-        guard let parts = try communicator.gather(bytes, root: 0, "qualities") else { return nil }
-        let values = parts.flatMap { part in part.withUnsafeBytes { Array($0.bindMemory(to: Float.self)) } }
+        guard let values = try communicator.gather(own, "qualities") else { return nil }
         return ImageScores(
             values: values.enumerated().map { left[$0.offset] == nil ? $0.element : nil }, skipped: left,
             seconds: monotonicSeconds() - start)

@@ -28,12 +28,8 @@ package final class SkippedImages: Sendable {
     package func gathered(_ communicator: any Communicator) throws -> [Int: String] {
         guard isAllowed else { return [:] }
         let own = reasons.withLock { $0 }
-        let parts = try communicator.gather(Array(try JSONEncoder().encode(own)), root: 0, "images left out")
-        let all = try parts.map { parts in
-            try parts.reduce(into: [Int: String]()) { all, part in
-                all.merge(try JSONDecoder().decode([Int: String].self, from: Data(part))) { first, _ in first }
-            }
-        }
+        let parts = try communicator.gather(coding: own, "images left out")
+        let all = parts?.reduce(into: [Int: String]()) { all, part in all.merge(part) { first, _ in first } }
         let bytes = try communicator.broadcast(
             Array(try JSONEncoder().encode(all ?? [:])), root: 0, "images left out")
         return try JSONDecoder().decode([Int: String].self, from: Data(bytes))
