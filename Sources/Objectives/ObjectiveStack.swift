@@ -62,9 +62,12 @@ package final class ObjectiveStack: Objective {
 
     /// - Parameter demand: what covers the demands of all.
     package init(
-        _ classification: MarginClassification, _ added: [any AddedObjective], demand: StepDemand, classifies: Bool = true
+        _ classification: MarginClassification, _ added: [any AddedObjective], demand: StepDemand,
+        classifies: Bool = true
     ) {
-        precondition(classifies || !added.isEmpty && classification.classifier.isFrozen, "nothing to learn, or centres that learn")
+        precondition(
+            classifies || !added.isEmpty && classification.classifier.isFrozen,
+            "nothing to learn, or centres that learn")
         self.classification = classification
         self.added = added
         self.demand = demand

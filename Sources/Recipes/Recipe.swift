@@ -53,12 +53,14 @@ package struct Recipe: Sendable, Equatable, Encodable {
         try reader.finish()
         if data.degraded != nil, !objectives.comparesDegraded {
             throw dataReader.error(
-                "degraded", expected: "objectives.ccface or objectives.qgface beside it: they compare images with copies")
+                "degraded",
+                expected: "objectives.ccface or objectives.qgface beside it: they compare images with copies")
         }
         if optimizer.kind == .adam, !freezesHead {
             throw optimizerReader.error(
                 "kind",
-                expected: "sgd where class centres learn; adam goes with objectives.sdd_fiqa, objectives.cr_fiqa.on_top or "
+                expected:
+                    "sgd where class centres learn; adam goes with objectives.sdd_fiqa, objectives.cr_fiqa.on_top or "
                     + "init.freeze: [head]")
         }
         if objectives.separation?.alone == true, objectives.names.count > 1 {
@@ -68,7 +70,8 @@ package struct Recipe: Sendable, Equatable, Encodable {
         }
         if objectives.certainty?.onTop == true {
             for (key, value) in [("init.weights", start.weights), ("init.head", start.head)] where value == nil {
-                throw RecipeError.missing(key: key, why: "objectives.cr_fiqa.on_top learns on a recogniser and its centres")
+                throw RecipeError.missing(
+                    key: key, why: "objectives.cr_fiqa.on_top learns on a recogniser and its centres")
             }
         }
     }

@@ -38,7 +38,8 @@ package enum Vectors {
 
         package init(beta1: Double = 0.9, beta2: Double = 0.999, epsilon: Double = 1e-8) {
             precondition(
-                (0..<1).contains(beta1) && (0..<1).contains(beta2) && epsilon > 0, "betas \(beta1), \(beta2), ε \(epsilon)")
+                (0..<1).contains(beta1) && (0..<1).contains(beta2) && epsilon > 0,
+                "betas \(beta1), \(beta2), ε \(epsilon)")
             self.beta1 = beta1
             self.beta2 = beta2
             self.epsilon = epsilon
@@ -57,7 +58,8 @@ package enum Vectors {
     ) {
         precondition(
             parameters.count == means.count && parameters.count == squares.count && parameters.count == gradient.count,
-            "\(parameters.count) parameters, \(means.count) means, \(squares.count) squares, \(gradient.count) gradients")
+            "\(parameters.count) parameters, \(means.count) means, \(squares.count) squares, \(gradient.count) gradients"
+        )
         precondition(step >= 1, "step \(step)")
         guard let p = parameters.baseAddress, let m = means.baseAddress, let s = squares.baseAddress,
             let g = gradient.baseAddress

@@ -109,7 +109,8 @@ package enum CheckpointContents {
         for (name, target) in arena.optimizerState {
             let stored = try file.tensor(name)
             guard stored.shape == target.shape else {
-                throw ArtifactError.incompatible(path: checkpoint.folder, reason: "momentum of '\(name)' is \(stored.shape)")
+                throw ArtifactError.incompatible(
+                    path: checkpoint.folder, reason: "momentum of '\(name)' is \(stored.shape)")
             }
             target.bytes.copyMemory(from: UnsafeRawBufferPointer(stored.bytes))
         }

@@ -50,7 +50,8 @@ package enum ModelFile {
             do {
                 return try JSONDecoder().decode(type, from: Data(text.utf8))
             } catch {
-                throw ArtifactError.incompatible(path: file.path, reason: "its metadata '\(key)' does not parse: \(text)")
+                throw ArtifactError.incompatible(
+                    path: file.path, reason: "its metadata '\(key)' does not parse: \(text)")
             }
         }
         let card = Card(

@@ -72,11 +72,12 @@ package final class ParameterArena {
 
     /// What the optimizer keeps, by parameter: the momentum under the parameter's name, and what else there is.
     package var optimizerState: [(name: String, tensor: Tensor)] {
-        parameters.indices.flatMap { index in
-            let name = parameters[index].parameter.name
-            return [(name, momentum(of: index))]
-                + (squares.map { [(name + Self.squaresSuffix, part(of: $0, index))] } ?? [])
+        var state: [(name: String, tensor: Tensor)] = []
+        for (index, entry) in parameters.enumerated() {
+            state.append((entry.parameter.name, momentum(of: index)))
+            if let squares { state.append((entry.parameter.name + Self.squaresSuffix, part(of: squares, index))) }
         }
+        return state
     }
 
     // MARK: - Groups

@@ -37,7 +37,8 @@ extension RunSetup {
             if options.classifiesBothViews {
                 if degrades {
                     throw TrainingError.incompatible(
-                        "objectives.qsd.classified: both is for QSD alone; beside ccface or qgface the partner teaches only")
+                        "objectives.qsd.classified: both is for QSD alone; beside ccface or qgface the partner teaches only"
+                    )
                 }
                 classified = 2
             }
@@ -84,7 +85,8 @@ extension RunSetup {
         if let section = recipe.objectives.distillation {
             result.added.append(
                 SelfDistillation(
-                    options(section), qualities: try qualities(section.qualities, section.missing, of: source), batch: batch,
+                    options(section), qualities: try qualities(section.qualities, section.missing, of: source),
+                    batch: batch,
                     dimension: dimension,
                     partner: result.demand.views - 1, communicator: communicator, pool: environment.pool))
         }
@@ -107,7 +109,9 @@ extension RunSetup {
     ///
     /// - Throws: `TrainingError.incompatible`.
     static func checkCosines(_ head: MarginClassification, _ recipe: Recipe) throws {
-        guard let name = recipe.objectives.comparingCentres.first, head.classifier.margin.normalisation != .unit else { return }
+        guard let name = recipe.objectives.comparingCentres.first, head.classifier.margin.normalisation != .unit else {
+            return
+        }
         throw TrainingError.incompatible(
             "head.margin = \(recipe.head.margin.name.rawValue) compares inner products; objectives.\(name) needs cosines, as "
                 + "cosface, arcface and the others have them")
@@ -136,7 +140,8 @@ extension RunSetup {
 
     // MARK: - CCFace
 
-    private static func options(_ section: ResolutionSection, _ recipe: Recipe) throws -> ResolutionDistillation.Options {
+    private static func options(_ section: ResolutionSection, _ recipe: Recipe) throws -> ResolutionDistillation.Options
+    {
         var options = ResolutionDistillation.Options()
         if section.marginSource != .head {
             guard case .arcface(let keys) = recipe.head.margin, keys.fallback == .hard, keys.gradient == .exact,
@@ -163,7 +168,8 @@ extension RunSetup {
     private static func teacher(_ section: ResolutionSection, _ recipe: Recipe) throws -> Network {
         guard let path = section.teacher ?? recipe.start.weights else {
             throw TrainingError.incompatible(
-                "objectives.ccface learns from a teacher: name its weights in objectives.ccface.teacher or init.weights")
+                "objectives.ccface learns from a teacher: name its weights in objectives.ccface.teacher or init.weights"
+            )
         }
         let (network, card, location) = try ModelFile.open(path)
         if let (have, need) = difference(card.preprocessing, preprocessing(recipe)) {

@@ -34,7 +34,9 @@ extension Trainer {
 
     /// Says on rank 0 how the run ended.
     package func conclude(_ ending: String) {
-        if environment.isRoot { info("\(recipe.run.folder): step \(state.step) of \(step.schedule.totalSteps), \(ending)") }
+        if environment.isRoot {
+            info("\(recipe.run.folder): step \(state.step) of \(step.schedule.totalSteps), \(ending)")
+        }
     }
 
     private func info(_ text: String) { environment.logger.info("\(text)") }
@@ -83,7 +85,8 @@ extension Trainer {
         info(
             "global batch \(recipe.batch.global) in \(recipe.batch.accumulation) pass(es), "
                 + "\(max(1, sampler.stepsPerEpoch / recipe.batch.accumulation)) updates per epoch, \(totalSteps) in all; "
-                + "learning rate \(schedule.base) (\(rule)), \(schedule.kind.rawValue), \(schedule.warmupSteps) warm-up updates")
+                + "learning rate \(schedule.base) (\(rule)), \(schedule.kind.rawValue), \(schedule.warmupSteps) warm-up updates"
+        )
     }
 
     private func warn() {

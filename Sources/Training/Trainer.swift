@@ -206,7 +206,9 @@ package final class Trainer {
             Embedder(
                 network, preprocessing: RunSetup.preprocessing(recipe), batch: recipe.evaluation.batch,
                 precision: RunSetup.precision(recipe.compute), pool: environment.pool))
-        if unread > 0 { warn(["\(unread) new identities have no image that can be read: their centres start at random"]) }
+        if unread > 0 {
+            warn(["\(unread) new identities have no image that can be read: their centres start at random"])
+        }
     }
 
     private func restore() throws {

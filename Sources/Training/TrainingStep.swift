@@ -126,7 +126,8 @@ package final class TrainingStep {
         }
         self.teacher = teacher.map { [demand, executions] in
             Execution(
-                $0.graph, batch: demand.classified * batch, purpose: .inference, precision: RunSetup.precision(recipe.compute),
+                $0.graph, batch: demand.classified * batch, purpose: .inference,
+                precision: RunSetup.precision(recipe.compute),
                 pool: pool, within: executions[0])
         }
         let rows = StepRows(demand, batch: batch, executions)

@@ -31,7 +31,8 @@ import Testing
             let pool = ThreadPool(threads: 1)
             let batch = problem.rows / ranks
             let classifier = ShardedClassifier<Float>(
-                classes: 7, dimension: 6, batch: batch, margin: ArcFace(), communicator: communicator, pool: pool, seed: 1,
+                classes: 7, dimension: 6, batch: batch, margin: ArcFace(), communicator: communicator, pool: pool,
+                seed: 1,
                 frozen: true)
             let regression = SeparationRegression(
                 qualities: qualities, batch: batch, dimension: 6, weight: weight, beta: beta, dropout: dropout,
@@ -43,13 +44,15 @@ import Testing
             let stack = ObjectiveStack(
                 MarginClassification(classifier, pool: pool), [regression], demand: .single, classifies: false)
             let own = communicator.rank * batch..<(communicator.rank + 1) * batch
-            let embeddings = Tensor([batch, 6], problem.embeddings[own.lowerBound * 6..<own.upperBound * 6].map { Float($0) })
+            let embeddings = Tensor(
+                [batch, 6], problem.embeddings[own.lowerBound * 6..<own.upperBound * 6].map { Float($0) })
             let gradient = Tensor([batch, 6])
             let records = Array(own)
             let outcome = try records.withUnsafeBufferPointer { records in
                 try stack.step(
                     ObjectivePass(
-                        embeddings: embeddings, embeddingGradient: gradient, records: records, step: step), weight: share,
+                        embeddings: embeddings, embeddingGradient: gradient, records: records, step: step),
+                    weight: share,
                     accumulate: false)
             }
             #expect(stack.gradientSquares() == 0)

@@ -117,7 +117,9 @@ import Testing
         #expect(throws: RecipeError.self) { try recipe("optimizer={kind: adam, momentum: 0.9}", "init.freeze=[head]") }
         #expect(try recipe("optimizer={kind: adam, beta1: 0.8}", "init.freeze=[head]").optimizer.beta1 == 0.8)
         #expect(throws: RecipeError.self) { try recipe("objectives.sdd_fiqa={beta: 0.1}") }
-        #expect(throws: RecipeError.self) { try recipe("objectives={sdd_fiqa: {qualities: q.tsv}, cr_fiqa: {beta: 0.5}}") }
+        #expect(throws: RecipeError.self) {
+            try recipe("objectives={sdd_fiqa: {qualities: q.tsv}, cr_fiqa: {beta: 0.5}}")
+        }
         #expect(throws: RecipeError.self) { try recipe("init.freeze=head") }
         #expect(try recipe("batch.global=6", "batch.accumulation=3").batch.accumulation == 3)
     }

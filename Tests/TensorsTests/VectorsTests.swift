@@ -84,7 +84,8 @@ struct VectorsTests {
             var gradient = [Float](repeating: 0, count: rows * columns)
             for (source, target) in targets.enumerated() {
                 gradient.replaceSubrange(
-                    Int(target) * columns..<(Int(target) + 1) * columns, with: g[source * columns..<(source + 1) * columns])
+                    Int(target) * columns..<(Int(target) + 1) * columns,
+                    with: g[source * columns..<(source + 1) * columns])
             }
             var (p, v) = (p, v)
             for row in 0..<rows where touched(row) {
@@ -144,7 +145,9 @@ struct VectorsTests {
         let constants = Vectors.AdamConstants(beta1: 0.8, beta2: 0.99, epsilon: 1e-3)
         let gradients = (0..<3).map { randomFloats(count, 3 + UInt64($0)) }
         let start = randomFloats(count, 2)
-        var (p, m, s) = (start.map { Double($0) }, [Double](repeating: 0, count: count), [Double](repeating: 0, count: count))
+        var (p, m, s) = (
+            start.map { Double($0) }, [Double](repeating: 0, count: count), [Double](repeating: 0, count: count)
+        )
         for (step, gradient) in gradients.enumerated() {
             let corrections = (1 - pow(0.8, Double(step + 1)), 1 - pow(0.99, Double(step + 1)))
             for i in 0..<count {
@@ -160,7 +163,8 @@ struct VectorsTests {
             for (step, gradient) in gradients.enumerated() {
                 Vectors.adam(
                     pool, parameters: parameters.floats, means: means.floats, squares: squares.floats,
-                    gradient: Self.vector(gradient).floats, scale: 0.5, rate: 0.1, constants, decay: 0.01, step: step + 1)
+                    gradient: Self.vector(gradient).floats, scale: 0.5, rate: 0.1, constants, decay: 0.01,
+                    step: step + 1)
             }
             #expect(relativeError(parameters.floats.map { Double($0) }, p) < 1e-5, "\(setting)")
             #expect(relativeError(means.floats.map { Double($0) }, m) < 1e-6, "\(setting)")

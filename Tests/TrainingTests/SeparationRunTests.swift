@@ -2,6 +2,7 @@ import Artifacts
 import Collectives
 import FaceData
 import Foundation
+import Layers
 import Networks
 import Objectives
 import Recipes
@@ -21,7 +22,9 @@ import Training
         return path
     }
 
-    private func recipe(_ folder: String, table: String, steps: Int, _ change: (inout Recipe) -> Void = { _ in }) -> Recipe {
+    private func recipe(_ folder: String, table: String, steps: Int, _ change: (inout Recipe) -> Void = { _ in })
+        -> Recipe
+    {
         TinyRun.recipe(folder) {
             $0.objectives.separation = SeparationSection()
             $0.objectives.separation?.qualities = table
@@ -56,7 +59,10 @@ import Training
         #expect(squares.shape == [1, 64] && squares.floats.allSatisfy { $0 > 0 })
         let events = try TinyRun.events(make("whole", 4)).filter { $0["event"] as? String == "step" }
         #expect(events.count == 4)
-        #expect(events.allSatisfy { $0["regression_loss"] is Double && $0["accuracy"] == nil && $0["classification_loss"] == nil })
+        #expect(
+            events.allSatisfy {
+                $0["regression_loss"] is Double && $0["accuracy"] == nil && $0["classification_loss"] == nil
+            })
     }
 
     /// Nothing is classified, so the centres are those of the start.
@@ -67,7 +73,9 @@ import Training
             func state() -> ([UInt8], [[Float]]) {
                 (
                     Array(trainer.head.classifier.centres.bytes),
-                    (trainer.network.parameters + trainer.objective.parameters).filter(\.isTrained).map { Array($0.value.floats) }
+                    (trainer.network.parameters + trainer.objective.parameters).filter(\.isTrained).map {
+                        Array($0.value.floats)
+                    }
                 )
             }
             let before = state()

@@ -24,7 +24,8 @@ package final class QualityRegression: AddedObjective {
     ///   - weight: λ, 10 as published.
     ///   - beta: β, 0.5 as published.
     package init(
-        dimension: Int, ratio: CertaintyRatio, weight: Double, beta: Double, communicator: any Communicator, seed: UInt64
+        dimension: Int, ratio: CertaintyRatio, weight: Double, beta: Double, communicator: any Communicator,
+        seed: UInt64
     ) {
         self.ratio = ratio
         self.weight = weight

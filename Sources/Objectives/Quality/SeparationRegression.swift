@@ -1,6 +1,6 @@
 package import Collectives
 package import Layers
-package import Tensors
+import Tensors
 
 /// Annotated qualities learnt from the images alone: a linear layer on the raw embedding, after dropout, regresses what
 /// similarity distributions gave each image (Ou et al., "SDD-FIQA: Unsupervised Face Image Quality Assessment with
