@@ -12,6 +12,7 @@ package struct NetworkBenchmark: Sendable {
     private static let mebibytes = 24
     private static let bucket = 1 << 20
     private static let repetitions = 5
+    private static let rounds = 9
 
     package init() {}
 
@@ -38,32 +39,45 @@ package struct NetworkBenchmark: Sendable {
             for index in buckets.indices { reducer.bucketReady(index) }
             _ = try reducer.finish()
         }
-        // So much that messages travel all the while.
-        let tasks = max(1, Int(0.7 * alone / each))
-        let separately = try communicator.medianSeconds(of: Self.repetitions) { work.run(tasks) }
-        var rest = 0.0
-        var computing = 0.0
-        for _ in 0..<Self.repetitions {
-            try communicator.barrier("benchmark")
+        let contention = try contention(communicator, alone: alone, each: each, work) {
             reducer.begin()
             for index in buckets.indices { reducer.bucketReady(index) }
-            let start = monotonicSeconds()
-            work.run(tasks)
-            computing += monotonicSeconds() - start
-            rest += try reducer.finish().waited
+        } finish: {
+            try reducer.finish().communication
         }
-        computing = try communicator.allReduce(computing / Double(Self.repetitions), .max, "benchmark")
-        rest = try communicator.allReduce(rest / Double(Self.repetitions), .max, "benchmark")
 
         let bytes = Double(count) * 4
         let hosts = Double(placement.hosts)
         let sent = 2 * (hosts - 1) / hosts * bytes / Double(placement.ranksPerHost)
         let link = Link(latency: latency, bandwidth: sent * Double(placement.ranksPerHost) / alone)
-        // What was not left for the end travelled beside the computing.
-        let hidden = max(alone - rest, 0.05 * alone)
         return NetworkMeasurement(
             hosts: placement.hosts, ranksPerHost: placement.ranksPerHost, threads: pool.threads, link: link,
-            contention: Contention(computing: computing / separately, messages: computing / hidden))
+            contention: contention)
+    }
+
+    /// How much longer gradients that take `alone` seconds by themselves, and computing of about three times as long, take
+    /// while both go on: the medians of some rounds, each as the slowest rank saw it.
+    private func contention(
+        _ communicator: any Communicator, alone: Double, each: Double, _ work: ComputingTask, start: () -> Void,
+        finish: () throws -> Double
+    ) throws -> Contention {
+        let tasks = max(1, Int((3 * alone / each).rounded(.up)))
+        let separately = try communicator.medianSeconds(of: Self.repetitions) { work.run(tasks) }
+        var times = [Double](repeating: 0, count: 2 * Self.rounds)
+        for round in 0..<Self.rounds {
+            try communicator.barrier("benchmark")
+            start()
+            let begin = MonotonicClock.seconds
+            work.run(tasks)
+            times[round] = MonotonicClock.seconds - begin
+            times[Self.rounds + round] = try finish()
+        }
+        try times.withUnsafeMutableBufferPointer { try communicator.allReduce($0, .max, "benchmark") }
+        let computing = times[..<Self.rounds].sorted()[Self.rounds / 2]
+        let messages = times[Self.rounds...].sorted()[Self.rounds / 2]
+        // Computing is slowed while messages travel, and what it loses it loses in that time.
+        let lost = min(max(computing - separately, 0), 0.9 * messages)
+        return Contention(computing: messages / (messages - lost), messages: max(1, messages / alone))
     }
 
     /// Of one round of messages.

@@ -65,7 +65,8 @@ package struct StartSection: Sendable, Equatable, Codable {
 
 /// One set of pairs to verify on.
 package struct PairSetSection: Sendable, Equatable, Codable {
-    package enum Sides: String, Sendable, Codable, CaseIterable { case one, both }
+    /// Which images of a pair are degraded: `one` is the second.
+    package enum Sides: String, Sendable, Codable, CaseIterable { case first, one, both }
 
     package var name = ""
     /// A `.bin` file, or the image folder of a pairs file, or `synthetic`.
@@ -79,6 +80,9 @@ package struct PairSetSection: Sendable, Equatable, Codable {
     /// Degradation on the way in: a size in pixels (`16`), or a table like `lfw-mixed.tsv`.
     package var degrade: String?
     package var sides = Sides.both
+    /// Kernels that reduce to a side in pixels, and enlarge again.
+    package var down: String?
+    package var up: String?
 
     package init() {}
     init(_ section: SectionReader) throws {
@@ -93,11 +97,22 @@ package struct PairSetSection: Sendable, Equatable, Codable {
         flip = try reader.bool("flip", default: true)
         degrade = try reader.string("degrade")
         sides = try reader.choice("sides", default: sides)
+        down = try reader.string("down")
+        up = try reader.string("up")
+        for (key, name) in [("down", down), ("up", up)] {
+            guard let name else { continue }
+            guard AugmentOperator.kernels.contains(name) else {
+                throw reader.error(key, expected: "one of " + AugmentOperator.kernels.joined(separator: ", "))
+            }
+            guard degrade.flatMap({ Int($0) }) != nil else {
+                throw reader.error(key, expected: "'degrade: SIDE' in pixels beside it")
+            }
+        }
         try reader.finish()
     }
 
     private enum CodingKeys: String, CodingKey {
-        case name, path, pairs, synthetic, flip, degrade, sides
+        case name, path, pairs, synthetic, flip, degrade, sides, down, up
         case pairCount = "pair_count"
     }
 }

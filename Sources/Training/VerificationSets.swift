@@ -30,29 +30,54 @@ package enum VerificationSets {
     /// The variant that `degrade` and `sides` name.
     package static func variant(_ section: PairSetSection) throws -> PairVariant {
         guard let degrade = section.degrade else { return .original }
-        guard let side = Int(degrade) else { return .mixed(try DegradationTable(degrade)) }
+        let kernels = try kernels(section)
+        guard let side = Int(degrade) else {
+            guard kernels == nil else {
+                throw TrainingError.incompatible(
+                    "evaluation set '\(section.name)': 'down' and 'up' go with a side in pixels, not with the table \(degrade)"
+                )
+            }
+            return .mixed(try DegradationTable(degrade))
+        }
         guard (1...112).contains(side) else {
             throw TrainingError.incompatible("degrade = \(side): the side must lie in 1...112 pixels")
         }
-        return .reduced(side: side, section.sides == .one ? .one : .both)
+        return .reduced(side: side, sides(section), kernels: kernels)
+    }
+
+    /// The images of a pair that `sides` names.
+    package static func sides(_ section: PairSetSection) -> PairVariant.Sides {
+        switch section.sides {
+        case .first: .first
+        case .one: .one
+        case .both: .both
+        }
+    }
+
+    /// The kernels that `down` and `up` name: `box` and `bicubic` where one of them is missing; nil where both are.
+    package static func kernels(_ section: PairSetSection) throws -> PairVariant.Kernels? {
+        func kernel(_ name: String?, _ standard: ResizeKernel) throws -> ResizeKernel {
+            guard let name else { return standard }
+            guard let kernel = ResizeKernel(rawValue: name) else {
+                let names = ResizeKernel.allCases.map(\.rawValue).joined(separator: ", ")
+                throw TrainingError.incompatible(
+                    "evaluation set '\(section.name)': no kernel '\(name)'; there are \(names)")
+            }
+            return kernel
+        }
+        if section.down == nil, section.up == nil { return nil }
+        return PairVariant.Kernels(down: try kernel(section.down, .box), up: try kernel(section.up, .bicubic))
     }
 
     private static func degraded(_ files: PairSet, _ section: PairSetSection, folds: Folds?) throws -> VerificationSet {
         let variant = try variant(section)
-        let words =
-            switch variant {
-            case .original: "none"
-            case .reduced(let side, .one): "\(side) px, second image"
-            case .reduced(let side, .both): "\(side) px, both images"
-            case .mixed(let table): "as \(table.location) says"
-            }
         // With one degraded side an image has two appearances: 2i is it on the first side, 2i + 1 on the second.
         let sides = variant.isSideIndependent ? 1 : 2
         let pairs = files.pairs.map {
             VerificationPair($0.first * sides, $0.second * sides + sides - 1, same: $0.isSame)
         }
         return compact(
-            section.name, pairs, folds: folds, degradation: words, key: { files.key(of: $0 / sides) }
+            section.name, pairs, folds: folds, degradation: variant.words, key: { files.key(of: $0 / sides) }
         ) { index in
             let place = index / sides
             let degradation = try variant.degradation(of: files.key(of: place), isSecond: index % sides == 1)

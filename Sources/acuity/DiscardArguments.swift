@@ -73,7 +73,7 @@ struct DiscardArguments: ParsableArguments {
         }
         if estimator == .annotation { throw ValidationError("name the table of an annotation with --quality") }
         if allPairs, command.pairs != nil { throw ValidationError("give --pairs or --all-pairs") }
-        if allPairs, command.sides == .one { throw ValidationError("--all-pairs degrades both images of a pair") }
+        if allPairs, command.sides != .both { throw ValidationError("--all-pairs degrades both images of a pair") }
         if folder != nil, !allPairs { throw ValidationError("--folder goes with --all-pairs") }
         guard !fmr.isEmpty, fmr.allSatisfy({ $0 > 0 && $0 < 1 }), Set(fmr).count == fmr.count else {
             throw ValidationError("--fmr takes different rates between 0 and 1")
@@ -124,7 +124,7 @@ struct DiscardArguments: ParsableArguments {
             ]
         }
         return try command.sections().map { section in
-            if quality != nil, section.sides == .one, section.degrade.flatMap({ Int($0) }) != nil {
+            if quality != nil, section.sides != .both, section.degrade.flatMap({ Int($0) }) != nil {
                 throw TrainingError.incompatible(
                     "evaluation set '\(section.name)': an image degraded on one side only has two qualities, and a table one"
                 )

@@ -15,7 +15,8 @@ import Training
 
 struct Evaluate: ParsableCommand {
     static let configuration = CommandConfiguration(
-        abstract: "Verify pairs of faces: 10-fold accuracy, TAR at FAR, EER, ROC; with --edc error versus discard.",
+        abstract:
+            "Verify pairs of faces: 10-fold accuracy, TAR at FAR, EER, ROC; identification; error versus discard.",
         discussion: """
             acuity evaluate --weights runs/first --set lfw.bin
             acuity evaluate --weights model.safetensors --set faces/lfw --pairs faces/lfw-protocol/pairs.txt
@@ -28,6 +29,14 @@ struct Evaluate: ParsableCommand {
             acuity evaluate --edc --all-pairs --weights a.safetensors --quality-weights b.safetensors --set faces
 
             With --edc: the false non-match rate as the pairs of lowest quality are left out (docs/quality.md).
+
+            acuity evaluate --weights model.safetensors --set lfw.bin --sizes 112,20,16,12,8 --sides first --down bilinear \
+            --up bilinear
+            acuity evaluate --weights model.safetensors --protocol tinyface --set tinyface/Testing_Set
+            acuity evaluate --weights model.safetensors --protocol scface --set scface --subjects 51-130
+
+            With --sizes: the pairs at several resolutions in one table. With --protocol: closed-set identification \
+            (docs/evaluation.md).
             """)
 
     @Option(help: "A weights file, or a run folder (its newest checkpoint).")
@@ -42,7 +51,7 @@ struct Evaluate: ParsableCommand {
     @Option(help: "Take the evaluation sets of this recipe.")
     var recipe: String?
 
-    @Option(help: "A .bin file, the image folder of a pairs file, or 'synthetic'.")
+    @Option(help: "A .bin file, the image folder of a pairs file, 'synthetic'; the folder of --protocol.")
     var set: String?
 
     @Option(help: "A pairs file in the format of LFW's pairs.txt.")
@@ -51,8 +60,17 @@ struct Evaluate: ParsableCommand {
     @Option(help: "Degrade on the way in: a side in pixels (16), or a table such as lfw-mixed.tsv.")
     var degrade: String?
 
-    @Option(help: "Which images of a pair are degraded: one (the second) or both.")
+    @Option(parsing: .upToNextOption, help: "Verify at these sizes in pixels, 112,16,8; 112 leaves images as they are.")
+    var sizes: [NumberList] = []
+
+    @Option(help: "Which images of a pair are degraded: first, one (the second) or both.")
     var sides: PairSetSection.Sides = .both
+
+    @Option(help: "The kernel that reduces to a size; box by default.")
+    var down: ResizeKernel?
+
+    @Option(help: "The kernel that enlarges again; bicubic by default.")
+    var up: ResizeKernel?
 
     @Flag(inversion: .prefixedNo, help: "Add the embedding of the mirror image.")
     var flip = true
@@ -65,12 +83,16 @@ struct Evaluate: ParsableCommand {
     @Flag(help: "Print the whole report as JSON.")
     var json = false
 
+    @OptionGroup(title: "Identification") var identification: IdentificationArguments
+
     @OptionGroup(title: "Error versus discard") var discard: DiscardArguments
 
     @OptionGroup var session: SessionOptions
 
     func validate() throws {
         try discard.validate(self)
+        try identification.validate(self)
+        try validateSizes()
         guard [weights != nil, untrained != nil, pixels].filter({ $0 }).count == 1 else {
             throw ValidationError("give one of --weights, --untrained, --pixels")
         }
@@ -86,11 +108,19 @@ struct Evaluate: ParsableCommand {
                 try discard.run(self, environment)
                 return Training.ExitCode.success
             }
+            if let rules = identification.rules {
+                try identification.run(self, rules, environment)
+                return Training.ExitCode.success
+            }
             let sections = try environment.communicator.together("evaluation sets") {
                 let sections = try self.sections()
                 // Before the work, not after it.
                 if environment.isRoot, let output { try Output.folder(output) }
                 return sections
+            }
+            if !sizes.isEmpty {
+                try compareSizes(sections, environment)
+                return Training.ExitCode.success
             }
             let reports = pixels ? try byPixels(sections, environment) : try byNetwork(sections, environment)
             try environment.communicator.together("report") {
@@ -111,6 +141,7 @@ struct Evaluate: ParsableCommand {
         section.pairs = pairs
         section.degrade = degrade
         section.sides = sides
+        if degrade != nil { (section.down, section.up) = (down?.rawValue, up?.rawValue) }
         section.flip = flip
         section.name = setName
         return [section]
@@ -145,7 +176,7 @@ struct Evaluate: ParsableCommand {
         return reports
     }
 
-    private func model(_ environment: RunEnvironment) throws -> (Network, Preprocessing) {
+    func model(_ environment: RunEnvironment) throws -> (Network, Preprocessing) {
         if let weights {
             let (network, card, path) = try ModelFile.open(weights)
             environment.logger.info("\(path): \(card.specification.name), \(card.specification.embeddingSize)-d")
@@ -183,7 +214,11 @@ struct Evaluate: ParsableCommand {
         } else {
             for report in reports { print(Self.summary(report)) }
         }
-        guard let output else { return }
+        if let output { try write(reports, to: output) }
+    }
+
+    /// A report as JSON, and its ROC curve as SVG, PNG and CSV.
+    func write(_ reports: [VerificationReport], to output: String) throws {
         for report in reports {
             let stem = output + "/" + report.facts.dataset.replacing("/", with: "-")
             try Output.write(Output.json(report), to: stem + ".json")
@@ -213,12 +248,17 @@ struct Evaluate: ParsableCommand {
         for tar in report.tar {
             let spread = tar.interval.map { "  (95 %: \(percent($0.lower))–\(percent($0.upper)))" } ?? ""
             lines.append(
-                "  TAR at FAR \(String(format: "%.0e", tar.targetFAR).replacing("e-0", with: "e-"))  \(percent(tar.rate))\(spread)")
+                "  TAR at FAR \(farText(tar.targetFAR))  \(percent(tar.rate))\(spread)")
         }
-        lines.append("  EER            \(percent(report.equalErrorRate))   AUC \(String(format: "%.5f", report.areaUnderCurve))")
+        lines.append(
+            "  EER            \(percent(report.equalErrorRate))   AUC \(String(format: "%.5f", report.areaUnderCurve))")
         if let norm = report.meanNorm { lines.append("  mean norm      \(String(format: "%.3f", norm))") }
         return lines.joined(separator: "\n")
     }
 }
 
+/// 0.001 as "1e-3".
+func farText(_ rate: Double) -> String { String(format: "%.0e", rate).replacing("e-0", with: "e-") }
+
 extension PairSetSection.Sides: ExpressibleByArgument {}
+extension ResizeKernel: ExpressibleByArgument {}

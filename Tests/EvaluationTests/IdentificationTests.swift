@@ -20,6 +20,69 @@ import Testing
         #expect(result.matchCharacteristic == [0.5, 0.5, 0.5, 1, 1])
         #expect(result.rate(rank: 1) == 0.5 && result.rate(rank: 20) == 1)
         #expect(result.distractors == 2 && result.gallery == 5 && result.probes == 2)
+        // Mates of 7 at ranks 4 and 5: ((1/4 + 0/3) / 2 + (2/5 + 1/4) / 2) / 2 = 0.225; probe 8: 1.
+        #expect(abs(result.meanAveragePrecision - 0.6125) < 1e-12)
+    }
+
+    private func placement(_ scores: [Float], _ labels: [Int], of label: Int) -> Identification.Placement? {
+        scores.withUnsafeBufferPointer {
+            Identification.Placement(scores: $0, galleryLabels: labels, label: label)
+        }
+    }
+
+    @Test func averagePrecisionByHand() throws {
+        // Mates at ranks 2, 4 and 5: ((1/2 + 0/1) + (2/4 + 1/3) + (3/5 + 2/4)) / 2 / 3 = 73/180.
+        let mixed = try #require(placement([0.6, 0.9, 0.8, 0.5, 0.7], [1, 2, 1, 1, 3], of: 1))
+        #expect(mixed.rank == 2 && abs(mixed.averagePrecision - 73.0 / 180) < 1e-12)
+        // Nothing else is above them.
+        #expect(
+            placement([0.6, 0.9, 0.8, 0.5], [2, 1, 1, 3], of: 1)
+                == Identification.Placement(rank: 1, averagePrecision: 1))
+        // All alike: the others come first, the mates at ranks 3 and 4: ((1/3 + 0/2) + (2/4 + 1/3)) / 2 / 2 = 7/24.
+        let tied = try #require(placement([1, 1, 1, 1], [1, 2, 1, 3], of: 1))
+        #expect(tied.rank == 3 && abs(tied.averagePrecision - 7.0 / 24) < 1e-12)
+        #expect(placement([1, 1], [2, 3], of: 1) == nil)
+    }
+
+    /// Against a walk over the sorted gallery, on scores with many ties.
+    @Test func placementsAreThoseOfTheSortedGallery() throws {
+        var random = RandomStream(seed: 4, purpose: .test, index: 9)
+        for _ in 0..<200 {
+            let count = 1 + random.below(30)
+            let scores = (0..<count).map { _ in Float(random.below(7)) / 7 }
+            let labels = (0..<count).map { _ in random.below(4) }
+            let order = scores.indices.sorted {
+                (-scores[$0], labels[$0] == 0 ? 1 : 0) < (-scores[$1], labels[$1] == 0 ? 1 : 0)
+            }
+            let mates = labels.count { $0 == 0 }
+            let found = placement(scores, labels, of: 0)
+            guard mates > 0 else {
+                #expect(found == nil)
+                continue
+            }
+            var (recall, precision, area, hits) = (0.0, 1.0, 0.0, 0)
+            for (place, item) in order.enumerated() {
+                if labels[item] == 0 { hits += 1 }
+                let (newRecall, newPrecision) = (Double(hits) / Double(mates), Double(hits) / Double(place + 1))
+                area += (newRecall - recall) * (newPrecision + precision) / 2
+                (recall, precision) = (newRecall, newPrecision)
+            }
+            let first = try #require(order.firstIndex(where: { labels[$0] == 0 }))
+            #expect(found?.rank == first + 1)
+            #expect(abs((found?.averagePrecision ?? -1) - area) < 1e-12)
+        }
+    }
+
+    @Test func ratesOfAGroup() {
+        let placements = [1, 3, 7].map { Identification.Placement(rank: $0, averagePrecision: 1 / Double($0)) }
+        let group = IdentificationReport.Group(
+            "4.2 m", placements: placements, probesWithoutMate: 2, ranks: [1, 5, 20], maximumRank: 4)
+        #expect(group.probes == 3 && group.probesWithoutMate == 2)
+        #expect(group.rates.map(\.rank) == [1, 5, 20] && group.rates.map(\.found) == [1, 2, 3])
+        #expect(group.rates.map(\.rate) == [1.0 / 3, 2.0 / 3, 1])
+        #expect(group.rates[1].interval == .wilson(successes: 2, trials: 3))
+        #expect(group.matchCharacteristic == [1.0 / 3, 1.0 / 3, 2.0 / 3, 2.0 / 3])
+        #expect(abs(group.meanAveragePrecision - (1 + 1.0 / 3 + 1.0 / 7) / 3) < 1e-12)
     }
 
     @Test func tiesCountAgainstTheProbe() {

@@ -119,6 +119,16 @@ import Testing
         #expect(!one.isSideIndependent && table.isSideIndependent)
         let both = PairVariant.reduced(side: 16, .both)
         #expect(try both.degradation(of: "a", isSecond: false) == .reduce(side: 16))
+        let first = PairVariant.reduced(side: 8, .first, kernels: .init(down: .bilinear, up: .linear))
+        #expect(
+            try first.degradation(of: "a", isSecond: false)
+                == .resample(.init(width: 8, height: 8, down: .bilinear, up: .linear)))
+        #expect(try first.degradation(of: "a", isSecond: true) == .none)
+        #expect(!first.isSideIndependent && both.isSideIndependent)
+        #expect(
+            [first, one, both, .original].map(\.words) == [
+                "8 px (down bilinear, up linear), first image", "16 px, second image", "16 px, both images", "none",
+            ])
         for line in [
             "a\tblur\t1\n", "a\tblur\tx\t1\n", "a\tjpeg\t0\t1\n", "a\tnone\t0\t1\na\tnone\t0\t1\n", "a\tnone\t0\t-1\n",
         ] {

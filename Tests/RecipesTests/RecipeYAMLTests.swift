@@ -35,7 +35,7 @@ import Testing
                 "init={weights: 'true', freeze: [conv1, head], match: partial}",
                 "init.learning_rate_factors={head: 0.1, a.b: 2}",
                 "evaluation={every_steps: 5, at_start: true}",
-                "evaluation.sets=[{path: a.bin, degrade: '16', sides: one}, {path: b.bin}]",
+                "evaluation.sets=[{path: a.bin, degrade: '16', sides: one, up: linear}, {path: b.bin}]",
                 "checkpoint={every_steps: 2, keep: 9}",
                 "compute={precision: bf16, threads: 3, messages: bf16, bucket_mib: 0.5}",
             ])

@@ -110,6 +110,11 @@ import Testing
     @Test func whatBelongsTogetherIsChecked() throws {
         #expect(throws: RecipeError.self) { try recipe("schedule.kind=steps") }
         #expect(throws: RecipeError.self) { try recipe("evaluation.sets=[{name: a}]") }
+        #expect(throws: RecipeError.self) { try recipe("evaluation.sets=[{path: a.bin, down: bilinear}]") }
+        #expect(throws: RecipeError.self) { try recipe("evaluation.sets=[{path: a.bin, degrade: 16, up: smooth}]") }
+        let sets = try recipe("evaluation.sets=[{path: a.bin, degrade: 16, sides: first, down: bilinear}]").evaluation
+            .sets
+        #expect(sets[0].sides == .first && sets[0].down == "bilinear" && sets[0].up == nil)
         #expect(throws: RecipeError.self) { try recipe("head.storage_folder=/scratch") }
         #expect(try recipe("head.storage_folder=/scratch", "head.storage=file").head.storageFolder == "/scratch")
         #expect(throws: RecipeError.self) { try recipe("run=5") }

@@ -1,10 +1,38 @@
 /// A degraded version of a verification set: which degradation each image gets.
 package enum PairVariant: Sendable, Equatable {
-    package enum Sides: String, Sendable { case one, both }
+    /// Which images of a pair are degraded.
+    package enum Sides: String, Sendable, CaseIterable {
+        /// The first, as CR-LFW has it (QGFace).
+        case first
+        /// The second.
+        case one
+        case both
+
+        package func includes(second isSecond: Bool) -> Bool { self == .both || (self == .one) == isSecond }
+
+        package var words: String {
+            switch self {
+            case .first: "first image"
+            case .one: "second image"
+            case .both: "both images"
+            }
+        }
+    }
+
+    /// How an image is reduced and enlarged again.
+    package struct Kernels: Sendable, Equatable {
+        package var down: ResizeKernel
+        package var up: ResizeKernel
+
+        package init(down: ResizeKernel, up: ResizeKernel) {
+            self.down = down
+            self.up = up
+        }
+    }
 
     case original
-    /// `set@P`: reduced to P x P and back. One side: only the second image of each pair.
-    case reduced(side: Int, Sides)
+    /// `set@P`: reduced to P x P and back, by area averaging and bicubic where no kernels are given.
+    case reduced(side: Int, Sides, kernels: Kernels? = nil)
     /// `set@mixed`: each image as a table says.
     case mixed(DegradationTable)
 
@@ -15,15 +43,33 @@ package enum PairVariant: Sendable, Equatable {
     /// - Throws: when a table does not list the image.
     package func degradation(of key: String, isSecond: Bool) throws(FaceDataError) -> Degradation {
         switch self {
-        case .original: .none
-        case .reduced(let side, let sides): isSecond || sides == .both ? .reduce(side: side) : .none
-        case .mixed(let table): try table.degradation(of: key)
+        case .original: return .none
+        case .reduced(let side, let sides, let kernels):
+            return sides.includes(second: isSecond) ? Self.reduction(to: side, kernels) : .none
+        case .mixed(let table): return try table.degradation(of: key)
         }
+    }
+
+    /// The reduction of one image to side x side.
+    package static func reduction(to side: Int, _ kernels: Kernels?) -> Degradation {
+        guard let kernels else { return .reduce(side: side) }
+        return .resample(.init(width: side, height: side, down: kernels.down, up: kernels.up))
     }
 
     /// Whether an image is the same on either side of a pair, so that it has to be embedded only once.
     package var isSideIndependent: Bool {
-        if case .reduced(_, .one) = self { false } else { true }
+        if case .reduced(_, let sides, _) = self { sides == .both } else { true }
+    }
+
+    /// What is done, for reports.
+    package var words: String {
+        switch self {
+        case .original: return "none"
+        case .reduced(let side, let sides, let kernels):
+            let how = kernels.map { " (down \($0.down.rawValue), up \($0.up.rawValue))" } ?? ""
+            return "\(side) px\(how), \(sides.words)"
+        case .mixed(let table): return "as \(table.location) says"
+        }
     }
 }
 

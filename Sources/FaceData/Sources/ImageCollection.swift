@@ -79,7 +79,7 @@ package struct ImageCollection: Sendable {
         self.notes = notes
     }
 
-    private static func image(_ file: String) throws(FaceDataError) -> RGBImage {
+    static func image(_ file: String) throws(FaceDataError) -> RGBImage {
         let bytes = try DataFile(file).contents(limit: ImageLimits().encodedBytes)
         do throws(ImageError) {
             return try ImageCodec.decode(bytes)

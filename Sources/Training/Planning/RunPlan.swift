@@ -1,5 +1,6 @@
 import Layers
 import Networks
+import Objectives
 package import Recipes
 
 /// What a recipe would need and take, without training.

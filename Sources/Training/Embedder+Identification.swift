@@ -1,0 +1,81 @@
+package import Collectives
+package import Evaluation
+package import FaceData
+import Tensors
+
+extension Embedder {
+    /// Searches the probes of a set in its gallery: embeds on all ranks, compares on rank 0.
+    ///
+    /// - Parameters:
+    ///   - ranks: what rates are given for.
+    ///   - progress: called with about the number of images that all ranks have done.
+    /// - Returns: the report on rank 0, nil on the others.
+    /// - Throws: `RunFailure`, the same on every rank; `CollectiveError`.
+    package func identify(
+        _ set: IdentificationSet, ranks: [Int], facts: IdentificationFacts, communicator: any Communicator,
+        progress: (Int) -> Void = { _ in }
+    ) throws -> IdentificationReport? {
+        let size = communicator.size
+        let gallery = try gatherUnit(set.gallery, flip: facts.flip, communicator: communicator) {
+            progress(min(set.gallery.count, $0 * size))
+        }
+        let probes = try gatherUnit(set.probes, flip: facts.flip, communicator: communicator) {
+            progress(set.gallery.count + min(set.probes.count, $0 * size))
+        }
+        return try communicator.together("identification in \(set.location)") {
+            guard let gallery, let probes else { return nil }
+            let placements = try Identification.placements(
+                probes: probes, labels: set.probeLabels, gallery: gallery, galleryLabels: set.galleryLabels, pool: pool)
+            let longest = min(set.gallery.count, max(50, ranks.max() ?? 1))
+            return IdentificationReport(
+                facts: facts, gallery: set.gallery.count,
+                galleryIdentities: Set(set.galleryLabels).subtracting([IdentificationSet.distractor]).count,
+                distractors: set.distractors,
+                groups: set.groups.map { group in
+                    IdentificationReport.Group(
+                        group.name, placements: Array(placements[group.probes]),
+                        probesWithoutMate: group.withoutMate.count, ranks: ranks, maximumRank: longest)
+                })
+        }
+    }
+
+    /// Unit embeddings of images, each rank's share, gathered on rank 0. Image and mirror image become one before they
+    /// travel.
+    private func gatherUnit(
+        _ images: ImageCollection, flip: FlipFusion, communicator: any Communicator, progress: (Int) -> Void
+    ) throws -> Embeddings? {
+        let range = share(of: images.count, rank: communicator.rank, ranks: communicator.size)
+        let width = flip == .concatenation ? 2 * embeddingSize : embeddingSize
+        let own = try communicator.together("embedding") {
+            var own: [Float] = []
+            own.reserveCapacity(range.count * width)
+            try forEachBatch(
+                range, flip: flip != .none, image: images.image, progress: progress
+            ) { first, plain, mirrored in
+                own += try unit(plain, mirrored, flip) { images.key(first + $0) }.values
+            }
+            return own
+        }
+        let bytes = own.withUnsafeBytes { Array($0) }
+        guard let parts = try communicator.gather(bytes, root: 0, "unit embeddings") else { return nil }
+        var values: [Float] = []
+        values.reserveCapacity(images.count * width)
+        for part in parts { part.withUnsafeBytes { values += $0.bindMemory(to: Float.self) } }
+        return Embeddings(values, dimension: width)
+    }
+
+    private func unit(
+        _ plain: [Float], _ mirrored: [Float]?, _ flip: FlipFusion, name: (Int) -> String
+    ) throws -> Embeddings {
+        let size = embeddingSize
+        do {
+            let fused = try FusedEmbeddings(
+                raw: Embeddings(plain, dimension: size),
+                mirrored: mirrored.map { Embeddings($0, dimension: size) }, fusion: flip)
+            return fused.unit
+        } catch EvaluationError.nonFiniteEmbedding(let row) {
+            throw TrainingError.incompatible(
+                "\(name(row)): its embedding is not finite: the weights or the input are damaged; check the run's loss")
+        }
+    }
+}
