@@ -56,24 +56,19 @@ extension Embedder {
             }
             return own
         }
-        let bytes = own.withUnsafeBytes { Array($0) }
-        guard let parts = try communicator.gather(bytes, root: 0, "unit embeddings") else { return nil }
-        var values: [Float] = []
-        values.reserveCapacity(images.count * width)
-        for part in parts { part.withUnsafeBytes { values += $0.bindMemory(to: Float.self) } }
-        return Embeddings(values, dimension: width)
+        return try communicator.gather(own, "unit embeddings").map { Embeddings($0, dimension: width) }
     }
 
     private func unit(
         _ plain: [Float], _ mirrored: [Float]?, _ flip: FlipFusion, name: (Int) -> String
     ) throws -> Embeddings {
         let size = embeddingSize
+        let raw = Embeddings(plain, dimension: size)
+        let mirror = mirrored.map { Embeddings($0, dimension: size) }
         do {
-            let fused = try FusedEmbeddings(
-                raw: Embeddings(plain, dimension: size),
-                mirrored: mirrored.map { Embeddings($0, dimension: size) }, fusion: flip)
-            return fused.unit
-        } catch EvaluationError.nonFiniteEmbedding(let row) {
+            return try FusedEmbeddings(raw: raw, mirrored: mirror, fusion: flip).unit
+        } catch {
+            guard case .nonFiniteEmbedding(let row) = error else { throw error }
             throw TrainingError.incompatible(
                 "\(name(row)): its embedding is not finite: the weights or the input are damaged; check the run's loss")
         }

@@ -110,7 +110,7 @@ package final class Trainer {
         let storage = try communicator.together("head storage") {
             try RunSetup.storage(recipe, classes: source.classCount, rank: communicator.rank, ranks: ranks)
         }
-        head = MarginClassification(
+        let head = MarginClassification(
             ShardedClassifier<Float>(
                 classes: source.classCount, dimension: recipe.network.embedding,
                 batch: objectives.demand.classified * batch,
@@ -120,6 +120,7 @@ package final class Trainer {
                 frozen: recipe.freezesHead, keepsGradient: RunSetup.keepsCentreGradient(recipe),
                 sampling: RunSetup.sampling(recipe.head), storage: storage), pool: environment.pool,
             decaysBias: !recipe.optimizer.decayExempt.contains("bias"))
+        self.head = head
         objective = ObjectiveStack(
             head, objectives.added, demand: objectives.demand, classifies: recipe.objectives.classifies)
         let needs =

@@ -62,8 +62,7 @@ extension Evaluate {
     ) throws -> [[VerificationReport]] {
         let communicator = environment.communicator
         let (network, preprocessing) = try communicator.together("weights") { try model(environment) }
-        let embedder = Embedder(
-            network, preprocessing: preprocessing, batch: batch, precision: precision, pool: environment.pool)
+        let embedder = embedding.embedder(network, preprocessing, environment)
         return try zip(sweeps, flips).map { sweep, flip -> [VerificationReport] in
             let progress = ProgressDisplay(
                 total: sweep.imageCount, style: environment.isRoot ? environment.progress : .never)

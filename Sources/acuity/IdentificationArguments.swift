@@ -81,9 +81,7 @@ struct IdentificationArguments: ParsableArguments {
             return (network, preprocessing, set)
         }
         if environment.isRoot { for note in set.notes { Session.warn("\(set.location): \(note)") } }
-        let embedder = Embedder(
-            network, preprocessing: preprocessing, batch: command.batch, precision: command.precision,
-            pool: environment.pool)
+        let embedder = command.embedding.embedder(network, preprocessing, environment)
         let facts = IdentificationFacts(
             dataset: command.setName, rules: rules.rawValue, selection: set.selection,
             flip: command.flip ? .sum : .none,

@@ -79,9 +79,11 @@ import Testing
             "4.2 m", placements: placements, probesWithoutMate: 2, ranks: [1, 5, 20], maximumRank: 4)
         #expect(group.probes == 3 && group.probesWithoutMate == 2)
         #expect(group.rates.map(\.rank) == [1, 5, 20] && group.rates.map(\.found) == [1, 2, 3])
-        #expect(group.rates.map(\.rate) == [1.0 / 3, 2.0 / 3, 1])
+        let rates = [1, 2, 3].map { Double($0) / 3 }
+        #expect(group.rates.map(\.rate) == rates)
         #expect(group.rates[1].interval == .wilson(successes: 2, trials: 3))
-        #expect(group.matchCharacteristic == [1.0 / 3, 1.0 / 3, 2.0 / 3, 2.0 / 3])
+        let characteristic = [1, 1, 2, 2].map { Double($0) / 3 }
+        #expect(group.matchCharacteristic == characteristic)
         #expect(abs(group.meanAveragePrecision - (1 + 1.0 / 3 + 1.0 / 7) / 3) < 1e-12)
     }
 

@@ -1,3 +1,4 @@
+import Artifacts
 import Collectives
 import FaceData
 import Foundation
