@@ -21,6 +21,13 @@ typedef struct {
     size_t rows, columns;
 } row_sgd_task;
 
+typedef struct {
+    float *p, *m, *s;
+    const float *grad;
+    size_t count;
+    ak_adam_constants constants;
+} adam_task;
+
 /// Rows of an n x c matrix, each cut into `pieces` of `width` columns (the last may be shorter).
 typedef struct {
     float *x;
@@ -58,6 +65,12 @@ void ak_sgd(
     flat_task task = {
         .x = grad, .y = p, .v = v, .count = count, .scale = scale, .rate = lr, .momentum = momentum, .decay = decay};
     ak_pool_run(pool, AK_DISPATCH(sgd), &task);
+}
+
+void ak_adam(
+    ak_pool *pool, float *p, float *m, float *s, const float *grad, size_t count, const ak_adam_constants *constants) {
+    adam_task task = {.p = p, .m = m, .s = s, .grad = grad, .count = count, .constants = *constants};
+    ak_pool_run(pool, AK_DISPATCH(adam), &task);
 }
 
 void ak_sgd_rows(

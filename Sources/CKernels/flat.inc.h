@@ -65,6 +65,34 @@ static void AK_FN(sgd)(void *task, int part, int parts) {
     AK_FN(sgd_range)(&t, t.y, t.v, t.x, first, last);
 }
 
+AK_INLINE void AK_FN(adam_step)(const ak_adam_constants *c, ak_vec g, ak_vec *p, ak_vec *m, ak_vec *s) {
+    g = ak_fma(g, ak_splat(c->scale), *p * c->decay);
+    *m = ak_fma(*m, ak_splat(c->beta1), g * c->rest1);
+    *s = ak_fma(*s, ak_splat(c->beta2), g * g * c->rest2);
+    *p = *p - *m * c->rate / ak_fma(ak_sqrt(*s), ak_splat(c->root), ak_splat(c->epsilon));
+}
+
+static void AK_FN(adam)(void *task, int part, int parts) {
+    const adam_task t = *(const adam_task *)task;
+    size_t i, last;
+    AK_FN(flat_range)(t.count, part, parts, &i, &last);
+    for (; i + 16 <= last; i += 16) {
+        ak_vec p = ak_load_unaligned(t.p + i), m = ak_load_unaligned(t.m + i), s = ak_load_unaligned(t.s + i);
+        AK_FN(adam_step)(&t.constants, ak_load_unaligned(t.grad + i), &p, &m, &s);
+        ak_store_unaligned(t.p + i, p);
+        ak_store_unaligned(t.m + i, m);
+        ak_store_unaligned(t.s + i, s);
+    }
+    const int rest = (int)(last - i);
+    if (rest <= 0) return;
+    ak_vec p = AK_FN(load_some)(t.p + i, rest, 0), m = AK_FN(load_some)(t.m + i, rest, 0);
+    ak_vec s = AK_FN(load_some)(t.s + i, rest, 0);
+    AK_FN(adam_step)(&t.constants, AK_FN(load_some)(t.grad + i, rest, 0), &p, &m, &s);
+    AK_FN(store_some)(t.p + i, p, rest);
+    AK_FN(store_some)(t.m + i, m, rest);
+    AK_FN(store_some)(t.s + i, s, rest);
+}
+
 static void AK_FN(sgd_rows)(void *task, int part, int parts) {
     const row_sgd_task t = *(const row_sgd_task *)task;
     const size_t last = (size_t)ak_begin((long)t.rows, part + 1, parts);

@@ -57,12 +57,21 @@ package final class ObjectiveStack: Objective {
     package let classification: MarginClassification
     package let added: [any AddedObjective]
     package let demand: StepDemand
+    /// Whether images are classified. If not, the classification is as if it were not there, and its centres stay.
+    package let classifies: Bool
 
     /// - Parameter demand: what covers the demands of all.
-    package init(_ classification: MarginClassification, _ added: [any AddedObjective], demand: StepDemand) {
+    package init(
+        _ classification: MarginClassification, _ added: [any AddedObjective], demand: StepDemand,
+        classifies: Bool = true
+    ) {
+        precondition(
+            classifies || !added.isEmpty && classification.classifier.isFrozen,
+            "nothing to learn, or centres that learn")
         self.classification = classification
         self.added = added
         self.demand = demand
+        self.classifies = classifies
     }
 
     package var parameters: [Parameter] { added.flatMap(\.parameters) }
@@ -70,31 +79,37 @@ package final class ObjectiveStack: Objective {
         get { classification.trace }
         set { classification.trace = newValue }
     }
-    package var needsEveryClass: Bool { classification.needsEveryClass || added.contains { $0.needsEveryClass } }
+    package var needsEveryClass: Bool {
+        classifies && classification.needsEveryClass || added.contains { $0.needsEveryClass }
+    }
 
     package func begin(
         labels: UnsafeBufferPointer<Int>, records: UnsafeBufferPointer<Int>, step: Int, over channel: any Communicator
     ) throws {
+        guard classifies else { return }
         try classification.begin(labels: labels, records: records, step: step, over: channel)
     }
 
     package func step(_ pass: ObjectivePass, weight: Float, accumulate: Bool) throws -> ObjectiveOutcome {
-        for objective in added { try objective.prepare(pass, classification) }
-        var outcome = try classification.classify(pass, weight: weight)
-        if !added.isEmpty { outcome.metrics.add("classification_loss", outcome.loss) }
+        var outcome = ObjectiveOutcome()
+        if classifies {
+            for objective in added { try objective.prepare(pass, classification) }
+            outcome = try classification.classify(pass, weight: weight)
+            if !added.isEmpty { outcome.metrics.add("classification_loss", outcome.loss) }
+        }
         for objective in added {
             outcome.add(
                 try trace.slice(objective.name) {
                     try objective.step(pass, classification, weight: weight, accumulate: accumulate)
                 })
         }
-        classification.collect(weight: weight, accumulate: accumulate)
+        if classifies { classification.collect(weight: weight, accumulate: accumulate) }
         return outcome
     }
 
     package func update(rate: Float, momentum: Float, decay: Float) {
-        classification.update(rate: rate, momentum: momentum, decay: decay)
+        if classifies { classification.update(rate: rate, momentum: momentum, decay: decay) }
     }
 
-    package func gradientSquares() -> Double { classification.gradientSquares() }
+    package func gradientSquares() -> Double { classifies ? classification.gradientSquares() : 0 }
 }

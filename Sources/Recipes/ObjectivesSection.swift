@@ -4,6 +4,7 @@ package struct ObjectivesSection: Sendable, Equatable, Codable {
     package var distillation: SelfDistillationSection?
     package var resolution: ResolutionSection?
     package var contrast: ContrastSection?
+    package var separation: SeparationSection?
 
     package init() {}
     init(_ section: SectionReader) throws {
@@ -16,6 +17,8 @@ package struct ObjectivesSection: Sendable, Equatable, Codable {
         if reader.has("ccface") { resolution = try ResolutionSection(resolutionReader) }
         let contrastReader = try reader.section("qgface")
         if reader.has("qgface") { contrast = try ContrastSection(contrastReader) }
+        let separationReader = try reader.section("sdd_fiqa")
+        if reader.has("sdd_fiqa") { separation = try SeparationSection(separationReader) }
         try reader.finish()
     }
 
@@ -23,10 +26,16 @@ package struct ObjectivesSection: Sendable, Equatable, Codable {
     package var names: [String] {
         let given: [(CodingKeys, Bool)] = [
             (.certainty, certainty != nil), (.distillation, distillation != nil), (.resolution, resolution != nil),
-            (.contrast, contrast != nil),
+            (.contrast, contrast != nil), (.separation, separation != nil),
         ]
         return given.filter(\.1).map(\.0.rawValue)
     }
+
+    /// Names of those that look at cosines to class centres.
+    package var comparingCentres: [String] { names.filter { $0 != CodingKeys.separation.rawValue } }
+
+    /// Whether images are classified; a regression of annotated qualities needs no classes.
+    package var classifies: Bool { separation?.alone != true }
 
     /// Whether each image comes with a degraded copy.
     package var comparesDegraded: Bool { resolution != nil || contrast != nil }
@@ -36,6 +45,7 @@ package struct ObjectivesSection: Sendable, Equatable, Codable {
         case distillation = "qsd"
         case resolution = "ccface"
         case contrast = "qgface"
+        case separation = "sdd_fiqa"
     }
 }
 
@@ -47,7 +57,8 @@ extension Recipe {
 
     /// Whether the class centres stay as they are.
     package var freezesHead: Bool {
-        objectives.certainty?.onTop == true || objectives.resolution?.freezesCentres == true || start.freeze.contains("head")
+        objectives.certainty?.onTop == true || objectives.resolution?.freezesCentres == true || !objectives.classifies
+            || start.freeze.contains("head")
     }
 }
 
@@ -126,6 +137,36 @@ package struct SelfDistillationSection: Sendable, Equatable, Codable {
         threshold = try reader.number("threshold", default: threshold, in: 0...1)
         amplification = try reader.choice("amplification", default: amplification)
         classified = try reader.choice("classified", default: classified)
+        try reader.finish()
+    }
+}
+
+/// Regression of annotated qualities (`objectives.sdd_fiqa`).
+package struct SeparationSection: Sendable, Equatable, Codable {
+    /// A table of `key<TAB>quality`, as `acuity annotate` writes it.
+    package var qualities = ""
+    package var missing = SelfDistillationSection.Missing.refuse
+    package var weight = 1.0
+    /// β of the smooth L1 loss, in hundredths of the table's scale.
+    package var beta = 0.01
+    /// Of the embedding, before the quality layer.
+    package var dropout = 0.5
+    /// Nothing else is learnt: images are not classified.
+    package var alone = true
+
+    package init() {}
+    init(_ section: SectionReader) throws {
+        var reader = section
+        qualities = try reader.string("qualities", default: "")
+        if qualities.isEmpty {
+            throw RecipeError.missing(
+                key: reader.full("qualities"), why: "the quality of every image; 'acuity annotate' writes it")
+        }
+        missing = try reader.choice("missing", default: missing)
+        weight = try reader.number("weight", default: weight, in: 0...1e6)
+        beta = try reader.number("beta", default: beta, in: 1e-6...1e6)
+        dropout = try reader.number("dropout", default: dropout, in: 0...0.95)
+        alone = try reader.bool("alone", default: alone)
         try reader.finish()
     }
 }

@@ -37,7 +37,8 @@ package struct Recipe: Sendable, Equatable, Encodable {
         network = try NetworkSection(reader.section("network"))
         head = try HeadSection(reader.section("head"))
         objectives = try ObjectivesSection(reader.section("objectives"))
-        optimizer = try OptimizerSection(reader.section("optimizer"))
+        let optimizerReader = try reader.section("optimizer")
+        optimizer = try OptimizerSection(optimizerReader)
         schedule = try ScheduleSection(reader.section("schedule"))
         stability = try StabilitySection(reader.section("stability"))
         batch = try BatchSection(reader.section("batch"))
@@ -60,7 +61,20 @@ package struct Recipe: Sendable, Equatable, Encodable {
         try reader.finish()
         if data.degraded != nil, !objectives.comparesDegraded {
             throw dataReader.error(
-                "degraded", expected: "objectives.ccface or objectives.qgface beside it: they compare images with copies")
+                "degraded",
+                expected: "objectives.ccface or objectives.qgface beside it: they compare images with copies")
+        }
+        if optimizer.kind == .adam, !freezesHead {
+            throw optimizerReader.error(
+                "kind",
+                expected:
+                    "sgd where class centres learn; adam goes with objectives.sdd_fiqa, objectives.cr_fiqa.on_top or "
+                    + "init.freeze: [head]")
+        }
+        if objectives.separation?.alone == true, objectives.names.count > 1 {
+            throw RecipeError.missing(
+                key: "objectives.sdd_fiqa.alone: false",
+                why: "without it nothing is classified, and \(objectives.names[0]) learns beside the classification")
         }
         if objectives.resolution?.freezesCentres == true, start.head == nil {
             throw RecipeError.missing(
@@ -70,7 +84,8 @@ package struct Recipe: Sendable, Equatable, Encodable {
         }
         if objectives.certainty?.onTop == true {
             for (key, value) in [("init.weights", start.weights), ("init.head", start.head)] where value == nil {
-                throw RecipeError.missing(key: key, why: "objectives.cr_fiqa.on_top learns on a recogniser and its centres")
+                throw RecipeError.missing(
+                    key: key, why: "objectives.cr_fiqa.on_top learns on a recogniser and its centres")
             }
         }
     }
@@ -140,15 +155,26 @@ package struct NetworkSection: Sendable, Equatable, Codable {
     }
 }
 
-/// SGD and what surrounds it.
-package struct OptimizerSection: Sendable, Equatable, Codable {
+/// The optimizer and what surrounds it.
+package struct OptimizerSection: Sendable, Equatable, Encodable {
     package enum Scaling: String, Sendable, Codable, CaseIterable { case none, linear, sqrt }
+    package enum Kind: String, Sendable, Codable, CaseIterable {
+        case sgd
+        /// Not for class centres.
+        case adam
+    }
 
+    package var kind = Kind.sgd
     package var learningRate = 0.1
     /// How the rate follows the global batch relative to `reference_batch`.
     package var scaling = Scaling.none
     package var referenceBatch = 512
+    /// Of SGD.
     package var momentum = 0.9
+    /// Of Adam.
+    package var beta1 = 0.9
+    package var beta2 = 0.999
+    package var epsilon = 1e-8
     package var weightDecay = 5e-4
     /// Parameter roles without weight decay: norm, prelu, bias, head.
     package var decayExempt: [String] = []
@@ -158,21 +184,48 @@ package struct OptimizerSection: Sendable, Equatable, Codable {
     package init() {}
     init(_ section: SectionReader) throws {
         var reader = section
+        kind = try reader.choice("kind", default: kind)
         learningRate = try reader.number("learning_rate", default: learningRate, in: 0...1000)
         scaling = try reader.choice("scaling", default: scaling)
         referenceBatch = try reader.integer("reference_batch", default: referenceBatch, in: 1...10_000_000)
-        momentum = try reader.number("momentum", default: momentum, in: 0...0.9999)
+        switch kind {
+        case .sgd: momentum = try reader.number("momentum", default: momentum, in: 0...0.9999)
+        case .adam:
+            beta1 = try reader.number("beta1", default: beta1, in: 0...0.9999)
+            beta2 = try reader.number("beta2", default: beta2, in: 0...0.999_999)
+            epsilon = try reader.number("epsilon", default: epsilon, in: 1e-16...1)
+        }
         weightDecay = try reader.number("weight_decay", default: weightDecay, in: 0...1)
         decayExempt = try reader.strings("decay_exempt", default: [])
         for role in decayExempt where !["norm", "prelu", "bias", "head"].contains(role) {
             throw reader.error("decay_exempt", expected: "a list of norm, prelu, bias, head")
         }
         clipNorm = try reader.number("clip_norm", in: 0...1e9) ?? (reader.isWrittenNull("clip_norm") ? 0 : clipNorm)
-        try reader.finish()
+        let foreign = kind == .sgd ? ["beta1", "beta2", "epsilon"] : ["momentum"]
+        try reader.finish(owner: foreign.contains { reader.has($0) } ? "optimizer.kind: \(kind.rawValue)" : nil)
+    }
+
+    /// Writes the keys of its kind alone: what is written must be what can be read.
+    package func encode(to encoder: any Encoder) throws {
+        var container = encoder.container(keyedBy: CodingKeys.self)
+        try container.encode(kind, forKey: .kind)
+        try container.encode(learningRate, forKey: .learningRate)
+        try container.encode(scaling, forKey: .scaling)
+        try container.encode(referenceBatch, forKey: .referenceBatch)
+        switch kind {
+        case .sgd: try container.encode(momentum, forKey: .momentum)
+        case .adam:
+            try container.encode(beta1, forKey: .beta1)
+            try container.encode(beta2, forKey: .beta2)
+            try container.encode(epsilon, forKey: .epsilon)
+        }
+        try container.encode(weightDecay, forKey: .weightDecay)
+        try container.encode(decayExempt, forKey: .decayExempt)
+        try container.encode(clipNorm, forKey: .clipNorm)
     }
 
     private enum CodingKeys: String, CodingKey {
-        case scaling, momentum
+        case kind, scaling, momentum, beta1, beta2, epsilon
         case learningRate = "learning_rate"
         case referenceBatch = "reference_batch"
         case weightDecay = "weight_decay"

@@ -1,5 +1,11 @@
 internal import CKernels
 
+#if canImport(Glibc)
+    import Glibc
+#else
+    import Musl
+#endif
+
 /// Operations over flat fp32 vectors, split over the pool in fixed partitions: the same number of threads gives the
 /// same bits.
 package enum Vectors {
@@ -20,6 +26,50 @@ package enum Vectors {
             "\(parameters.count) parameters, \(velocity.count) velocities, \(gradient.count) gradients")
         guard let p = parameters.baseAddress, let v = velocity.baseAddress, let g = gradient.baseAddress else { return }
         ak_sgd(pool.handle, p, v, g, parameters.count, scale, rate, momentum, decay)
+    }
+
+    /// What Adam (Kingma and Ba, ICLR 2015) hangs on beside the learning rate.
+    package struct AdamConstants: Sendable, Equatable {
+        /// How slowly the means of gradients, and of their squares, move.
+        package var beta1: Double
+        package var beta2: Double
+        /// Added to the root of the mean square.
+        package var epsilon: Double
+
+        package init(beta1: Double = 0.9, beta2: Double = 0.999, epsilon: Double = 1e-8) {
+            precondition(
+                (0..<1).contains(beta1) && (0..<1).contains(beta2) && epsilon > 0,
+                "betas \(beta1), \(beta2), ε \(epsilon)")
+            self.beta1 = beta1
+            self.beta2 = beta2
+            self.epsilon = epsilon
+        }
+    }
+
+    /// One step of Adam in the meaning of PyTorch's `Adam`, weight decay added to the gradient: g = scale * gradient +
+    /// decay * p; m = β1 * m + (1 - β1) * g; s = β2 * s + (1 - β2) * g²; p -= rate / (1 - β1^t) * m / (√(s / (1 - β2^t)) + ε).
+    /// The four vectors have the same count.
+    ///
+    /// - Parameter step: t, counted from 1.
+    package static func adam(
+        _ pool: ThreadPool, parameters: UnsafeMutableBufferPointer<Float>, means: UnsafeMutableBufferPointer<Float>,
+        squares: UnsafeMutableBufferPointer<Float>, gradient: UnsafeMutableBufferPointer<Float>, scale: Float = 1,
+        rate: Double, _ adam: AdamConstants, decay: Float, step: Int
+    ) {
+        precondition(
+            parameters.count == means.count && parameters.count == squares.count && parameters.count == gradient.count,
+            "\(parameters.count) parameters, \(means.count) means, \(squares.count) squares, \(gradient.count) gradients"
+        )
+        precondition(step >= 1, "step \(step)")
+        guard let p = parameters.baseAddress, let m = means.baseAddress, let s = squares.baseAddress,
+            let g = gradient.baseAddress
+        else { return }
+        let count = Double(step)
+        var constants = ak_adam_constants(
+            scale: scale, rate: Float(rate / (1 - pow(adam.beta1, count))), beta1: Float(adam.beta1),
+            rest1: Float(1 - adam.beta1), beta2: Float(adam.beta2), rest2: Float(1 - adam.beta2),
+            root: Float(1 / (1 - pow(adam.beta2, count)).squareRoot()), epsilon: Float(adam.epsilon), decay: decay)
+        ak_adam(pool.handle, p, m, s, g, parameters.count, &constants)
     }
 
     /// `sgd` on rows of `columns` elements: for i in 0..<rows, row targets[i] of parameters and velocity with row

@@ -66,9 +66,7 @@ package enum CheckpointContents {
             share.files.append(
                 .init(
                     name: optimizerFile,
-                    tensors: step.arena.parameters.indices.map {
-                        CheckpointTensor(step.arena.parameters[$0].parameter.name, step.arena.momentum(of: $0))
-                    }))
+                    tensors: step.arena.optimizerState.map { CheckpointTensor($0.name, $0.tensor) }))
             var state = state
             let kept = head.classifier.margin.statistics
             state.headStatistics = kept.isEmpty ? nil : kept
@@ -119,16 +117,7 @@ package enum CheckpointContents {
         let network = step.network
         try ModelFile.load(
             WeightsFile(checkpoint.folder + "/" + modelFile), into: network, beside: step.objective.parameters)
-        let optimizer = try checkpoint.tensors(optimizerFile)
-        for index in step.arena.parameters.indices {
-            let name = step.arena.parameters[index].parameter.name
-            let stored = try optimizer.tensor(name)
-            let target = step.arena.momentum(of: index)
-            guard stored.shape == target.shape else {
-                throw ArtifactError.incompatible(path: checkpoint.folder, reason: "momentum of '\(name)' is \(stored.shape)")
-            }
-            target.bytes.copyMemory(from: UnsafeRawBufferPointer(stored.bytes))
-        }
+        try readOptimizer(checkpoint, into: step.arena)
         try readHead(checkpoint, into: head.classifier)
         for added in (step.objective as? ObjectiveStack)?.added ?? [] where added.keepsState {
             try readState(checkpoint, into: added)
@@ -161,6 +150,24 @@ package enum CheckpointContents {
         }
         try read(network.state, rank: 0)
         if own != 0 { try read(network.buffers.map { .buffer($0) }, rank: own) }
+    }
+
+    private static func readOptimizer(_ checkpoint: Checkpoint, into arena: ParameterArena) throws {
+        let file = try checkpoint.tensors(optimizerFile)
+        let keepsSquares = file.names.contains { $0.hasSuffix(ParameterArena.squaresSuffix) }
+        guard keepsSquares == (arena.squares != nil) || file.names.isEmpty else {
+            throw ArtifactError.incompatible(
+                path: checkpoint.folder,
+                reason: "its optimizer is \(keepsSquares ? "adam" : "sgd"); resume with the run's optimizer.kind")
+        }
+        for (name, target) in arena.optimizerState {
+            let stored = try file.tensor(name)
+            guard stored.shape == target.shape else {
+                throw ArtifactError.incompatible(
+                    path: checkpoint.folder, reason: "momentum of '\(name)' is \(stored.shape)")
+            }
+            target.bytes.copyMemory(from: UnsafeRawBufferPointer(stored.bytes))
+        }
     }
 
     /// What all ranks of the checkpoint kept of an objective.

@@ -50,7 +50,8 @@ package enum ModelFile {
             do {
                 return try JSONDecoder().decode(type, from: Data(text.utf8))
             } catch {
-                throw ArtifactError.incompatible(path: file.path, reason: "its metadata '\(key)' does not parse: \(text)")
+                throw ArtifactError.incompatible(
+                    path: file.path, reason: "its metadata '\(key)' does not parse: \(text)")
             }
         }
         let card = Card(
@@ -135,6 +136,7 @@ package enum ModelFile {
         package let path: String
         /// Where the file has one.
         package let qualityHead: QualityHead?
+        package let separationHead: QualityHead?
     }
 
     /// As `open`, with the quality head that the file may hold.
@@ -151,15 +153,21 @@ package enum ModelFile {
         let card = try card(of: file)
         let network = try card.specification.build()
         try load(file, into: network)
-        let head = try QualityHead.read(file, embeddingSize: card.specification.embeddingSize)
-        return Model(network: network, card: card, path: location, qualityHead: head)
+        func head(_ kind: QualityHead.Kind) throws -> QualityHead? {
+            try QualityHead.read(file, kind, embeddingSize: card.specification.embeddingSize)
+        }
+        return Model(
+            network: network, card: card, path: location, qualityHead: try head(.certainty),
+            separationHead: try head(.separation))
     }
 
-    /// Writes a network's state under its names, and the quality head's if there is one.
+    /// Writes a network's state under its names, and the quality heads' if there are any.
     package static func write(
-        _ network: Network, card: Card, qualityHead: QualityHead? = nil, to path: String
+        _ network: Network, card: Card, qualityHead: QualityHead? = nil, separationHead: QualityHead? = nil,
+        to path: String
     ) throws {
         let backbone = network.state.map { (name: $0.name, tensor: $0.value) }
-        try WeightsFile.write(path, backbone + (qualityHead?.tensors ?? []), metadata: card.metadata)
+        let heads = [qualityHead, separationHead].compactMap(\.self)
+        try WeightsFile.write(path, backbone + heads.flatMap(\.tensors), metadata: card.metadata)
     }
 }

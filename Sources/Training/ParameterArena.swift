@@ -16,7 +16,10 @@ package final class ParameterArena {
     package let parameters: [(parameter: Parameter, range: Range<Int>)]
     package let count: Int
     package let values: Tensor
+    /// SGD's velocity, or Adam's mean of the gradients.
     package let momentum: Tensor
+    /// Adam's mean of the gradients' squares; nil with SGD.
+    package let squares: Tensor?
     /// Contiguous stretches, in the order they become ready.
     package let buckets: [Range<Int>]
     /// By step of the graph: the bucket that is complete when backward has passed it.
@@ -39,6 +42,7 @@ package final class ParameterArena {
         count = layout.count
         values = Tensor([max(count, 1)])
         momentum = Tensor([max(count, 1)])
+        squares = optimizer.kind == .adam ? Tensor([max(count, 1)]) : nil
         runs = Self.runs(parameters, optimizer, start)
         for (parameter, range) in parameters {
             let place = Tensor(parameter.shape, buffer: values.buffer, byteOffset: range.lowerBound * 4)
@@ -56,9 +60,24 @@ package final class ParameterArena {
     }
 
     /// The momentum of one parameter, in its shape.
-    package func momentum(of index: Int) -> Tensor {
+    package func momentum(of index: Int) -> Tensor { part(of: momentum, index) }
+
+    private func part(of vector: Tensor, _ index: Int) -> Tensor {
         let (parameter, range) = parameters[index]
-        return Tensor(parameter.shape, buffer: momentum.buffer, byteOffset: range.lowerBound * 4)
+        return Tensor(parameter.shape, buffer: vector.buffer, byteOffset: range.lowerBound * 4)
+    }
+
+    /// What the name of a parameter's mean square ends in.
+    package static let squaresSuffix = ".squares"
+
+    /// What the optimizer keeps, by parameter: the momentum under the parameter's name, and what else there is.
+    package var optimizerState: [(name: String, tensor: Tensor)] {
+        var state: [(name: String, tensor: Tensor)] = []
+        for (index, entry) in parameters.enumerated() {
+            state.append((entry.parameter.name, momentum(of: index)))
+            if let squares { state.append((entry.parameter.name + Self.squaresSuffix, part(of: squares, index))) }
+        }
+        return state
     }
 
     // MARK: - Groups

@@ -143,8 +143,17 @@ extension RunSetup {
         if let section = recipe.objectives.distillation {
             result.added.append(
                 SelfDistillation(
-                    options(section), qualities: try qualities(section, of: source), batch: batch, dimension: dimension,
+                    options(section), qualities: try qualities(section.qualities, section.missing, of: source),
+                    batch: batch,
+                    dimension: dimension,
                     partner: result.demand.views - 1, communicator: communicator, pool: environment.pool))
+        }
+        if let section = recipe.objectives.separation {
+            result.added.append(
+                SeparationRegression(
+                    qualities: try qualities(section.qualities, section.missing, of: source), batch: batch,
+                    dimension: dimension, weight: section.weight, beta: section.beta, dropout: section.dropout,
+                    communicator: communicator, seed: recipe.run.seed))
         }
         return result
     }
@@ -158,13 +167,15 @@ extension RunSetup {
     ///
     /// - Throws: `TrainingError.incompatible`.
     static func checkCosines(_ head: MarginClassification, _ recipe: Recipe) throws {
-        guard let name = recipe.objectives.names.first, head.classifier.margin.normalisation != .unit else { return }
+        guard let name = recipe.objectives.comparingCentres.first, head.classifier.margin.normalisation != .unit else {
+            return
+        }
         throw TrainingError.incompatible(
             "head.margin = \(recipe.head.margin.name.rawValue) compares inner products; objectives.\(name) needs cosines, as "
                 + "cosface, arcface and the others have them")
     }
 
-    // MARK: - CR-FIQA, QSD
+    // MARK: - CR-FIQA, QSD, SDD-FIQA
 
     private static func options(_ section: SelfDistillationSection) -> SelfDistillation.Options {
         var options = SelfDistillation.Options()
@@ -179,9 +190,10 @@ extension RunSetup {
     }
 
     /// By record; NaN where the table has none.
-    private static func qualities(_ section: SelfDistillationSection, of source: any FaceSource) throws -> [Float] {
-        let table = try QualityTable(section.qualities)
-        return try table.qualities(of: source, missing: section.missing == .refuse ? .refuse : .value(.nan)).values
+    private static func qualities(
+        _ table: String, _ missing: SelfDistillationSection.Missing, of source: any FaceSource
+    ) throws -> [Float] {
+        try QualityTable(table).qualities(of: source, missing: missing == .refuse ? .refuse : .value(.nan)).values
     }
 
     // MARK: - CCFace

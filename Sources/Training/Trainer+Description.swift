@@ -24,6 +24,7 @@ extension Trainer {
         info(
             "head: \(recipe.head.summary), \(source.classCount) centres, weight decay "
                 + "\(headDecay)" + (head.classifier.isFrozen ? ", frozen" : ""))
+        if !objective.classifies { info("nothing is classified: the centres take no part") }
         describeSampling()
         if let augmentation = RunSetup.augmentation(recipe) { info(augmentation) }
         describeSchedule()
@@ -34,7 +35,9 @@ extension Trainer {
 
     /// Says on rank 0 how the run ended.
     package func conclude(_ ending: String) {
-        if environment.isRoot { info("\(recipe.run.folder): step \(state.step) of \(step.schedule.totalSteps), \(ending)") }
+        if environment.isRoot {
+            info("\(recipe.run.folder): step \(state.step) of \(step.schedule.totalSteps), \(ending)")
+        }
     }
 
     private func info(_ text: String) { environment.logger.info("\(text)") }
@@ -83,7 +86,8 @@ extension Trainer {
         info(
             "global batch \(recipe.batch.global) in \(recipe.batch.accumulation) pass(es), "
                 + "\(max(1, sampler.stepsPerEpoch / recipe.batch.accumulation)) updates per epoch, \(totalSteps) in all; "
-                + "learning rate \(schedule.base) (\(rule)), \(schedule.kind.rawValue), \(schedule.warmupSteps) warm-up updates")
+                + "learning rate \(schedule.base) (\(rule)), \(schedule.kind.rawValue), \(schedule.warmupSteps) warm-up updates"
+        )
     }
 
     private func describeCheckpoints() {

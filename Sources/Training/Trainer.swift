@@ -144,7 +144,8 @@ package final class Trainer {
                 sampling: RunSetup.sampling(recipe.head), storage: storage), pool: environment.pool,
             decaysBias: !recipe.optimizer.decayExempt.contains("bias"))
         self.head = head
-        objective = ObjectiveStack(head, objectives.added, demand: objectives.demand)
+        objective = ObjectiveStack(
+            head, objectives.added, demand: objectives.demand, classifies: recipe.objectives.classifies)
         let needs =
             [(name: "head.margin = \(recipe.head.margin.name.rawValue)", needsEveryClass: head.needsEveryClass)]
             + objectives.added.map { (name: "objectives.\($0.name)", needsEveryClass: $0.needsEveryClass) }
@@ -272,7 +273,9 @@ package final class Trainer {
             Embedder(
                 network, preprocessing: RunSetup.preprocessing(recipe), batch: recipe.evaluation.batch,
                 precision: RunSetup.precision(recipe.compute), pool: environment.pool))
-        if unread > 0 { warn(["\(unread) new identities have no image that can be read: their centres start at random"]) }
+        if unread > 0 {
+            warn(["\(unread) new identities have no image that can be read: their centres start at random"])
+        }
     }
 
     func restore() throws {

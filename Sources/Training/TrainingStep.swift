@@ -56,7 +56,7 @@ package struct StepFlags: Sendable, Equatable {
 }
 
 /// One update of everything that learns: forward, objective, backward with overlapped reduction, one small reduction of
-/// flags and norms, clipping, SGD. It knows no method: that is the objective's. Once the first updates have been made,
+/// flags and norms, clipping, SGD or Adam. It knows no method: that is the objective's. Once the first updates have been made,
 /// another one allocates no memory.
 package final class TrainingStep {
     package let network: Network
@@ -137,7 +137,8 @@ package final class TrainingStep {
         follower = objective.demand.teacherMomentum == nil ? nil : teacher
         self.teacher = teacher.map { [demand, executions] in
             Execution(
-                $0.graph, batch: demand.classified * batch, purpose: .inference, precision: RunSetup.precision(recipe.compute),
+                $0.graph, batch: demand.classified * batch, purpose: .inference,
+                precision: RunSetup.precision(recipe.compute),
                 pool: pool, within: executions[0])
         }
         let rows = StepRows(demand, batch: batch, executions)
@@ -203,7 +204,7 @@ package final class TrainingStep {
             throw objection
         }
         recorder.slice("update") {
-            apply(clip: clipFactor(norm), rate: Float(rate))
+            apply(clip: clipFactor(norm), rate: rate, step: step + 1)
             follow()
         }
         spikes?.add(outcome.loss)
@@ -350,20 +351,32 @@ package final class TrainingStep {
         }
     }
 
-    private func apply(clip: Float, rate: Float) {
+    /// - Parameter step: of this update, counted from 1.
+    private func apply(clip: Float, rate: Double, step: Int) {
         let recorder = trace?.recorder
-        let momentum = Float(optimizer.momentum)
         recorder.slice("backbone") {
-            for run in arena.runs {
-                Vectors.sgd(
-                    pool, parameters: .init(rebasing: arena.values.floats[run.range]),
-                    velocity: .init(rebasing: arena.momentum.floats[run.range]),
-                    gradient: .init(rebasing: reducer.gradients[run.range]), scale: clip, rate: rate * run.rateFactor,
-                    momentum: momentum, decay: run.decay)
-            }
+            for run in arena.runs { move(run, clip: clip, rate: rate * Double(run.rateFactor), step: step) }
         }
         recorder.slice("class centres") {
-            objective.update(rate: rate * headRateFactor, momentum: momentum, decay: headDecay)
+            objective.update(
+                rate: Float(rate) * headRateFactor, momentum: Float(optimizer.momentum), decay: headDecay)
         }
+    }
+
+    private func move(_ run: ParameterArena.Run, clip: Float, rate: Double, step: Int) {
+        let parameters = UnsafeMutableBufferPointer(rebasing: arena.values.floats[run.range])
+        let momentum = UnsafeMutableBufferPointer(rebasing: arena.momentum.floats[run.range])
+        let gradient = UnsafeMutableBufferPointer(rebasing: reducer.gradients[run.range])
+        guard let squares = arena.squares else {
+            Vectors.sgd(
+                pool, parameters: parameters, velocity: momentum, gradient: gradient, scale: clip, rate: Float(rate),
+                momentum: Float(optimizer.momentum), decay: run.decay)
+            return
+        }
+        Vectors.adam(
+            pool, parameters: parameters, means: momentum,
+            squares: UnsafeMutableBufferPointer(rebasing: squares.floats[run.range]), gradient: gradient, scale: clip,
+            rate: rate, .init(beta1: optimizer.beta1, beta2: optimizer.beta2, epsilon: optimizer.epsilon),
+            decay: run.decay, step: step)
     }
 }

@@ -34,7 +34,8 @@ struct DiscardArguments: ParsableArguments {
     @Option(help: "Qualities by these weights instead of those whose embeddings are compared.")
     var qualityWeights: String?
 
-    @Option(help: "What gives the quality: norm, cr-fiqa; by default cr-fiqa where the weights have a quality head.")
+    @Option(
+        help: "What gives the quality: norm, cr-fiqa, sdd-fiqa; by default the head that the weights have, else norm.")
     var estimator: QualityEstimator?
 
     @Option(parsing: .upToNextOption, help: "False match rates of the operating points.")

@@ -67,7 +67,8 @@ struct Import: ParsableCommand {
             let built = try specification.build()
             let file = try WeightsFile(state)
             let match = try ModelFile.load(file, into: built)
-            let head = try QualityHead.read(file, embeddingSize: embedding)
+            let head = try QualityHead.read(file, .certainty, embeddingSize: embedding)
+            let separationHead = try QualityHead.read(file, .separation, embeddingSize: embedding)
             if let name = ModelFile.nonFinite(built) {
                 throw ArtifactError.damaged(path: state, reason: "tensor '\(name)' holds values that are not finite")
             }
@@ -77,10 +78,10 @@ struct Import: ParsableCommand {
                 crop: .init(x: (112 - columns) / 2, y: (112 - height) / 2, width: columns, height: height))
             try ModelFile.write(
                 built, card: .init(specification: specification, preprocessing: preprocessing), qualityHead: head,
-                to: output)
+                separationHead: separationHead, to: output)
             print(
                 "\(output): \(network), \(match.loaded.count) tensors, \(built.parameterCount) parameters"
-                    + (head == nil ? "" : ", and a quality head"))
+                    + (head == nil && separationHead == nil ? "" : ", and a quality head"))
         }
     }
 }
@@ -100,10 +101,11 @@ struct Export: ParsableCommand {
             let opened = try ModelFile.model(model)
             let (network, head) = (opened.network, opened.qualityHead)
             try Output.folder(of: output)
-            try ModelFile.write(network, card: opened.card, qualityHead: head, to: output)
+            try ModelFile.write(
+                network, card: opened.card, qualityHead: head, separationHead: opened.separationHead, to: output)
             print(
                 "\(output): \(opened.card.specification.name) from \(opened.path), \(network.state.count) tensors"
-                    + (head == nil ? "" : ", and a quality head"))
+                    + (head == nil && opened.separationHead == nil ? "" : ", and a quality head"))
         }
     }
 }

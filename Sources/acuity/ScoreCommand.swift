@@ -21,9 +21,9 @@ struct Score: ParsableCommand {
             acuity score photos --weights runs/first --output scores.csv --sheet scores.png
             acuity score photos --estimator annotation --table quality.tsv --output scores.csv
 
-            Estimators: norm (length of the embedding), cr-fiqa (the weights' quality head), annotation (a table that \
-            'acuity annotate' made). By default cr-fiqa where the weights have a quality head, else norm. A larger number is \
-            a better image; docs/quality.md says what each means.
+            Estimators: norm (length of the embedding), cr-fiqa (the weights' quality head), sdd-fiqa (the weights' regression \
+            of annotations), annotation (a table that 'acuity annotate' made). By default the head that the weights have, else \
+            norm. A larger number is a better image; docs/quality.md says what each means.
             """)
 
     @Argument(help: "A folder of images or of identity folders, a list, a .rec file, or a .bin set of pairs.")

@@ -47,6 +47,17 @@ import Testing
         #expect(written.yaml == recipe.yaml)
     }
 
+    @Test func adamSurvives() throws {
+        let recipe = try Recipe(
+            files: [],
+            overrides: [
+                "optimizer={kind: adam, learning_rate: 1e-4, beta1: 0.8, beta2: 0.99, epsilon: 1e-6, clip_norm: null}",
+                "objectives.sdd_fiqa={qualities: q.tsv, beta: 0.02, dropout: 0.1, missing: ignore}",
+            ])
+        #expect(recipe.optimizer.beta2 == 0.99 && recipe.optimizer.epsilon == 1e-6 && recipe.freezesHead)
+        #expect(try read(recipe.yaml) == recipe)
+    }
+
     @Test func severalSourcesSurvive() throws {
         let recipe = try Recipe(
             files: [],

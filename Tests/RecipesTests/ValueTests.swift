@@ -31,6 +31,7 @@ import Testing
         ("optimizer.learning_rate", ["0", "1000", "1e-3"], ["-1", "1001", "nan", "fast", "'0.1'"]),
         ("optimizer.reference_batch", ["1"], ["0"]),
         ("optimizer.momentum", ["0", "0.9999"], ["-0.1", "1"]),
+        ("optimizer.kind", ["sgd"], ["adam", "adamw", "null"]),
         ("optimizer.weight_decay", ["0", "1"], ["-0.1", "1.1"]),
         ("optimizer.clip_norm", ["0", "1e9", "null"], ["-1", "1e10"]),
         ("optimizer.decay_exempt", ["[]", "[norm, prelu, bias, head]"], ["[weights]", "norm", "[[norm]]"]),
@@ -122,6 +123,13 @@ import Testing
         #expect(throws: RecipeError.self) { try recipe(sets, "checkpoint.keep_best=b") }
         #expect(throws: RecipeError.self) { try recipe("checkpoint.keep_best=lfw") }
         #expect(throws: RecipeError.self) { try recipe("run=5") }
+        #expect(throws: RecipeError.self) { try recipe("optimizer.beta1=0.8") }
+        #expect(throws: RecipeError.self) { try recipe("optimizer={kind: adam, momentum: 0.9}", "init.freeze=[head]") }
+        #expect(try recipe("optimizer={kind: adam, beta1: 0.8}", "init.freeze=[head]").optimizer.beta1 == 0.8)
+        #expect(throws: RecipeError.self) { try recipe("objectives.sdd_fiqa={beta: 0.1}") }
+        #expect(throws: RecipeError.self) {
+            try recipe("objectives={sdd_fiqa: {qualities: q.tsv}, cr_fiqa: {beta: 0.5}}")
+        }
         #expect(throws: RecipeError.self) { try recipe("init.freeze=head") }
         #expect(try recipe("batch.global=6", "batch.accumulation=3").batch.accumulation == 3)
     }

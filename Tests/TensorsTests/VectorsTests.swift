@@ -84,7 +84,8 @@ struct VectorsTests {
             var gradient = [Float](repeating: 0, count: rows * columns)
             for (source, target) in targets.enumerated() {
                 gradient.replaceSubrange(
-                    Int(target) * columns..<(Int(target) + 1) * columns, with: g[source * columns..<(source + 1) * columns])
+                    Int(target) * columns..<(Int(target) + 1) * columns,
+                    with: g[source * columns..<(source + 1) * columns])
             }
             var (p, v) = (p, v)
             for row in 0..<rows where touched(row) {
@@ -135,6 +136,51 @@ struct VectorsTests {
             #expect(relativeError(parameters.floats.map { Double($0) }, expectedP) < 1e-6, "\(setting)")
             #expect(relativeError(velocity.floats.map { Double($0) }, expectedV) < 1e-6, "\(setting)")
             #expect(gradient.floats.elementsEqual(g), "\(setting)")
+        }
+    }
+
+    /// Against the definition in double, over enough steps that both corrections of the start matter.
+    @Test(arguments: counts)
+    func adamIsPyTorchs(count: Int) {
+        let constants = Vectors.AdamConstants(beta1: 0.8, beta2: 0.99, epsilon: 1e-3)
+        let gradients = (0..<3).map { randomFloats(count, 3 + UInt64($0)) }
+        let start = randomFloats(count, 2)
+        var (p, m, s) = (
+            start.map { Double($0) }, [Double](repeating: 0, count: count), [Double](repeating: 0, count: count)
+        )
+        for (step, gradient) in gradients.enumerated() {
+            let corrections = (1 - pow(0.8, Double(step + 1)), 1 - pow(0.99, Double(step + 1)))
+            for i in 0..<count {
+                let g = 0.5 * Double(gradient[i]) + 0.01 * p[i]
+                m[i] = 0.8 * m[i] + 0.2 * g
+                s[i] = 0.99 * s[i] + 0.01 * g * g
+                p[i] -= 0.1 * (m[i] / corrections.0) / ((s[i] / corrections.1).squareRoot() + 1e-3)
+            }
+        }
+        onEachSet { pool, setting in
+            let none = [Float](repeating: 0, count: count)
+            let (parameters, means, squares) = (Self.vector(start), Self.vector(none), Self.vector(none))
+            for (step, gradient) in gradients.enumerated() {
+                Vectors.adam(
+                    pool, parameters: parameters.floats, means: means.floats, squares: squares.floats,
+                    gradient: Self.vector(gradient).floats, scale: 0.5, rate: 0.1, constants, decay: 0.01,
+                    step: step + 1)
+            }
+            #expect(relativeError(parameters.floats.map { Double($0) }, p) < 1e-5, "\(setting)")
+            #expect(relativeError(means.floats.map { Double($0) }, m) < 1e-6, "\(setting)")
+            #expect(relativeError(squares.floats.map { Double($0) }, s) < 1e-6, "\(setting)")
+        }
+    }
+
+    /// PyTorch's Adam with its defaults, a rate of 3.5e-4 and a decay of 5e-4, from 1: three steps.
+    @Test func adamFollowsPyTorchsNumbers() {
+        let (p, m, s) = (Tensor([1], [1]), Tensor([1]), Tensor([1]))
+        let expected = [0.999650000007, 0.999528641217, 0.999395389595]
+        for (step, gradient) in [Float(0.5), -0.2, 0.1].enumerated() {
+            Vectors.adam(
+                ThreadPool(threads: 1), parameters: p.floats, means: m.floats, squares: s.floats,
+                gradient: Tensor([1], [gradient]).floats, rate: 3.5e-4, .init(), decay: 5e-4, step: step + 1)
+            #expect(abs(Double(p.floats[0]) - expected[step]) < 1e-7)
         }
     }
 

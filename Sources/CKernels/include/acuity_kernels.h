@@ -225,6 +225,19 @@ double ak_sum_squares(ak_pool *pool, const float *x, size_t count);
 /// SGD in PyTorch's meaning: g = scale*grad + decay*p; v = momentum*v + g (dampening 0); p -= lr*v.
 void ak_sgd(
     ak_pool *pool, float *p, float *v, const float *grad, size_t count, float scale, float lr, float momentum, float decay);
+/// One step of Adam on flat vectors: see ak_adam.
+typedef struct {
+    float scale;           // of the gradient
+    float rate;            // learning rate / (1 - beta1^t)
+    float beta1, rest1;    // rest = 1 - beta, rounded by itself
+    float beta2, rest2;
+    float root;            // 1 / sqrt(1 - beta2^t)
+    float epsilon, decay;
+} ak_adam_constants;
+/// Adam in PyTorch's meaning, weight decay added to the gradient: g = scale*grad + decay*p; m = beta1*m + rest1*g;
+/// s = beta2*s + rest2*g*g; p -= rate * m / (sqrt(s)*root + epsilon).
+void ak_adam(
+    ak_pool *pool, float *p, float *m, float *s, const float *grad, size_t count, const ak_adam_constants *constants);
 /// ak_sgd on rows of (? x columns) matrices: for i in 0..<rows, row targets[i] of p and v with row sources[i] of grad.
 /// targets NULL: row i. sources NULL: row i; a negative source stands for a zero gradient. No target comes twice.
 void ak_sgd_rows(

@@ -80,6 +80,8 @@ package struct DiscardReport: Sendable, Equatable, Codable {
         package let oracle: Double?
         /// Of `quality`, over the samples of the bootstrap.
         package let interval: ConfidenceInterval?
+        /// Standard deviation over the samples.
+        package let deviation: Double?
     }
 
     package struct Curve: Sendable, Equatable, Codable {
@@ -216,9 +218,11 @@ package struct DiscardReport: Sendable, Equatable, Codable {
     ) -> Curve {
         let oracle = oracle(plain.falseNonMatchRates[0], discard, rates)
         let areas = [DiscardRates.last, 0.3].map { limit in
-            Area(
+            let drawn = samples.map { $0.area(upTo: limit) }
+            return Area(
                 upTo: limit, quality: plain.area(upTo: limit), random: Spread(random.map { $0.area(upTo: limit) }),
-                oracle: rates.area(oracle, upTo: limit), interval: interval(samples.map { $0.area(upTo: limit) }))
+                oracle: rates.area(oracle, upTo: limit), interval: interval(drawn),
+                deviation: Spread(drawn.filter { $0 != nil })?.deviation)
         }
         return Curve(
             targetFMR: plain.targetFMR, reachedFMR: plain.reachedFMR,

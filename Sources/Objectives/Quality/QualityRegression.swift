@@ -13,8 +13,8 @@ package final class QualityRegression: AddedObjective {
     package let ratio: CertaintyRatio
     package let weight: Double
     package let loss: SmoothL1
-    /// The quality layer's weights, (1 x d), and bias, (1); `qs` in the authors' state dict.
-    package let layer: (weight: Parameter, bias: Parameter)
+    /// `qs` in the authors' state dict.
+    package let layer: QualityLayer
 
     private let ranks: Int
     private let rank: Int
@@ -24,28 +24,18 @@ package final class QualityRegression: AddedObjective {
     ///   - weight: λ, 10 as published.
     ///   - beta: β, 0.5 as published.
     package init(
-        dimension: Int, ratio: CertaintyRatio, weight: Double, beta: Double, communicator: any Communicator, seed: UInt64
+        dimension: Int, ratio: CertaintyRatio, weight: Double, beta: Double, communicator: any Communicator,
+        seed: UInt64
     ) {
         self.ratio = ratio
         self.weight = weight
         loss = SmoothL1(beta: beta)
-        layer = Self.layer(dimension: dimension)
-        layer.weight.initialize(seed: seed)
-        layer.bias.initialize(seed: seed)
+        layer = QualityLayer("qs", dimension: dimension, seed: seed)
         ranks = communicator.size
         rank = communicator.rank
     }
 
-    /// The layer as a framework's default would start it: uniform in ±1/√d.
-    package static func layer(dimension: Int) -> (weight: Parameter, bias: Parameter) {
-        let start = Initializer.uniform(bound: 1 / Double(dimension).squareRoot())
-        return (
-            Parameter("qs.weight", [1, dimension], role: .linear, initializer: start),
-            Parameter("qs.bias", [1], role: .bias, initializer: start)
-        )
-    }
-
-    package var parameters: [Parameter] { [layer.weight, layer.bias] }
+    package var parameters: [Parameter] { layer.parameters }
     package var needsEveryClass: Bool { true }
 
     package func step(
@@ -57,7 +47,7 @@ package final class QualityRegression: AddedObjective {
         let embeddings = UnsafePointer(classifier.gatheredEmbeddings.floats.baseAddress!)
         let weights = UnsafePointer(layer.weight.value.floats.baseAddress!)
         let bias = Double(layer.bias.value.floats[0])
-        let gradients = gradients(accumulate: accumulate)
+        let gradients = layer.gradients(accumulate: accumulate)
         let own = classifier.ownRows
         let target = pass.classified.gradient.floats.baseAddress!
         var (sum, predicted, ratios) = (0.0, 0.0, 0.0)
@@ -84,18 +74,5 @@ package final class QualityRegression: AddedObjective {
         outcome.metrics.add("quality", predicted / count)
         outcome.metrics.add("certainty_ratio", ratios / count)
         return outcome
-    }
-
-    private func gradients(
-        accumulate: Bool
-    ) -> (weight: UnsafeMutablePointer<Float>, bias: UnsafeMutablePointer<Float>) {
-        guard let weight = layer.weight.gradient, let bias = layer.bias.gradient else {
-            preconditionFailure("the quality layer has nowhere to leave its gradient")
-        }
-        if !accumulate {
-            weight.fill(0)
-            bias.fill(0)
-        }
-        return (weight.floats.baseAddress!, bias.floats.baseAddress!)
     }
 }

@@ -38,7 +38,8 @@ package struct MemoryEstimate: Sendable, Equatable {
     ///   - base: bytes of a process before it has built anything: code and libraries.
     ///   - demand: of the recipe's objectives.
     package init(
-        _ recipe: Recipe, _ network: Network, _ demand: StepDemand = .single, classes: Int, placement: Placement, base: Int
+        _ recipe: Recipe, _ network: Network, _ demand: StepDemand = .single, classes: Int, placement: Placement,
+        base: Int
     ) {
         let trained = 4 * network.trainedParameterCount
         let frozen = 4 * (network.parameterCount - network.trainedParameterCount)
@@ -63,7 +64,8 @@ package struct MemoryEstimate: Sendable, Equatable {
         let copies = RunSetup.savesBehind(recipe)
         let statistics = network.buffers.reduce(0) { $0 + $1.value.byteCount }
         parts = [
-            Part("process and libraries", base), Part("weights", trained + frozen), Part("momentum", trained),
+            Part("process and libraries", base), Part("weights", trained + frozen),
+            Part("momentum", recipe.optimizer.kind == .adam ? 2 * trained : trained),
             Part("gradients", shares ? 0 : trained), Part("activations and scratch", execution),
             Part("class centres", inFiles ? 0 : head.centres), Part("centres' momentum", inFiles ? 0 : head.momentum),
             Part("sample of the centres", head.sample), Part("centres' gradients", head.gradient),
@@ -102,7 +104,8 @@ package struct MemoryEstimate: Sendable, Equatable {
     /// What will go slower for lack of shared memory; nil when there is enough.
     package func warning(_ host: HostMemory) -> String? {
         guard window > 0, let free = host.sharedFree, window > free else { return nil }
-        return "the gradients' window needs \(Self.text(window)) of shared memory, \(Self.text(free)) are free: gradients "
+        return
+            "the gradients' window needs \(Self.text(window)) of shared memory, \(Self.text(free)) are free: gradients "
             + "will travel as messages; enlarge /dev/shm (containers: --shm-size)"
     }
 

@@ -6,6 +6,8 @@ package enum QualityEstimator: String, CaseIterable, Sendable, Codable {
     case norm
     /// CR-FIQA's quality head.
     case crFiqa = "cr-fiqa"
+    /// A regression of annotations.
+    case sddFiqa = "sdd-fiqa"
     /// A table that `acuity annotate` made.
     case annotation
 
@@ -19,15 +21,18 @@ package enum QualityEstimator: String, CaseIterable, Sendable, Codable {
                 + "quality for models trained to make it one (MagFace, AdaFace), and often, less so, for others"
         case .crFiqa:
             "output of the weights' quality head for the image as it is: unbounded, its scale is the model's own"
+        case .sddFiqa:
+            "what the weights' regression says of the image as it is: the scale of the annotation that it was trained on, 0...100"
         case .annotation:
             "100 times the distance between similarities to the own identity and to others, each round's scaled to 0...100, "
                 + "mean of the rounds: comparable within one table"
         }
     }
 
-    /// The estimator that is meant where none is named: the quality head, if the weights have one.
+    /// The estimator that is meant where none is named: a quality head, if the weights have one.
     package static func usual(for model: ModelFile.Model) -> QualityEstimator {
-        model.qualityHead == nil ? .norm : .crFiqa
+        if model.qualityHead != nil { return .crFiqa }
+        return model.separationHead == nil ? .norm : .sddFiqa
     }
 }
 
@@ -42,19 +47,25 @@ package struct EmbeddingQuality: Sendable {
         let estimator = estimator ?? .usual(for: model)
         switch estimator {
         case .norm: head = nil
-        case .crFiqa:
-            guard let found = model.qualityHead else {
-                throw TrainingError.incompatible(
-                    "\(model.path) has no quality head ('\(QualityHead.weightName)', '\(QualityHead.biasName)'): it is the "
-                        + "backbone \(model.card.specification.name) with \(model.network.state.count) tensors and nothing "
-                        + "else; name --estimator norm, or weights trained with CR-FIQA")
-            }
-            head = found
+        case .crFiqa: head = try Self.required(.certainty, model.qualityHead, of: model, trainedWith: "CR-FIQA")
+        case .sddFiqa: head = try Self.required(.separation, model.separationHead, of: model, trainedWith: "SDD-FIQA")
         case .annotation:
             throw TrainingError.incompatible(
                 "--estimator annotation reads a table and takes no weights: name the table")
         }
         self.estimator = estimator
+    }
+
+    private static func required(
+        _ kind: QualityHead.Kind, _ head: QualityHead?, of model: ModelFile.Model, trainedWith method: String
+    ) throws -> QualityHead {
+        if let head { return head }
+        let other = [model.qualityHead, model.separationHead].compactMap { $0?.kind.weightName }.first
+        throw TrainingError.incompatible(
+            "\(model.path) has no quality head ('\(kind.weightName)', '\(kind.biasName)'): it is the "
+                + "backbone \(model.card.specification.name) with \(model.network.state.count) tensors and "
+                + (other.map { "'\($0)'" } ?? "nothing else")
+                + "; name --estimator norm, or weights trained with \(method)")
     }
 
     /// Qualities of raw embeddings.
