@@ -21,7 +21,7 @@ trap 'exit 143' TERM HUP
 need_packages() { # COMMAND:PACKAGE ...
     local pair missing=() log policy=/usr/sbin/policy-rc.d made=
     for pair in "$@"; do
-        [ -x "/usr/sbin/${pair%%:*}" ] || [ -x "/usr/libexec/${pair%%:*}" ] || command -v "${pair%%:*}" >/dev/null ||
+        [ -x "/usr/sbin/${pair%%:*}" ] || [ -x "/usr/lib/podman/${pair%%:*}" ] || command -v "${pair%%:*}" >/dev/null ||
             missing+=("${pair#*:}")
     done
     [ ${#missing[@]} -gt 0 ] || return 0
