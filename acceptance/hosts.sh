@@ -51,6 +51,8 @@ remove_hosts() {
     local i pid
     for ((i = 1; i <= hosts_made; i++)); do
         for pid in $(ip netns pids "acuity-$i" 2>/dev/null); do kill -KILL "$pid" 2>/dev/null; done
+        # The kernel takes its time with a namespace, but the name of the link is to be free now.
+        ip link delete "acuity-v$i" 2>/dev/null
         ip netns delete "acuity-$i" 2>/dev/null
     done
     ip link delete acuity-bridge 2>/dev/null
