@@ -30,29 +30,44 @@ make_hosts() { # COUNT RATE
     done
     host_agent=$(mktemp)
     chmod +x "$host_agent"
-    # What mpirun calls in place of ssh.
+    # What mpirun calls in place of ssh. It needs no network itself, so it asks for the link first.
     cat >"$host_agent" <<'AGENT'
 #!/bin/sh
 host=$1
 shift
+if ! ip -n "$host" -o link show eth0 2>/dev/null | grep -q LOWER_UP; then
+    echo "no route to $host" >&2
+    exit 255
+fi
 exec ip netns exec "$host" unshare --uts sh -c 'hostname "$0" && exec sh -c "$1"' "$host" "$*"
 AGENT
 }
 
+# Host NUMBER hears and says nothing any more; what runs there goes on.
+cut_host() { ip link set "acuity-v$1" down; }
+join_host() { ip link set "acuity-v$1" up; }
+
 remove_hosts() {
-    local i
-    for ((i = 1; i <= hosts_made; i++)); do ip netns delete "acuity-$i" 2>/dev/null; done
+    local i pid
+    for ((i = 1; i <= hosts_made; i++)); do
+        for pid in $(ip netns pids "acuity-$i" 2>/dev/null); do kill -KILL "$pid" 2>/dev/null; done
+        # The kernel takes its time with a namespace, but the name of the link is to be free now.
+        ip link delete "acuity-v$i" 2>/dev/null
+        ip netns delete "acuity-$i" 2>/dev/null
+    done
     ip link delete acuity-bridge 2>/dev/null
     [ -z "${host_agent:-}" ] || rm -f "$host_agent"
     hosts_made=0
 }
 
+# A command on host acuity-1.
+on_first_host() { ip netns exec acuity-1 unshare --uts sh -c 'hostname acuity-1 && exec "$@"' sh "$@"; }
+
 # One rank on each of COUNT hosts.
 on_hosts() { # COUNT COMMAND...
     local list
     list=$(seq -s, -f 'acuity-%g:1' "$1")
-    ip netns exec acuity-1 unshare --uts sh -c 'hostname acuity-1 && exec "$@"' sh \
-        mpirun --allow-run-as-root --mca plm_rsh_agent "$host_agent" -H "$list" -np "$1" --bind-to none \
+    on_first_host mpirun --allow-run-as-root --mca plm_rsh_agent "$host_agent" -H "$list" -np "$1" --bind-to none \
         --mca mpi_yield_when_idle 1 --mca btl tcp,self --mca btl_tcp_if_include eth0 --mca oob_tcp_if_include eth0 \
         "${@:2}"
 }

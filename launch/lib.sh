@@ -1,5 +1,6 @@
 # Functions for the scripts that start ranks; sourced by them.
-# shellcheck shell=bash
+# What is set here is for the scripts that source this.
+# shellcheck shell=bash disable=SC2034
 
 # Processors that this process may use.
 processors() { nproc 2>/dev/null || echo 1; }
@@ -30,4 +31,127 @@ set_mpirun() {
 # "3 min 20 s"
 duration() {
     if [ "$1" -lt 120 ]; then echo "$1 s"; else echo "$(($1 / 60)) min $(($1 % 60)) s"; fi
+}
+
+# --- Several hosts: what mpirun, supervise, slurm and the containers share ----------------------------------------------
+
+# Sets the array ACUITY_COMMAND to the program that the ranks run: $ACUITY, in the Apptainer image $ACUITY_IMAGE if that
+# is set; else this tree's build; else the one on PATH. Fails with a word about it when there is none.
+set_program() { # ROOT
+    local program=${ACUITY:-}
+    if [ -n "${ACUITY_IMAGE:-}" ]; then
+        local runtime
+        runtime=$(command -v apptainer || command -v singularity) || {
+            echo "there is neither apptainer nor singularity to run $ACUITY_IMAGE with" >&2
+            return 69
+        }
+        ACUITY_COMMAND=("$runtime" exec "$ACUITY_IMAGE" "${program:-acuity}")
+        return 0
+    fi
+    if [ -z "$program" ] && [ -x "$1/.build/release/acuity" ]; then program=$1/.build/release/acuity; fi
+    if [ -z "$program" ]; then program=$(command -v acuity); fi
+    if [ -z "$program" ] || ! command -v "$program" >/dev/null; then
+        echo "there is no ${program:-acuity}; build it with 'swift build -c release --product acuity', or set ACUITY" >&2
+        return 66
+    fi
+    ACUITY_COMMAND=("$program")
+}
+
+# What a job trains, as all launch files take it: recipe files, overrides as key.path=value with run.folder among them,
+# and options of acuity as --name=value. Sets the arrays JOB_RECIPES, JOB_OVERRIDES and JOB_OPTIONS, and RUN_FOLDER.
+set_job() { # ARGUMENT...
+    local argument
+    JOB_RECIPES=() JOB_OVERRIDES=() JOB_OPTIONS=() RUN_FOLDER=
+    for argument in "$@"; do
+        case $argument in
+        -*) JOB_OPTIONS+=("$argument") ;;
+        run.folder=?*) RUN_FOLDER=${argument#run.folder=} ;;
+        ./* | /*) JOB_RECIPES+=("$argument") ;;
+        *=*) JOB_OVERRIDES+=("$argument") ;;
+        *) JOB_RECIPES+=("$argument") ;;
+        esac
+    done
+    if [ -z "$RUN_FOLDER" ]; then
+        echo "name the run's folder, which all hosts share: run.folder=FOLDER" >&2
+        return 64
+    fi
+    if [ ${#JOB_RECIPES[@]} -eq 0 ] && ! has_checkpoint "$RUN_FOLDER"; then
+        echo "name a recipe, such as configs/quickstart.yaml" >&2
+        return 64
+    fi
+}
+
+# The number of the newest complete checkpoint's step, 0 without one.
+newest_step() { # RUN-FOLDER
+    local manifest step newest=0
+    for manifest in "$1"/checkpoints/step-*/manifest.json; do
+        [ -e "$manifest" ] || continue
+        step=${manifest%/manifest.json}
+        step=${step##*/step-}
+        step=${step%%-*}
+        case $step in *[!0-9]* | '') continue ;; esac
+        step=$((10#$step))
+        if [ "$step" -gt "$newest" ]; then newest=$step; fi
+    done
+    echo "$newest"
+}
+
+has_checkpoint() { # RUN-FOLDER
+    local manifest
+    for manifest in "$1"/checkpoints/step-*/manifest.json; do
+        if [ -e "$manifest" ]; then return 0; fi
+    done
+    return 1
+}
+
+# Sets the array START to the command of acuity that starts the job, or goes on with it: the same words may be said
+# again after any end. After set_job.
+set_start() {
+    if has_checkpoint "$RUN_FOLDER"; then
+        START=(resume "$RUN_FOLDER" "${JOB_OVERRIDES[@]}" "${JOB_OPTIONS[@]}")
+    else
+        START=(train "${JOB_RECIPES[@]}" "run.folder=$RUN_FOLDER" "${JOB_OVERRIDES[@]}" "${JOB_OPTIONS[@]}")
+    fi
+}
+
+# Prints "NAME RANKS" for each host of a host file: a name, and after it perhaps slots=N, as OpenMPI has it, or :N, as
+# other MPIs have it. '#' starts a comment; a name that comes again adds its ranks.
+read_hostfile() { # FILE RANKS-PER-HOST
+    awk -v ranks="$2" '
+        { sub(/#.*/, "") }
+        NF == 0 { next }
+        {
+            name = $1; slots = 1
+            if (split(name, part, ":") == 2) { name = part[1]; slots = part[2] }
+            for (i = 2; i <= NF; i++) if ($i ~ /^slots=[0-9]+$/) slots = substr($i, 7)
+            if (!(name in sum)) order[++count] = name
+            sum[name] += slots
+        }
+        END { for (i = 1; i <= count; i++) print order[i], ranks != "" ? ranks : sum[order[i]] }' "$1"
+}
+
+# The same of a list A,B:N,C.
+read_hosts() { # LIST RANKS-PER-HOST
+    tr ',' '\n' <<<"$1" | read_hostfile /dev/stdin "$2"
+}
+
+# Whether a host name is this machine's.
+is_this_host() { # NAME
+    local own
+    own=$(uname -n)
+    case $1 in
+    localhost | 127.0.0.1 | "$own" | "${own%%.*}") return 0 ;;
+    esac
+    [ "${1%%.*}" = "${own%%.*}" ]
+}
+
+# Runs a command line on a host by the agent (ssh, or what --agent says), or here when the host is this one.
+on_host() { # NAME COMMAND-LINE
+    if is_this_host "$1"; then
+        bash -c "$2" </dev/null
+    elif [ -n "${LAUNCH_AGENT:-}" ]; then
+        "$LAUNCH_AGENT" "$1" "$2" </dev/null
+    else
+        ssh -o BatchMode=yes -o ConnectTimeout=10 "$1" "$2" </dev/null
+    fi
 }
