@@ -23,12 +23,12 @@ extension RunSetup {
     package static func demand(_ recipe: Recipe) throws -> StepDemand {
         let objectives = recipe.objectives
         let degrades = objectives.comparesDegraded
-        if let reason = clash(objectives) { throw TrainingError.incompatible(reason) }
         if objectives.contrast != nil, let resolution = objectives.resolution, resolution.marginSource != .head {
             throw TrainingError.incompatible(
                 "objectives.ccface and objectives.qgface would both set the margin of each image; with qgface, let the head "
                     + "have its own: objectives.ccface.margin_source: head")
         }
+        if let reason = clash(objectives) { throw TrainingError.incompatible(reason) }
         let follows = keyMomentum(objectives)
         var passes = [0..<(degrades ? 2 : 1)]
         var classified = passes[0].count
