@@ -90,7 +90,7 @@ let package = Package(
         tests("LayersTests", ["Layers", "Networks", "Tensors", "CKernels", "TestSupport"]),
         tests("NetworksTests", ["Networks", "Layers", "Tensors", "TestSupport"]),
         tests("CollectivesTests", ["Collectives", "Tensors", "TestSupport"]),
-        tests("ObjectivesTests", ["Objectives", "Collectives", "Tensors", "TestSupport"]),
+        tests("ObjectivesTests", ["Objectives", "Layers", "Collectives", "Tensors", "TestSupport"]),
         tests("FaceDataTests", ["FaceData", "Tensors", "CImageCodecs", "TestSupport"]),
         tests("ArtifactsTests", ["Artifacts", "Tensors", "TestSupport"]),
         tests("EvaluationTests", ["Evaluation", "Tensors", "TestSupport"]),

@@ -223,7 +223,7 @@ package final class QueueContrast: AddedObjective {
         }
         let label = Int(classifier.gatheredLabels[row])
         let (scale, shift) = (Float(state.scale), Float(state.shift))
-        let factor = Float(state.negativeFactor(negatives: sums[row]) / counted)
+        let factor = slopes ? Float(state.negativeFactor(negatives: sums[row]) / counted) : 0
         var sum = 0.0
         for column in 0..<range.count {
             // The original clamps; what exceeds 1 after a correction has no gradient.
