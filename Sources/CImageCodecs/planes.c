@@ -4,6 +4,17 @@
 
 enum { PIECE = 128 };
 
+/// One colour of a piece; mirroring reverses it on the way, which vector units do while they widen.
+static inline __attribute__((always_inline)) void normalise(
+    const uint8_t *bytes, int count, bool mirrored, float mean, float scale, float *restrict values)
+{
+    if (mirrored) {
+        for (int i = 0; i < count; i++) values[i] = ((float)bytes[count - 1 - i] - mean) / scale;
+    } else {
+        for (int i = 0; i < count; i++) values[i] = ((float)bytes[i] - mean) / scale;
+    }
+}
+
 /// Both branches of the callers are this, compiled for other instruction sets.
 static inline __attribute__((always_inline)) void line_to_planes(
     const uint8_t *rgb, int width, bool mirrored, float mean, float scale, float *restrict first, float *restrict second,
@@ -18,16 +29,9 @@ static inline __attribute__((always_inline)) void line_to_planes(
             b[i] = from[3 * i + 1];
             c[i] = from[3 * i + 2];
         }
-        if (mirrored) {
-            for (int i = 0, j = count - 1; i < j; i++, j--) {
-                const uint8_t p = a[i], q = b[i], r = c[i];
-                a[i] = a[j], b[i] = b[j], c[i] = c[j];
-                a[j] = p, b[j] = q, c[j] = r;
-            }
-        }
-        for (int i = 0; i < count; i++) first[x + i] = ((float)a[i] - mean) / scale;
-        for (int i = 0; i < count; i++) second[x + i] = ((float)b[i] - mean) / scale;
-        for (int i = 0; i < count; i++) third[x + i] = ((float)c[i] - mean) / scale;
+        normalise(a, count, mirrored, mean, scale, first + x);
+        normalise(b, count, mirrored, mean, scale, second + x);
+        normalise(c, count, mirrored, mean, scale, third + x);
     }
 }
 

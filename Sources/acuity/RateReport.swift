@@ -34,8 +34,8 @@ struct RateReport {
             value.map { String(format: ",\"%@\":%.5f", name, $0) }
         }.joined()
         return String(
-            format: "{%@,\"images_per_second_median\":%.3f,\"min\":%.3f,\"q1\":%.3f,\"q3\":%.3f,\"max\":%.3f,"
-                + "\"first_step_s\":%.3f,\"peak_rss_mib\":%.0f%@}", what, rates.median, rates.least,
+            format: "{%@,\"steps\":%d,\"images_per_second_median\":%.3f,\"min\":%.3f,\"q1\":%.3f,\"q3\":%.3f,\"max\":%.3f,"
+                + "\"first_step_s\":%.3f,\"peak_rss_mib\":%.0f%@}", what, times.rates.count, rates.median, rates.least,
             rates.quantile(0.25), rates.quantile(0.75), rates.most, times.firstStepSeconds, times.peakMemoryMiB, losses)
     }
 
