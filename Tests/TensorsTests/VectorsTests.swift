@@ -160,11 +160,12 @@ struct VectorsTests {
         onEachSet { pool, setting in
             let none = [Float](repeating: 0, count: count)
             let (parameters, means, squares) = (Self.vector(start), Self.vector(none), Self.vector(none))
-            for (step, gradient) in gradients.enumerated() {
+            for (step, values) in gradients.enumerated() {
+                let gradient = Self.vector(values)
                 Vectors.adam(
                     pool, parameters: parameters.floats, means: means.floats, squares: squares.floats,
-                    gradient: Self.vector(gradient).floats, scale: 0.5, rate: 0.1, constants, decay: 0.01,
-                    step: step + 1)
+                    gradient: gradient.floats, scale: 0.5, rate: 0.1, constants, decay: 0.01, step: step + 1)
+                #expect(gradient.floats.elementsEqual(values), "\(setting)")
             }
             #expect(relativeError(parameters.floats.map { Double($0) }, p) < 1e-5, "\(setting)")
             #expect(relativeError(means.floats.map { Double($0) }, m) < 1e-6, "\(setting)")
@@ -176,12 +177,14 @@ struct VectorsTests {
     @Test func adamFollowsPyTorchsNumbers() {
         let (p, m, s) = (Tensor([1], [1]), Tensor([1]), Tensor([1]))
         let expected = [0.999650000007, 0.999528641217, 0.999395389595]
-        for (step, gradient) in [Float(0.5), -0.2, 0.1].enumerated() {
+        let gradients = Tensor([3], [0.5, -0.2, 0.1])
+        for step in 0..<3 {
             Vectors.adam(
                 ThreadPool(threads: 1), parameters: p.floats, means: m.floats, squares: s.floats,
-                gradient: Tensor([1], [gradient]).floats, rate: 3.5e-4, .init(), decay: 5e-4, step: step + 1)
+                gradient: gradients.rows(step..<step + 1).floats, rate: 3.5e-4, .init(), decay: 5e-4, step: step + 1)
             #expect(abs(Double(p.floats[0]) - expected[step]) < 1e-7)
         }
+        withExtendedLifetime(gradients) {}
     }
 
     @Test(arguments: counts)
