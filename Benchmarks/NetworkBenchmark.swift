@@ -34,50 +34,66 @@ package struct NetworkBenchmark: Sendable {
         let work = try ComputingTask(pool)
         let each = try communicator.medianSeconds(of: Self.repetitions) { work.run(1) }
 
-        let alone = try communicator.medianSeconds(of: Self.repetitions) {
+        func start() {
             reducer.begin()
             for index in buckets.indices { reducer.bucketReady(index) }
+        }
+        let first = try communicator.medianSeconds(of: Self.repetitions) {
+            start()
             _ = try reducer.finish()
         }
-        let contention = try contention(communicator, alone: alone, each: each, work) {
-            reducer.begin()
-            for index in buckets.indices { reducer.bucketReady(index) }
-        } finish: {
-            try reducer.finish().communication
-        }
+        let rounds = try compare(
+            communicator, work, tasks: max(1, Int((3 * first / each).rounded(.up))), start: start,
+            finish: { try reducer.finish().communication })
 
         let bytes = Double(count) * 4
         let hosts = Double(placement.hosts)
         let sent = 2 * (hosts - 1) / hosts * bytes / Double(placement.ranksPerHost)
-        let link = Link(latency: latency, bandwidth: sent * Double(placement.ranksPerHost) / alone)
+        // The link gives what its best round gave; other processes can only have slowed it down.
+        let link = Link(latency: latency, bandwidth: sent * Double(placement.ranksPerHost) / rounds.fastest)
         return NetworkMeasurement(
             hosts: placement.hosts, ranksPerHost: placement.ranksPerHost, threads: pool.threads, link: link,
-            contention: contention)
+            contention: rounds.contention)
     }
 
-    /// How much longer gradients that take `alone` seconds by themselves, and computing of about three times as long, take
-    /// while both go on: the medians of some rounds, each as the slowest rank saw it.
-    private func contention(
-        _ communicator: any Communicator, alone: Double, each: Double, _ work: ComputingTask, start: () -> Void,
+    /// How much longer gradients, and computing of about three times as long, take while both go on: each round takes both
+    /// alone and then together, as the slowest rank saw it, and the medians of the rounds' ratios count.
+    private func compare(
+        _ communicator: any Communicator, _ work: ComputingTask, tasks: Int, start: () -> Void,
         finish: () throws -> Double
-    ) throws -> Contention {
-        let tasks = max(1, Int((3 * alone / each).rounded(.up)))
-        let separately = try communicator.medianSeconds(of: Self.repetitions) { work.run(tasks) }
-        var times = [Double](repeating: 0, count: 2 * Self.rounds)
-        for round in 0..<Self.rounds {
+    ) throws -> (fastest: Double, contention: Contention) {
+        var times: [Double] = []
+        for _ in 0..<Self.rounds {
             try communicator.barrier("benchmark")
             start()
-            let begin = MonotonicClock.seconds
+            times.append(try finish())
+            try communicator.barrier("benchmark")
+            var begin = MonotonicClock.seconds
             work.run(tasks)
-            times[round] = MonotonicClock.seconds - begin
-            times[Self.rounds + round] = try finish()
+            times.append(MonotonicClock.seconds - begin)
+            try communicator.barrier("benchmark")
+            start()
+            begin = MonotonicClock.seconds
+            work.run(tasks)
+            times.append(MonotonicClock.seconds - begin)
+            times.append(try finish())
         }
         try times.withUnsafeMutableBufferPointer { try communicator.allReduce($0, .max, "benchmark") }
-        let computing = times[..<Self.rounds].sorted()[Self.rounds / 2]
-        let messages = times[Self.rounds...].sorted()[Self.rounds / 2]
-        // Computing is slowed while messages travel, and what it loses it loses in that time.
-        let lost = min(max(computing - separately, 0), 0.9 * messages)
-        return Contention(computing: messages / (messages - lost), messages: max(1, messages / alone))
+        var computing: [Double] = []
+        var messages: [Double] = []
+        for round in 0..<Self.rounds {
+            let (alone, separately) = (times[4 * round], times[4 * round + 1])
+            let (beside, reduced) = (times[4 * round + 2], times[4 * round + 3])
+            messages.append(max(1, reduced / alone))
+            // Computing is slowed while messages travel, and what it loses it loses in that time.
+            let lost = min(max(beside - separately, 0), 0.9 * reduced)
+            computing.append(reduced / (reduced - lost))
+        }
+        let fastest = (0..<Self.rounds).map { times[4 * $0] }.min()!
+        return (
+            fastest,
+            Contention(computing: computing.sorted()[Self.rounds / 2], messages: messages.sorted()[Self.rounds / 2])
+        )
     }
 
     /// Of one round of messages.
