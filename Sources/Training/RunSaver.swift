@@ -4,6 +4,7 @@ import FaceData
 import Logging
 import Recipes
 import Telemetry
+import Tensors
 
 /// Writes a run's checkpoints; those on the way behind the training: between two steps the state is copied, and a thread
 /// of its own on every rank writes the copy and commits it over a communicator of its own while steps go on

@@ -175,7 +175,7 @@ package final class FaultyFileSystem: FileSystem, @unchecked Sendable {
         }
 
         func write(_ bytes: UnsafeRawBufferPointer) throws {
-            let isWhole = try injector.step("write", path, .space) {
+            let isWhole = try injector.step("write", path, .space) { [base] in
                 try base.write(UnsafeRawBufferPointer(rebasing: bytes.prefix(bytes.count / 2)))
             }
             if isWhole { try base.write(bytes) }

@@ -1,4 +1,5 @@
 package import Artifacts
+import Collectives
 
 #if canImport(Glibc)
     import Glibc

@@ -91,9 +91,8 @@ extension Trainer {
         }
         let from = state.step + 1
         if environment.isRoot {
-            environment.logger.warning(
-                "\(error.brief): back to the last checkpoint (\(counts.rollbacks) of at most "
-                    + "\(recipe.stability.rollbackLimit))\(place)")
+            let number = "\(counts.rollbacks) of at most \(recipe.stability.rollbackLimit)"
+            environment.logger.warning("\(error.brief): back to the last checkpoint (\(number))\(place)")
         }
         try recorder.event(
             "rollback", step: from, [("reason", .text(error.brief)), ("count", .integer(counts.rollbacks))])
