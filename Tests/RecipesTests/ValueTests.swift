@@ -118,9 +118,9 @@ import Testing
         #expect(sets[0].sides == .first && sets[0].down == "bilinear" && sets[0].up == nil)
         #expect(throws: RecipeError.self) { try recipe("head.storage_folder=/scratch") }
         #expect(try recipe("head.storage_folder=/scratch", "head.storage=file").head.storageFolder == "/scratch")
-        let sets = "evaluation.sets=[{path: a.bin}, {path: b.bin, name: low}]"
-        #expect(try recipe(sets, "checkpoint.keep_best=low").checkpoint.keepBest == "low")
-        #expect(throws: RecipeError.self) { try recipe(sets, "checkpoint.keep_best=b") }
+        let two = "evaluation.sets=[{path: a.bin}, {path: b.bin, name: low}]"
+        #expect(try recipe(two, "checkpoint.keep_best=low").checkpoint.keepBest == "low")
+        #expect(throws: RecipeError.self) { try recipe(two, "checkpoint.keep_best=b") }
         #expect(throws: RecipeError.self) { try recipe("checkpoint.keep_best=lfw") }
         #expect(throws: RecipeError.self) { try recipe("run=5") }
         #expect(throws: RecipeError.self) { try recipe("optimizer.beta1=0.8") }

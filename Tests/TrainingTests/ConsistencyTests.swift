@@ -2,6 +2,7 @@ import Collectives
 import FaceData
 import Foundation
 import Recipes
+import Telemetry
 import Tensors
 import TestSupport
 import Testing
