@@ -105,7 +105,8 @@ import Training
         #expect(run.log.all.contains { $0.contains("head: \(recipe.head.summary), 7 centres") })
         let others: Set<String> = [
             "event", "schema", "ts", "step", "loss", "gradient_norm", "learning_rate", "images_per_second", "images",
-            "step_seconds", "data_wait_share", "reduce_wait_seconds",
+            "step_seconds", "data_wait_share", "reduce_wait_seconds", "consistency_seconds",
+            "watchdog_seconds",
         ]
         let steps = try TinyRun.events(recipe).filter { $0["event"] as? String == "step" }
         #expect(steps.count == 2)
