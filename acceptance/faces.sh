@@ -15,6 +15,14 @@ need_recipe() {
     pairs=${faces:?}/lfw-protocol/pairs.txt
 }
 
+# Sets `arithmetic`, an override: bf16 where the processor has its products, in half the time; acceptance/real-faces-bf16
+# says what that costs. All sides of a comparison are trained with the same.
+choose_arithmetic() {
+    arithmetic=compute.precision=fp32
+    grep -q -m 1 -w avx512_bf16 /proc/cpuinfo && arithmetic=compute.precision=bf16
+    echo "trained with $arithmetic"
+}
+
 # Checked every time: a figure on images that were trained on would be worth nothing.
 check_disjoint() {
     echo "training images against LFW's:"
