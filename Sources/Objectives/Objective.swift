@@ -13,19 +13,20 @@ package struct StepDemand: Sendable, Equatable {
     package var classified: Int
     /// Taps of the backbone whose spatial energies the objectives compare.
     package var taps: [String]
-    /// Whether another backbone, which does not learn, sees the classified views, too.
-    package var teacher: Bool
+    /// The classified views that another backbone, which does not learn, sees, too.
+    package var teacher: Range<Int>
     /// What of itself that backbone keeps in an update, in which it takes the rest from the one that learns; nil where it
     /// stays as it is.
     package var teacherMomentum: Double?
 
     package init(
-        views: Int = 1, passes: [Range<Int>] = [0..<1], classified: Int = 1, taps: [String] = [], teacher: Bool = false,
-        teacherMomentum: Double? = nil
+        views: Int = 1, passes: [Range<Int>] = [0..<1], classified: Int = 1, taps: [String] = [],
+        teacher: Range<Int> = 0..<0, teacherMomentum: Double? = nil
     ) {
         precondition(
             passes.first?.lowerBound == 0 && passes.last?.upperBound == views && classified >= 1 && classified <= views
-                && zip(passes, passes.dropFirst()).allSatisfy { $0.upperBound == $1.lowerBound },
+                && zip(passes, passes.dropFirst()).allSatisfy { $0.upperBound == $1.lowerBound }
+                && teacher.upperBound <= classified,
             "passes \(passes) of \(views) views, \(classified) classified")
         self.views = views
         self.passes = passes
@@ -33,6 +34,11 @@ package struct StepDemand: Sendable, Equatable {
         self.taps = taps
         self.teacher = teacher
         self.teacherMomentum = teacherMomentum
+    }
+
+    /// The views that the teacher sees where its embeddings of the first one may be known already.
+    package func taughtViews(knowsFirst: Bool) -> Range<Int> {
+        knowsFirst ? teacher.clamped(to: 1..<max(1, views)) : teacher
     }
 
     /// One view, one pass.
@@ -72,7 +78,8 @@ package struct ObjectivePass {
     package let records: UnsafeBufferPointer<Int>
     package let labels: UnsafeBufferPointer<Int>
     package let taps: [TapMaps]
-    /// Raw embeddings of the classified rows by the teacher, where one was asked for.
+    /// Raw embeddings of the classified rows by the teacher, where one was asked for; rows of views that it does not see
+    /// say nothing.
     package let teacher: Tensor?
     /// Updates completed before this one.
     package let step: Int

@@ -185,6 +185,8 @@ package struct ResolutionSection: Sendable, Equatable, Codable {
 
     /// The teacher's weights; by default those that the run starts from.
     package var teacher: String?
+    /// A file of the teacher's embeddings of all images and mirror images; made where it is not there.
+    package var teacherCache: String?
     /// m₀ of the margin m₀·a_i, and what a_i is for degraded images.
     package var m = 0.5
     package var marginSource = MarginSource.teacherLow
@@ -209,6 +211,7 @@ package struct ResolutionSection: Sendable, Equatable, Codable {
     init(_ section: SectionReader) throws {
         var reader = section
         teacher = try reader.string("teacher")
+        teacherCache = try reader.string("teacher_cache")
         m = try reader.number("m", default: m, in: 0...1.5)
         marginSource = try reader.choice("margin_source", default: marginSource)
         targets = try reader.choice("targets", default: targets)
@@ -228,6 +231,7 @@ package struct ResolutionSection: Sendable, Equatable, Codable {
 
     private enum CodingKeys: String, CodingKey {
         case teacher, m, targets, cross, queue, hidden
+        case teacherCache = "teacher_cache"
         case marginSource = "margin_source"
         case teacherShare = "teacher_share"
         case teacherScale = "teacher_scale"

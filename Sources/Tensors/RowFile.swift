@@ -13,20 +13,26 @@ package final class RowFile: @unchecked Sendable {
     package let path: String
     package let rows: Int
     package let columns: Int
+    /// Bytes before the rows.
+    private let start: Int
     private let descriptor: Int32
 
-    private var byteCount: Int { rows * columns * MemoryLayout<Float>.stride }
+    private var byteCount: Int { start + rows * columns * MemoryLayout<Float>.stride }
 
     /// A new file of zeros whose name begins with `prefix`.
     ///
+    /// - Parameter head: what comes before the rows.
     /// - Throws: `MappedFileError`.
-    package static func create(prefix: String, rows: Int, columns: Int) throws(MappedFileError) -> RowFile {
+    package static func create(
+        prefix: String, rows: Int, columns: Int, head: [UInt8] = []
+    ) throws(MappedFileError) -> RowFile {
         precondition(rows > 0 && columns > 0, "a file of \(rows) x \(columns) values")
         var name = Array("\(prefix)XXXXXX".utf8CString)
         let descriptor = mkstemp(&name)
         let code = errno
         let bytes = name.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }
-        let file = RowFile(descriptor, String(decoding: bytes, as: UTF8.self), rows: rows, columns: columns)
+        let file = RowFile(
+            descriptor, String(decoding: bytes, as: UTF8.self), rows: rows, columns: columns, start: head.count)
         guard descriptor >= 0 else { throw file.failure("create", code) }
         _ = fcntl(descriptor, F_SETFD, FD_CLOEXEC)
         var status: Int32
@@ -35,25 +41,39 @@ package final class RowFile: @unchecked Sendable {
             file.remove()
             throw file.failure("reserve", status)
         }
+        do throws(MappedFileError) {
+            // No closure: it would not keep the type of what is thrown.
+            let bytes = UnsafeMutableRawBufferPointer.allocate(byteCount: head.count, alignment: 1)
+            defer { bytes.deallocate() }
+            bytes.copyBytes(from: head)
+            try file.write(UnsafeRawBufferPointer(bytes), at: 0)
+        } catch {
+            file.remove()
+            throw error
+        }
         return file
     }
 
     /// The file that another process, or this one, has made.
     ///
+    /// - Parameter start: bytes before the rows.
     /// - Throws: `MappedFileError`; its code is ENOENT where the file is not to be seen from here.
-    package static func open(_ path: String, rows: Int, columns: Int) throws(MappedFileError) -> RowFile {
+    package static func open(
+        _ path: String, rows: Int, columns: Int, start: Int = 0
+    ) throws(MappedFileError) -> RowFile {
         let descriptor = openedDescriptor(path)
         let code = errno
-        let file = RowFile(descriptor, path, rows: rows, columns: columns)
+        let file = RowFile(descriptor, path, rows: rows, columns: columns, start: start)
         guard descriptor >= 0 else { throw file.failure("open", code) }
         return file
     }
 
-    private init(_ descriptor: Int32, _ path: String, rows: Int, columns: Int) {
+    private init(_ descriptor: Int32, _ path: String, rows: Int, columns: Int, start: Int) {
         self.descriptor = descriptor
         self.path = path
         self.rows = rows
         self.columns = columns
+        self.start = start
     }
 
     deinit { if descriptor >= 0 { close(descriptor) } }
@@ -61,13 +81,20 @@ package final class RowFile: @unchecked Sendable {
     /// Takes the name away; the memory stays for those who have the file open.
     package func remove() { unlink(path) }
 
+    /// Gives the file another name, in the place of what had it.
+    package func rename(to name: String) throws(MappedFileError) {
+        guard renamed(path, name) == 0 else { throw failure("rename", errno) }
+    }
+
     /// Writes whole rows from row `first` on. Safe from several threads and processes for rows that differ.
     package func write(_ values: UnsafeBufferPointer<Float>, first: Int) throws(MappedFileError) {
         precondition(
             values.count % columns == 0 && first >= 0 && first + values.count / columns <= rows,
             "\(values.count) values from row \(first) on in a file of \(rows) x \(columns)")
-        let bytes = UnsafeRawBufferPointer(values)
-        let start = first * columns * MemoryLayout<Float>.stride
+        try write(UnsafeRawBufferPointer(values), at: start + first * columns * MemoryLayout<Float>.stride)
+    }
+
+    private func write(_ bytes: UnsafeRawBufferPointer, at start: Int) throws(MappedFileError) {
         var done = 0
         while done < bytes.count {
             let count = pwrite(descriptor, bytes.baseAddress! + done, bytes.count - done, off_t(start + done))
@@ -92,7 +119,8 @@ package final class RowFile: @unchecked Sendable {
         // Rows are read in no order: reading ahead would fill the memory with others.
         _ = madvise(base, byteCount, MADV_RANDOM)
         return AlignedBuffer(
-            borrowing: base, byteCount: byteCount, owner: MappedFile.Mapping(base: base, byteCount: byteCount))
+            borrowing: base + start, byteCount: byteCount - start,
+            owner: MappedFile.Mapping(base: base, byteCount: byteCount))
     }
 
     private func failure(_ operation: String, _ code: Int32) -> MappedFileError {
@@ -100,5 +128,6 @@ package final class RowFile: @unchecked Sendable {
     }
 }
 
-/// `open` for reading and writing; a free function, for `RowFile` has a method of that name.
+/// `open` for reading and writing, and `rename`; free functions, for `RowFile` has methods of these names.
 private func openedDescriptor(_ path: String) -> Int32 { open(path, O_RDWR | O_CLOEXEC) }
+private func renamed(_ path: String, _ name: String) -> Int32 { rename(path, name) }

@@ -51,6 +51,7 @@ package enum ExitCode {
             case .inconsistent: internalError
             case .notARun: missingInput
             case .folderInUse: cannotWrite
+            case .interrupted: tryAgain
             case .tooFewImages, .batchNotDivisible, .quarantineLimit, .preprocessing, .incompatible: badData
             }
         case is NetworkError, is EvaluationError, is SamplerError, is ClassificationError, is ObjectiveStateError,

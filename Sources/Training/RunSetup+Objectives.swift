@@ -28,7 +28,7 @@ extension RunSetup {
                 "objectives.ccface and objectives.qgface would both set the margin of each image; with qgface, let the head "
                     + "have its own: objectives.ccface.margin_source: head")
         }
-        if let reason = clash(objectives) { throw TrainingError.incompatible(reason) }
+        if let reason = clash(objectives) ?? cacheRefusal(recipe) { throw TrainingError.incompatible(reason) }
         let follows = keyMomentum(objectives)
         var passes = [0..<(degrades ? 2 : 1)]
         var classified = passes[0].count
@@ -46,10 +46,12 @@ extension RunSetup {
             }
             if options.stages > 0 { taps = options.taps }
         }
+        let taught = objectives.resolution.map {
+            ResolutionDistillation.taughtViews(.init(rawValue: $0.marginSource.rawValue)!)
+        }
         return StepDemand(
             views: passes.last!.upperBound, passes: passes, classified: classified, taps: taps,
-            teacher: follows != nil || objectives.resolution.map { $0.marginSource != .head } ?? false,
-            teacherMomentum: follows)
+            teacher: follows != nil ? 0..<1 : taught ?? 0..<0, teacherMomentum: follows)
     }
 
     /// Of the network that makes the keys of QGFace's contrast; nil where the trained one does.
@@ -224,24 +226,6 @@ extension RunSetup {
         options.studentTemperature = section.studentTemperature
         options.hidden = section.hidden
         return options
-    }
-
-    private static func teacher(_ section: ResolutionSection, _ recipe: Recipe) throws -> Network {
-        guard let path = section.teacher ?? recipe.start.weights else {
-            throw TrainingError.incompatible(
-                "objectives.ccface learns from a teacher: name its weights in objectives.ccface.teacher or init.weights"
-            )
-        }
-        let (network, card, location) = try ModelFile.open(path)
-        if let (have, need) = difference(card.preprocessing, preprocessing(recipe)) {
-            throw TrainingError.preprocessing(file: location, have: have, need: need)
-        }
-        guard card.specification.embeddingSize == recipe.network.embedding else {
-            throw TrainingError.incompatible(
-                "the teacher's embeddings have \(card.specification.embeddingSize) components, network.embedding is "
-                    + "\(recipe.network.embedding)")
-        }
-        return network
     }
 
     // MARK: - QGFace

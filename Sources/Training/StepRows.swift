@@ -32,7 +32,7 @@ final class StepRows {
         embeddings = isCopied ? Tensor([count, dimension]) : executions[0].embeddings
         gradient = isCopied ? Tensor([count, dimension]) : executions[0].outputGradient
         let rows = demand.classified * batch
-        teacher = demand.teacher ? Tensor([rows, dimension]) : nil
+        teacher = demand.teacher.isEmpty ? nil : Tensor([rows, dimension])
         func first(_ tensor: Tensor) -> Tensor {
             rows == count ? tensor : tensor.rows(0..<rows)
         }
@@ -62,11 +62,21 @@ final class StepRows {
         for row in records.indices { records[row] = input.records[row] }
     }
 
-    /// The teacher's embeddings of all views.
-    func keepTeacher(_ output: Tensor) {
+    /// The teacher's embeddings of some views.
+    func keepTeacher(_ output: Tensor, _ views: Range<Int>) {
         guard let teacher else { return }
-        precondition(output.count == teacher.count, "a teacher with embeddings of another length")
-        teacher.pointer.update(from: output.pointer, count: output.count)
+        let dimension = teacher.shape[1]
+        precondition(
+            output.count == views.count * batch * dimension, "a teacher with embeddings of another length")
+        (teacher.pointer + views.lowerBound * batch * dimension).update(from: output.pointer, count: output.count)
+    }
+
+    /// The teacher's embeddings of the first view.
+    func keepTeacher(_ cache: TeacherCache, mirrored: [Bool]) {
+        guard let teacher else { return }
+        for row in 0..<batch {
+            cache.copy(record: records[row], mirrored: mirrored[row], to: teacher.pointer + row * teacher.shape[1])
+        }
     }
 
     /// What a pass has made of its views.

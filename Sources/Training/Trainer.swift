@@ -151,9 +151,10 @@ package final class Trainer {
             + objectives.added.map { (name: "objectives.\($0.name)", needsEveryClass: $0.needsEveryClass) }
         try communicator.together("sampling") { try RunSetup.checkSampling(recipe.head, needs) }
         try communicator.together("head") { try RunSetup.checkCosines(head, recipe) }
+        let cache = try RunSetup.teacherCache(recipe, objectives.teacher, source, environment)
         let step = try TrainingStep(
             network: network, objective: objective, communicator: communicator, pool: environment.pool, batch: batch,
-            recipe: recipe, schedule: schedule, teacher: objectives.teacher)
+            recipe: recipe, schedule: schedule, teacher: objectives.teacher, cache: cache)
         step.trace = trace
         let (faults, rank) = (environment.faults, communicator.rank)
         if !faults.isEmpty { step.poison = { faults.due(.nan, .step, step: $0 + 1, rank: rank) != nil } }
@@ -444,7 +445,7 @@ package final class Trainer {
                     flags.quarantined += new.count
                     flags.dataWait += batch.waitSeconds
                     last = batch
-                    return StepInput(images: batch.images, labels: batch.labels, records: batch.records)
+                    return StepInput(batch)
                 })
         } catch let error as TrainingError {
             // Every rank has come to it from the same sums.

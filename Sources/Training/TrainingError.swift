@@ -14,6 +14,8 @@ package enum TrainingError: Error, Equatable, CustomStringConvertible {
     case folderInUse(folder: String)
     case preprocessing(file: String, have: String, need: String)
     case incompatible(String)
+    /// Asked to stop by a signal before there was anything to save.
+    case interrupted(String)
 
     package var description: String {
         switch self {
@@ -38,6 +40,7 @@ package enum TrainingError: Error, Equatable, CustomStringConvertible {
         case .preprocessing(let file, let have, let need):
             "\(file) was trained with \(have), but here it would get \(need); match the recipe to the weights"
         case .incompatible(let text): text
+        case .interrupted(let what): "stopped by a signal: \(what); run again"
         }
     }
 }

@@ -1,4 +1,5 @@
 package import Collectives
+package import FaceData
 package import Layers
 package import Networks
 package import Objectives
@@ -14,11 +15,18 @@ package struct StepInput: Sendable {
     package let labels: [Int]
     /// V·B global record indices.
     package let records: [Int]
+    /// V·B, whether the image is its record's mirror image.
+    package let mirrored: [Bool]
 
-    package init(images: Tensor, labels: [Int], records: [Int]) {
+    package init(images: Tensor, labels: [Int], records: [Int], mirrored: [Bool]? = nil) {
         self.images = images
         self.labels = labels
         self.records = records
+        self.mirrored = mirrored ?? Array(repeating: false, count: records.count)
+    }
+
+    package init(_ batch: Batch) {
+        self.init(images: batch.images, labels: batch.labels, records: batch.records, mirrored: batch.mirrored)
     }
 }
 
@@ -62,8 +70,11 @@ package final class TrainingStep {
     package let network: Network
     /// One for each pass that the objective asks for.
     package let executions: [Execution]
-    /// A backbone that does not learn and sees the classified views first, in the first pass's memory.
+    /// A backbone that does not learn and sees `taught` views first, in the first pass's memory.
     private let teacher: Execution?
+    private let taught: Range<Int>
+    /// What it makes of the first view, where that lies in a file.
+    private let cache: TeacherCache?
     /// What it is, where it follows the one that learns.
     package let follower: Network?
     package let arena: ParameterArena
@@ -107,12 +118,13 @@ package final class TrainingStep {
     /// - Parameters:
     ///   - batch: records per rank and micro-batch.
     ///   - teacher: what objectives that ask for one learn from.
+    ///   - cache: its embeddings of the first view.
     /// - Throws: `CollectiveError`.
     package init(
         network: Network, objective: any Objective, communicator: any Communicator, pool: ThreadPool, batch: Int,
-        recipe: Recipe, schedule: LearningRateSchedule, teacher: Network? = nil
+        recipe: Recipe, schedule: LearningRateSchedule, teacher: Network? = nil, cache: TeacherCache? = nil
     ) throws {
-        precondition((teacher != nil) == objective.demand.teacher, "a teacher that was not asked for, or none")
+        precondition((teacher != nil) != objective.demand.teacher.isEmpty, "a teacher that was not asked for, or none")
         self.network = network
         self.objective = objective
         self.communicator = communicator
@@ -135,12 +147,16 @@ package final class TrainingStep {
                 precision: RunSetup.precision(recipe.compute), pool: pool, taps: demand.taps)
         }
         follower = objective.demand.teacherMomentum == nil ? nil : teacher
-        self.teacher = teacher.map { [demand, executions] in
-            Execution(
-                $0.graph, batch: demand.classified * batch, purpose: .inference,
-                precision: RunSetup.precision(recipe.compute),
-                pool: pool, within: executions[0])
-        }
+        self.cache = cache
+        let taught = demand.taughtViews(knowsFirst: cache != nil)
+        self.taught = taught
+        self.teacher = taught.isEmpty
+            ? nil
+            : teacher.map { [executions] in
+                Execution(
+                    $0.graph, batch: taught.count * batch, purpose: .inference,
+                    precision: RunSetup.precision(recipe.compute), pool: pool, within: executions[0])
+            }
         let rows = StepRows(demand, batch: batch, executions)
         self.rows = rows
         reducer = try GradientReducer(
@@ -226,13 +242,14 @@ package final class TrainingStep {
     /// Forward, objective, backward of one micro-batch; its buckets go out with the last pass of the last one.
     private func pass(_ input: StepInput, step: Int, micro: Int, count: Int) throws -> ObjectiveOutcome {
         precondition(
-            input.labels.count == batch && input.records.count == demand.views * batch,
+            input.labels.count == batch && input.records.count == demand.views * batch
+                && input.mirrored.count == input.records.count,
             "\(input.labels.count) labels and \(input.records.count) records for \(demand.views) views of \(batch)")
         let recorder = trace?.recorder
         rows.take(input)
         // The labels travel while the backbone computes.
         labels.start(step)
-        recorder.slice("forward") { forward(input.images, step: step, micro: micro, count: count) }
+        recorder.slice("forward") { forward(input, step: step, micro: micro, count: count) }
         try recorder.slice("label wait") { try labels.wait() }
         rows.clearGradients()
         let outcome = try recorder.slice("head") {
@@ -256,7 +273,7 @@ package final class TrainingStep {
     ) throws -> (embeddings: Tensor, gradient: Tensor) {
         rows.take(input)
         labels.start(step)
-        forward(input.images, step: step, micro: micro, count: count)
+        forward(input, step: step, micro: micro, count: count)
         try labels.wait()
         rows.clearGradients()
         let pass = rows.pass(step: step)
@@ -265,11 +282,15 @@ package final class TrainingStep {
     }
 
     /// The teacher and all passes of the backbone; their embeddings and energies go to `rows`.
-    private func forward(_ images: Tensor, step: Int, micro: Int, count: Int) {
-        if let teacher {
-            rows.keepTeacher(teacher.forward(images.pointer, count: demand.classified * batch, mode: .evaluation))
-        }
+    private func forward(_ input: StepInput, step: Int, micro: Int, count: Int) {
+        let images = input.images
         let valueCount = network.graph.inputShape.count
+        if let cache { rows.keepTeacher(cache, mirrored: input.mirrored) }
+        if let teacher {
+            let output = teacher.forward(
+                images.pointer + taught.lowerBound * batch * valueCount, count: taught.count * batch, mode: .evaluation)
+            rows.keepTeacher(output, taught)
+        }
         for (execution, views) in zip(executions, demand.passes) {
             let embeddings = execution.forward(
                 images.pointer + views.lowerBound * batch * valueCount, count: views.count * batch, mode: mode,

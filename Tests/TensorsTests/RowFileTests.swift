@@ -18,6 +18,25 @@ import Testing
         }
     }
 
+    @Test func rowsComeAfterAHead() throws {
+        let prefix = FileManager.default.temporaryDirectory.path + "/acuity-rows-"
+        let head = [UInt8](repeating: 7, count: 64)
+        let file = try RowFile.create(prefix: prefix, rows: 2, columns: 2, head: head)
+        let other = try RowFile.open(file.path, rows: 2, columns: 2, start: 64)
+        try [Float](arrayLiteral: 1, 2).withUnsafeBufferPointer { try other.write($0, first: 1) }
+        let memory = try file.map()
+        withExtendedLifetime(memory) {
+            let rows = memory.base.assumingMemoryBound(to: Float.self)
+            #expect((0..<4).map { rows[$0] } == [0, 0, 1, 2])
+        }
+        let name = prefix + "whole"
+        try file.rename(to: name)
+        defer { try? FileManager.default.removeItem(atPath: name) }
+        let bytes = try Data(contentsOf: URL(filePath: name))
+        #expect(bytes.count == 80 && bytes.prefix(64) == Data(head))
+        #expect(!FileManager.default.fileExists(atPath: file.path))
+    }
+
     @Test func aFolderThatIsNotThereIsNamed() {
         let error = #expect(throws: MappedFileError.self) {
             try RowFile.create(prefix: "/nowhere/at/all/x-", rows: 1, columns: 1)

@@ -88,12 +88,13 @@ enum TinyRun {
     /// The failure of each rank of a run that must not succeed; nil for a rank that got through.
     static func failures(
         _ recipe: Recipe, ranks: Int, resume: Bool = false, faults: FaultPlan = .empty,
+        stop: @escaping @Sendable (_ rank: Int) -> Bool = { _ in false },
         files: @escaping @Sendable (_ rank: Int) -> any FileSystem = { _ in POSIXFileSystem() }
     ) throws -> [RunFailure?] {
         try InProcessGroup.run(ranks: ranks) { communicator in
             let environment = RunEnvironment(
                 communicator: communicator, pool: ThreadPool(threads: 1), logger: LogCapture().logger, progress: .never,
-                fileSystem: files(communicator.rank), faults: faults)
+                stopRequested: { stop(communicator.rank) }, fileSystem: files(communicator.rank), faults: faults)
             do {
                 _ = try Trainer(recipe, environment, resume: resume).run()
                 return nil

@@ -176,7 +176,7 @@ extension SafetensorsHeader {
     /// The bytes before the data: length, JSON text, spaces up to a multiple of 64 bytes.
     ///
     /// - Parameter tensors: in the order of the data.
-    static func encode(_ tensors: [TensorSpec], metadata: [String: String]) -> [UInt8] {
+    package static func encode(_ tensors: [TensorSpec], metadata: [String: String]) -> [UInt8] {
         var members: [String] = []
         if !metadata.isEmpty {
             let pairs = metadata.sorted { $0.key < $1.key }

@@ -62,8 +62,9 @@ package struct Batch: Sendable {
     package let images: Tensor
     /// B classes, the same for every view.
     package let labels: [Int]
-    /// views·B: the records that the images are of.
+    /// views·B: the records that the images are of, and whether they are their mirror images.
     package let records: [Int]
+    package let mirrored: [Bool]
     package let epoch: Int
     package let stepInEpoch: Int
     /// Images that all ranks had consumed before this batch, and have after it.

@@ -64,8 +64,8 @@ package final class BatchLoader {
             }
         }
         return Batch(
-            images: slot.images, labels: slot.labels, records: slot.records, epoch: sampler.epoch(at: position),
-            stepInEpoch: sampler.stepInEpoch(at: position), position: position,
+            images: slot.images, labels: slot.labels, records: slot.records, mirrored: slot.mirrored,
+            epoch: sampler.epoch(at: position), stepInEpoch: sampler.stepInEpoch(at: position), position: position,
             nextPosition: position + sampler.globalBatch, quarantined: quarantined, waitSeconds: wait)
     }
 }
@@ -77,6 +77,7 @@ private final class Core: @unchecked Sendable {
         let images: Tensor
         var labels: [Int]
         var records: [Int]
+        var mirrored: [Bool]
         /// By row, the records passed over.
         var damaged: [[RowLoader.Damage]]
         var missing: Int
@@ -86,6 +87,7 @@ private final class Core: @unchecked Sendable {
             self.images = images
             labels = Array(repeating: 0, count: rows)
             records = Array(repeating: 0, count: images.shape[0])
+            mirrored = Array(repeating: false, count: images.shape[0])
             damaged = Array(repeating: [], count: rows)
             missing = rows
         }
@@ -93,7 +95,10 @@ private final class Core: @unchecked Sendable {
         /// - Parameter row: which of the batch's.
         func store(_ loaded: RowLoader.Row, row: Int) {
             labels[row] = loaded.label
-            for (view, record) in loaded.records.enumerated() { records[view * labels.count + row] = record }
+            for view in loaded.records.indices {
+                records[view * labels.count + row] = loaded.records[view]
+                mirrored[view * labels.count + row] = loaded.mirrored[view]
+            }
             damaged[row] = loaded.damaged
         }
     }

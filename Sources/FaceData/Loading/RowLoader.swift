@@ -50,8 +50,9 @@ final class RowLoader: Sendable {
 
     struct Row {
         var label = 0
-        /// One per view.
+        /// One per view each.
         var records: [Int] = []
+        var mirrored: [Bool] = []
         /// Records that were passed over, in order.
         var damaged: [Damage] = []
     }
@@ -86,11 +87,12 @@ final class RowLoader: Sendable {
             var coin = RandomStream(
                 seed: options.seed, purpose: .flip, index: UInt64(subject.record),
                 step: UInt64(occurrence) | (recipe.flipsAlone ? UInt64(view) << 32 : 0))
-            options.preprocessing.write(
-                subject.image, flipped: coin.uniform() < options.flipProbability, table: table, to: planes(view))
+            let flipped = coin.uniform() < options.flipProbability
+            options.preprocessing.write(subject.image, flipped: flipped, table: table, to: planes(view))
             scratch.times.transforming += middle - start
             scratch.times.converting += monotonicSeconds() - middle
             row.records.append(subject.record)
+            row.mirrored.append(flipped)
         }
         return row
     }

@@ -92,7 +92,7 @@ package final class QueueContrast: AddedObjective {
         }
         self.options = options
         demand = StepDemand(
-            views: 2, passes: [0..<2], classified: 2, teacher: options.keyMomentum != nil,
+            views: 2, passes: [0..<2], classified: 2, teacher: 0..<(options.keyMomentum == nil ? 0 : 1),
             teacherMomentum: options.keyMomentum)
         keys = Tensor([options.keyMomentum == nil ? 0 : 2 * batch * communicator.size, dimension])
         ownClasses = ShardMap(classes: classes, ranks: communicator.size).range(ofRank: communicator.rank)

@@ -113,9 +113,18 @@ package final class ResolutionDistillation: AddedObjective {
             followers: { [batch] in $0 / batch % 2 == 1 })
     }
 
-    /// The teacher is asked where something follows it.
     package static func demand(_ options: Options) -> StepDemand {
-        StepDemand(views: 2, passes: [0..<2], classified: 2, teacher: options.marginSource != .head)
+        StepDemand(views: 2, passes: [0..<2], classified: 2, teacher: taughtViews(options.marginSource))
+    }
+
+    /// The views that the teacher is asked about: none where nothing follows it, else the image itself, and its degraded
+    /// copy where a margin follows that.
+    package static func taughtViews(_ source: MarginSource) -> Range<Int> {
+        switch source {
+        case .head: 0..<0
+        case .teacherLow: 0..<2
+        case .teacherHigh, .agreement, .student: 0..<1
+        }
     }
 
     package var parameters: [Parameter] { predictor?.parameters ?? [] }

@@ -201,7 +201,7 @@ extension Trainer {
             share.keys.append(batch.records.map { source.key(of: $0) })
             tensors.append((Incident.images(pass), batch.images.copy()))
             let (embeddings, gradient) = try step.examine(
-                StepInput(images: batch.images, labels: batch.labels, records: batch.records), step: state.step,
+                StepInput(batch), step: state.step,
                 micro: pass, count: passes)
             tensors.append((Incident.embeddings(pass), embeddings))
             tensors.append((Incident.gradient(pass), gradient))

@@ -65,6 +65,7 @@ package struct MemoryEstimate: Sendable, Equatable {
         let statistics = network.buffers.reduce(0) { $0 + $1.value.byteCount }
         parts = [
             Part("process and libraries", base), Part("weights", trained + frozen),
+            Part("teacher's weights", demand.teacher.isEmpty ? 0 : trained + frozen),
             Part("momentum", recipe.optimizer.kind == .adam ? 2 * trained : trained),
             Part("gradients", shares ? 0 : trained), Part("activations and scratch", execution),
             Part("class centres", inFiles ? 0 : head.centres), Part("centres' momentum", inFiles ? 0 : head.momentum),

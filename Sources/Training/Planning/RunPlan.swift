@@ -24,7 +24,8 @@ package struct RunPlan: Sendable {
         let demand = try RunSetup.demand(recipe)
         workload = StepWorkload(
             classes: classes, dimension: recipe.network.embedding, accumulation: recipe.batch.accumulation,
-            views: demand.views, classified: demand.classified, parameters: layout.count,
+            views: demand.views, classified: demand.classified,
+            taught: demand.taughtViews(knowsFirst: RunSetup.cachesTeacher(recipe)).count, parameters: layout.count,
             buckets: layout.buckets.map(\.count), bucketAfterStep: layout.bucketAfterStep,
             overlaps: recipe.compute.overlap)
         memory = MemoryEstimate(recipe, network, demand, classes: classes, placement: placement, base: base)

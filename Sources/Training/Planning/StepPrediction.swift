@@ -23,7 +23,9 @@ package struct StepPrediction: Sendable, Equatable {
         let passes = Double(workload.accumulation)
         let rows = Double(workload.classified * placement.globalBatch)
         let scale = Double(workload.views * placement.batch) / Double(rates.batch)
-        forward = passes * scale * rates.forward.reduce(0, +)
+        // A teacher is taken for a network like the one that learns.
+        let seen = Double((workload.views + workload.taught) * placement.batch) / Double(rates.batch)
+        forward = passes * seen * rates.forward.reduce(0, +)
         backward = passes * scale * rates.backward.reduce(0, +)
         let columns = Double(workload.classes) / Double(placement.ranks)
         head = passes * rates.head.seconds(rows: rows, classes: columns)
@@ -64,6 +66,8 @@ package struct StepWorkload: Sendable, Equatable {
     /// Views of a record, and how many of them are classified.
     package var views: Int
     package var classified: Int
+    /// Views that another backbone sees, too, which does not learn.
+    package var taught: Int
     /// Trained parameters of the backbone.
     package var parameters: Int
     /// Elements of each bucket of gradients.
@@ -73,14 +77,15 @@ package struct StepWorkload: Sendable, Equatable {
     package var overlaps: Bool
 
     package init(
-        classes: Int, dimension: Int, accumulation: Int, views: Int = 1, classified: Int = 1, parameters: Int,
-        buckets: [Int], bucketAfterStep: [Int: Int], overlaps: Bool = true
+        classes: Int, dimension: Int, accumulation: Int, views: Int = 1, classified: Int = 1, taught: Int = 0,
+        parameters: Int, buckets: [Int], bucketAfterStep: [Int: Int], overlaps: Bool = true
     ) {
         self.classes = classes
         self.dimension = dimension
         self.accumulation = accumulation
         self.views = views
         self.classified = classified
+        self.taught = taught
         self.parameters = parameters
         self.buckets = buckets
         self.bucketAfterStep = bucketAfterStep

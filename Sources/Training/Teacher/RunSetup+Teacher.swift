@@ -1,0 +1,104 @@
+import Artifacts
+import Collectives
+import FaceData
+import Layers
+import Logging
+import Networks
+import Recipes
+import Tensors
+
+/// The backbone that CCFace learns from.
+extension RunSetup {
+    /// Its weights.
+    ///
+    /// - Throws: `ArtifactError`; `TrainingError`.
+    static func teacher(_ section: ResolutionSection, _ recipe: Recipe) throws -> Network {
+        guard let path = section.teacher ?? recipe.start.weights else {
+            throw TrainingError.incompatible(
+                "objectives.ccface learns from a teacher: name its weights in objectives.ccface.teacher or init.weights"
+            )
+        }
+        let (network, card, location) = try ModelFile.open(path)
+        if let (have, need) = difference(card.preprocessing, preprocessing(recipe)) {
+            throw TrainingError.preprocessing(file: location, have: have, need: need)
+        }
+        guard card.specification.embeddingSize == recipe.network.embedding else {
+            throw TrainingError.incompatible(
+                "the teacher's embeddings have \(card.specification.embeddingSize) components, network.embedding is "
+                    + "\(recipe.network.embedding)")
+        }
+        return network
+    }
+
+    /// Whether the teacher's embeddings of the images themselves lie in a file.
+    static func cachesTeacher(_ recipe: Recipe) -> Bool { recipe.objectives.resolution?.teacherCache != nil }
+
+    /// Why they cannot; nil where they can, or need not.
+    static func cacheRefusal(_ recipe: Recipe) -> String? {
+        guard cachesTeacher(recipe) else { return nil }
+        if recipe.objectives.resolution?.marginSource == .head {
+            return "objectives.ccface.teacher_cache: with margin_source: head no teacher is asked; leave it out"
+        }
+        if !recipe.data.augment.isNone {
+            return "objectives.ccface.teacher_cache holds embeddings of the images as they are, and data.augment changes them; "
+                + "leave one of the two out"
+        }
+        return nil
+    }
+
+    /// Opens the recipe's cache, or makes it on all ranks. Collective.
+    ///
+    /// - Returns: nil where the recipe has none.
+    /// - Throws: `RunFailure`, the same on every rank; `CollectiveError`.
+    static func teacherCache(
+        _ recipe: Recipe, _ teacher: Network?, _ source: any FaceSource, _ environment: RunEnvironment
+    ) throws -> TeacherCache? {
+        guard let path = recipe.objectives.resolution?.teacherCache, let teacher else { return nil }
+        let communicator = environment.communicator
+        let (count, dimension) = (source.count, recipe.network.embedding)
+        let card = ModelFile.Card(specification: teacher.specification, preprocessing: preprocessing(recipe)).metadata
+        let origin = TeacherCache.Origin(
+            teacher: hexadecimal(fingerprint(teacher)), data: hexadecimal(Consistency.fingerprint(source).hash),
+            preprocessing: card[WeightsKey.preprocessing]!, precision: recipe.compute.precision.rawValue)
+        func opened() throws -> TeacherCache? {
+            try communicator.together("teacher's cache") {
+                try TeacherCache.open(path, origin, records: count, dimension: dimension)
+            }
+        }
+        let cache = try opened()
+        // A file that only some hosts see is made again, and must be seen by all then.
+        guard try communicator.allReduce(cache == nil ? 1 : 0, .max, "teacher's cache") > 0 else { return cache }
+        if environment.isRoot {
+            environment.logger.notice("\(path): the teacher embeds \(count) images and their mirror images, once for all")
+        }
+        var last = monotonicSeconds()
+        try TeacherCache.make(
+            path, origin, source,
+            Embedder(
+                teacher, preprocessing: preprocessing(recipe), batch: recipe.evaluation.batch,
+                precision: precision(recipe.compute), pool: environment.pool), communicator
+        ) { done, share in
+            if environment.stopRequested() { throw TrainingError.interrupted("the teacher's embeddings were not complete") }
+            guard environment.isRoot, monotonicSeconds() - last > 10 else { return }
+            last = monotonicSeconds()
+            environment.logger.info("\(done * 100 / max(1, share)) % embedded")
+        }
+        guard let made = try opened() else {
+            throw RunFailure(
+                TrainingError.incompatible(
+                    "\(path), made by rank 0, is not to be seen on \(communicator.topology.hostName): name a file in a folder "
+                        + "that all hosts share in objectives.ccface.teacher_cache"))
+        }
+        return made
+    }
+
+    private static func hexadecimal(_ hash: UInt64) -> String { String(hash, radix: 16) }
+
+    /// Of all parameters and running statistics.
+    private static func fingerprint(_ network: Network) -> UInt64 {
+        network.state.reduce(UInt64(network.state.count)) { hash, entry in
+            guard entry.value.dtype == .float32 else { return hash }
+            return (hash &* 31) ^ Consistency.hash(UnsafeBufferPointer(entry.value.floats))
+        }
+    }
+}

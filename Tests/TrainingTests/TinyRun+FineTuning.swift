@@ -1,0 +1,32 @@
+import Artifacts
+import Recipes
+
+/// Runs that go on from another's weights and centres.
+extension TinyRun {
+    /// Two steps of ArcFace, to start from.
+    static func base(_ folder: TemporaryFolder) throws -> Recipe {
+        let recipe = TinyRun.recipe(folder.file("base")) {
+            $0.head = TinyRun.head("{margin: arcface, scale: 16}")
+            $0.schedule.maxSteps = 2
+        }
+        try TinyRun.train(recipe, ranks: 1)
+        return recipe
+    }
+
+    /// From the base, with the given section `objectives` and, unless it is the base's, `head`.
+    static func fineTuning(
+        _ base: Recipe, _ folder: String, steps: Int = 1, _ objectives: String, head: String? = nil,
+        _ change: (inout Recipe) -> Void = { _ in }
+    ) throws -> Recipe {
+        let model = try TinyRun.checkpoint(base, step: 2).folder + "/model.safetensors"
+        let section = try Recipe(files: [], overrides: ["objectives=\(objectives)", "init.head=given"]).objectives
+        return TinyRun.recipe(folder) {
+            $0.head = head.map(TinyRun.head) ?? base.head
+            $0.objectives = section
+            $0.start.weights = model
+            $0.start.head = base.run.folder
+            $0.schedule.maxSteps = steps
+            change(&$0)
+        }
+    }
+}
