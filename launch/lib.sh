@@ -107,8 +107,13 @@ has_checkpoint() { # RUN-FOLDER
 # Sets the array START to the command of acuity that starts the job, or goes on with it: the same words may be said
 # again after any end. After set_job.
 set_start() {
+    local option options=()
     if has_checkpoint "$RUN_FOLDER"; then
-        START=(resume "$RUN_FOLDER" "${JOB_OVERRIDES[@]}" "${JOB_OPTIONS[@]}")
+        # What a run learns from is decided when it starts.
+        for option in "${JOB_OPTIONS[@]}"; do
+            case $option in --overfit=*) ;; *) options+=("$option") ;; esac
+        done
+        START=(resume "$RUN_FOLDER" "${JOB_OVERRIDES[@]}" "${options[@]+"${options[@]}"}")
     else
         START=(train "${JOB_RECIPES[@]}" "run.folder=$RUN_FOLDER" "${JOB_OVERRIDES[@]}" "${JOB_OPTIONS[@]}")
     fi

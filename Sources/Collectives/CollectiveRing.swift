@@ -112,21 +112,19 @@ package final class CollectiveRing: @unchecked Sendable {
 
     /// The collective that has been running longest, of those that a step waits for if there are any; nil when none runs.
     /// Allocates nothing.
-    package var oldestRunning: Entry? {
-        monitor.withLock {
-            var oldest: Int?
-            for index in stored.indices where stored[index].state == .running {
-                if let known = oldest, !precedes(index, known) { continue }
-                oldest = index
-            }
-            return oldest.map { stored[$0] }
-        }
-    }
+    package var oldestRunning: Entry? { monitor.withLock { oldest(isBehind: false) ?? oldest(isBehind: true) } }
 
-    private func precedes(_ index: Int, _ other: Int) -> Bool {
-        let isBehind = stored[index].channel == Self.behindChannel
-        let otherIsBehind = stored[other].channel == Self.behindChannel
-        return isBehind == otherIsBehind ? stored[index].start < stored[other].start : otherIsBehind
+    /// As `oldestRunning`, of those behind the steps.
+    package var oldestBehind: Entry? { monitor.withLock { oldest(isBehind: true) } }
+
+    private func oldest(isBehind: Bool) -> Entry? {
+        var oldest: Int?
+        for index in stored.indices
+        where stored[index].state == .running && (stored[index].channel == Self.behindChannel) == isBehind {
+            if let known = oldest, stored[known].start <= stored[index].start { continue }
+            oldest = index
+        }
+        return oldest.map { stored[$0] }
     }
 
     /// Seconds spent in collectives so far, on one channel or on all. The rank that makes the others wait is the one

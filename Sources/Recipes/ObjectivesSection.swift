@@ -287,7 +287,7 @@ package struct ContrastSection: Sendable, Equatable, Codable {
         weight = try reader.number("weight", default: weight, in: 0...1e3)
         threshold = try reader.number("threshold", default: threshold, in: 0...1)
         thresholdWarmup = try reader.integer("threshold_warmup_steps", default: thresholdWarmup, in: 0...Int.max)
-        scale = try reader.number("scale", default: scale, in: 0.1...1e3)
+        scale = try reader.number("scale", default: scale, in: 0.1...100)
         queue = try reader.integer("queue", default: queue, in: 1...10_000_000)
         queueGrowth = try reader.integer("queue_growth_steps", default: queueGrowth, in: 0...1_000_000_000)
         correction = try reader.choice("correction", default: correction)

@@ -28,6 +28,8 @@ package struct RunState: Codable, Sendable, Equatable {
     package var skippedUpdates: Int?
     /// What spikes are told from, where the recipe asks for it.
     package var recentLosses: [Double]?
+    /// Hashes of what is learnt from beside the images, by the recipe's key.
+    package var origins: [String: String]?
 }
 
 /// What a checkpoint holds and how it is put back, whatever the number of ranks.
@@ -38,6 +40,8 @@ package enum CheckpointContents {
     static let statisticsStem = "statistics"
     /// A network that follows the one that learns.
     static let follower = "follower"
+    /// A rank's name of a tensor of that network.
+    static func followerTensor(_ name: String, rank: Int) -> String { "\(follower)/rank-\(rank)/\(name)" }
     static let centres = "head/centres"
     static let momentum = "head/momentum"
     static let biases = "head/bias"
@@ -93,7 +97,7 @@ package enum CheckpointContents {
             share.files.append(
                 shard(
                     Self.follower,
-                    kept.map { CheckpointTensor("\(Self.follower)/rank-\(rank)/\($0.name)", $0.value) }))
+                    kept.map { CheckpointTensor(Self.followerTensor($0.name, rank: rank), $0.value) }))
         }
         let own = RunningStatistics(network.buffers).values
         share.files.append(
@@ -140,7 +144,7 @@ package enum CheckpointContents {
         func read(_ entries: [StateEntry], rank: Int) throws {
             let file = try checkpoint.tensors(CheckpointFiles.shardName(follower, rank: rank, worldSize: worldSize))
             for entry in entries {
-                let name = "\(follower)/rank-\(rank)/\(entry.name)"
+                let name = followerTensor(entry.name, rank: rank)
                 let stored = try file.tensor(name)
                 guard stored.shape == entry.value.shape, stored.dtype == entry.value.dtype else {
                     throw ArtifactError.incompatible(path: checkpoint.folder, reason: "'\(name)' is \(stored.shape)")

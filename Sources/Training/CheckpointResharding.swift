@@ -16,6 +16,9 @@ package struct CheckpointResharding {
     private var rows: [(stem: String, tensors: [String])] = []
     /// What objectives keep, by stem.
     private var kept: [String] = []
+    /// A network that follows the one that learns, whole; every rank has running statistics of its own of it.
+    private var follower: [(name: String, tensor: Tensor)] = []
+    private let buffers: Set<String>
     /// Files that are the same whatever the number of ranks.
     private var copied: [FileEntry] = []
     private var state: RunState
@@ -35,6 +38,7 @@ package struct CheckpointResharding {
         state.worldSize = ranks
         let network = try ModelFile.open(checkpoint.folder + "/" + CheckpointContents.modelFile).network
         statistics = RunningStatistics(network.buffers).values
+        buffers = Set(network.buffers.map(\.name))
         for file in checkpoint.manifest.files {
             guard let stem = Self.stem(file, of: checkpoint.manifest.worldSize) else {
                 if file.name != Checkpoint.stateFileName { copied.append(file) }
@@ -42,7 +46,11 @@ package struct CheckpointResharding {
             }
             // Each rank's files have the same tensors.
             guard file.rank == 0, stem != CheckpointContents.statisticsStem else { continue }
-            if file.tensors.contains(where: { $0.rows != nil }) {
+            if stem == CheckpointContents.follower {
+                let stored = try checkpoint.tensors(file.name)
+                let prefix = CheckpointContents.followerTensor("", rank: 0)
+                follower = try stored.names.map { (String($0.dropFirst(prefix.count)), try stored.tensor($0)) }
+            } else if file.tensors.contains(where: { $0.rows != nil }) {
                 rows.append((stem, file.tensors.map(\.name)))
             } else {
                 kept.append(stem)
@@ -79,6 +87,7 @@ package struct CheckpointResharding {
             }
             for (stem, tensors) in rows { try files.addShard(stem, tensors.map { try part($0, files.rank) }) }
             for (stem, shares) in shares { try files.addShard(stem, shares[files.rank]) }
+            if !follower.isEmpty { try files.addShard(CheckpointContents.follower, follower(of: files.rank)) }
             let name = "\(CheckpointContents.statisticsStem)/rank-\(files.rank)"
             try files.addShard(
                 CheckpointContents.statisticsStem, [CheckpointTensor(name, Tensor([statistics.count], statistics))])
@@ -90,6 +99,14 @@ package struct CheckpointResharding {
         let total = checkpoint.shardedTensors[name]?.shape.first ?? 0
         let range = ShardMap(classes: max(1, total), ranks: ranks).range(ofRank: rank).clamped(to: 0..<total)
         return CheckpointTensor(name, try checkpoint.readRows(name, range), rows: ShardRows(range, of: total))
+    }
+
+    /// What a rank keeps of the network that follows: the first one all of it, the others its statistics, which start from
+    /// the first one's.
+    private func follower(of rank: Int) -> [CheckpointTensor] {
+        follower.filter { rank == 0 || buffers.contains($0.name) }.map {
+            CheckpointTensor(CheckpointContents.followerTensor($0.name, rank: rank), $0.tensor)
+        }
     }
 
     // MARK: - What objectives keep

@@ -67,6 +67,8 @@ final class RunSaver {
     /// nil where everything is written at once.
     private let background: BackgroundCollective<Request>?
     private var flight: Flight?
+    /// The longest wait for an earlier checkpoint that was told of: twice that is worth another word.
+    private var longestWait = 0.0
 
     /// Waits shorter than this are not worth a word.
     private static let noticeableSeconds = 0.1
@@ -90,7 +92,7 @@ final class RunSaver {
             return
         }
         let (outcome, faults) = (outcome, environment.faults)
-        background = try BackgroundCollective<Request>(over: environment.communicator, channel: "checkpoint") {
+        background = try BackgroundCollective<Request>(over: environment.communicator, channel: CollectiveRing.behindChannel) {
             request, channel in
             try RunSaver.write(
                 request, to: store, retention: retention, configHash: configHash, source: source, faults: faults,
@@ -141,7 +143,8 @@ final class RunSaver {
         if let before = flight {
             try settle()
             let waited = monotonicSeconds() - start
-            if waited > Self.noticeableSeconds, environment.isRoot {
+            if waited > max(Self.noticeableSeconds, 2 * longestWait), environment.isRoot {
+                longestWait = waited
                 environment.logger.notice(
                     """
                     step \(step): waited \((waited * 100).rounded() / 100) s until the checkpoint of step \(before.step) was \
@@ -157,9 +160,10 @@ final class RunSaver {
 
     /// Waits for the checkpoint that was begun, if there is one, and agrees on how it went.
     ///
+    /// - Parameter isSuperseded: a newer one is saved right after it, so that its failure ends nothing.
     /// - Throws: `RunFailure`, the same on every rank, if it failed and the recipe does not let that pass;
     ///   `CollectiveError`.
-    func settle() throws {
+    func settle(isSuperseded: Bool = false) throws {
         guard let background, let ended = flight else { return }
         flight = nil
         do {
@@ -168,7 +172,7 @@ final class RunSaver {
             }
         } catch let failure as RunFailure {
             recorder.toleratesFullDisk = recipe.checkpoint.onError == .warn
-            return try pass(failure, step: ended.step)
+            return try pass(failure, step: ended.step, isSuperseded: isSuperseded)
         }
         recorder.toleratesFullDisk = recipe.checkpoint.onError == .warn
         try record(step: ended.step, stall: ended.stall)
@@ -202,27 +206,33 @@ final class RunSaver {
     func abandon() {
         guard let background, let ended = flight else { return }
         flight = nil
+        // Ranks wait for one another until it is there.
+        environment.communicator.ring.place.enter(.save, step: ended.step)
         do {
             try background.wait()
             try record(step: ended.step, stall: ended.stall)
         } catch {
-            if environment.isRoot {
-                environment.logger.warning("the checkpoint of step \(ended.step) was not saved: \(error)")
+            if environment.isRoot || outcome.hasFailedHere {
+                environment.logger.warning(
+                    "rank \(environment.communicator.rank): the checkpoint of step \(ended.step) was not saved: \(error)")
             }
         }
     }
 
     /// What a failed save means: the end of the run, or a warning.
-    private func pass(_ failure: RunFailure, step: Int, mustSucceed: Bool = false) throws {
+    private func pass(
+        _ failure: RunFailure, step: Int, mustSucceed: Bool = false, isSuperseded: Bool = false
+    ) throws {
         let message = "the checkpoint of step \(step) was not saved: \(failure.message)"
         // Anything but a file that cannot be written is a mistake that would come again.
         let isOfFiles = [ExitCode.cannotWrite, ExitCode.inputOutput].contains(failure.exitCode)
-        guard recipe.checkpoint.onError == .warn, isOfFiles, !mustSucceed else {
+        guard recipe.checkpoint.onError == .warn || isSuperseded, isOfFiles, !mustSucceed else {
             throw RunFailure(rank: failure.rank, message: message, exitCode: failure.exitCode)
         }
         if environment.isRoot {
             let whose = failure.rank.map { "rank \($0): " } ?? ""
-            environment.logger.warning("\(whose)\(message); training goes on (checkpoint.on_error: warn)")
+            let why = isSuperseded ? "a newer one follows" : "training goes on (checkpoint.on_error: warn)"
+            environment.logger.warning("\(whose)\(message); \(why)")
         }
         try recorder.event("checkpoint_failed", step: step, [("reason", .text(failure.message))])
     }

@@ -14,6 +14,8 @@ extension RunSetup {
         /// What classifies in place of the head's own margin.
         var margin: (any MarginFunction)?
         var teacher: Network?
+        /// Hashes of what a run learns from beside its images, by the recipe's key: it must not change while the run goes on.
+        var origins: [String: String] = [:]
     }
 
     /// What a step of the recipe looks like: the record; its degraded copy, which goes through the network with it; and
@@ -127,7 +129,9 @@ extension RunSetup {
                 pool: environment.pool, seed: recipe.run.seed)
             if section.marginSource != .head {
                 result.margin = objective.marginFunction
-                result.teacher = try teacher(section, recipe)
+                let teacher = try teacher(section, recipe)
+                result.teacher = teacher
+                result.origins["objectives.ccface.teacher"] = hexadecimal(fingerprint(teacher))
             }
             result.added.append(objective)
         }
@@ -143,18 +147,19 @@ extension RunSetup {
             }
         }
         if let section = recipe.objectives.distillation {
+            let qualities = try qualities(section.qualities, section.missing, of: source, environment)
+            result.origins["objectives.qsd.qualities"] = fingerprint(qualities)
             result.added.append(
                 SelfDistillation(
-                    options(section), qualities: try qualities(section.qualities, section.missing, of: source),
-                    batch: batch,
-                    dimension: dimension,
+                    options(section), qualities: qualities, batch: batch, dimension: dimension,
                     partner: result.demand.views - 1, communicator: communicator, pool: environment.pool))
         }
         if let section = recipe.objectives.separation {
+            let qualities = try qualities(section.qualities, section.missing, of: source, environment)
+            result.origins["objectives.sdd_fiqa.qualities"] = fingerprint(qualities)
             result.added.append(
                 SeparationRegression(
-                    qualities: try qualities(section.qualities, section.missing, of: source), batch: batch,
-                    dimension: dimension, weight: section.weight, beta: section.beta, dropout: section.dropout,
+                    qualities: qualities, batch: batch, dimension: dimension, weight: section.weight, beta: section.beta, dropout: section.dropout,
                     communicator: communicator, seed: recipe.run.seed))
         }
         return result
@@ -182,9 +187,11 @@ extension RunSetup {
     private static func options(_ section: SelfDistillationSection) -> SelfDistillation.Options {
         var options = SelfDistillation.Options()
         options.weight = section.weight
-        options.stages = section.stages
-        options.embedding = section.embedding
-        options.logits = section.logits
+        // Weight 0 leaves every tap out.
+        let isOn = section.weight > 0
+        options.stages = isOn ? section.stages : 0
+        options.embedding = isOn ? section.embedding : 0
+        options.logits = isOn ? section.logits : 0
         options.threshold = section.threshold
         options.differentiatesAmplification = section.amplification == .differentiated
         options.classifiesBothViews = section.classified == .both
@@ -193,9 +200,20 @@ extension RunSetup {
 
     /// By record; NaN where the table has none.
     private static func qualities(
-        _ table: String, _ missing: SelfDistillationSection.Missing, of source: any FaceSource
+        _ table: String, _ missing: SelfDistillationSection.Missing, of source: any FaceSource,
+        _ environment: RunEnvironment
     ) throws -> [Float] {
-        try QualityTable(table).qualities(of: source, missing: missing == .refuse ? .refuse : .value(.nan)).values
+        let found = try QualityTable(table).qualities(
+            of: source, missing: missing == .refuse ? .refuse : .value(.nan))
+        if found.missing > 0, environment.isRoot {
+            environment.logger.warning(
+                "\(table) lacks \(found.missing) of \(source.count) images, from which no quality is learnt")
+        }
+        return found.values
+    }
+
+    private static func fingerprint(_ qualities: [Float]) -> String {
+        qualities.withUnsafeBufferPointer { hexadecimal(Consistency.hash($0)) }
     }
 
     // MARK: - CCFace

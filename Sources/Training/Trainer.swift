@@ -52,6 +52,8 @@ package final class Trainer {
     private(set) var hosts: [String] = []
     /// Updates made by this process.
     private var made = 0
+    /// Hashes of what is learnt from beside the images, by the recipe's key.
+    private let origins: [String: String]
 
     package var totalSteps: Int { min(step.schedule.totalSteps, recipe.schedule.maxSteps ?? .max) }
 
@@ -130,6 +132,12 @@ package final class Trainer {
         let objectives = try communicator.together("objectives") {
             try RunSetup.objectives(recipe, source: source, batch: batch, environment)
         }
+        origins = objectives.origins
+        if !resume {
+            try communicator.together("initial weights") {
+                try Self.loadWeights(of: objectives.added.flatMap(\.parameters), recipe, environment)
+            }
+        }
         let storage = try communicator.together("head storage") {
             try RunSetup.storage(recipe, classes: source.classCount, rank: communicator.rank, ranks: ranks)
         }
@@ -164,6 +172,7 @@ package final class Trainer {
         self.step = step
         state = RunState(
             seed: recipe.run.seed, worldSize: ranks, classes: source.classCount, images: source.count)
+        state.origins = origins.isEmpty ? nil : origins
         evaluator = try communicator.together("evaluation sets") {
             try RunEvaluator(
                 recipe, network: network, preprocessing: RunSetup.preprocessing(recipe), within: step.execution,
@@ -226,6 +235,25 @@ package final class Trainer {
         guard environment.isRoot else { return }
         environment.logger.info("\(match.loaded.count) tensors from \(path)")
         if !match.isComplete { environment.logger.warning("\(match.difference)") }
+    }
+
+    /// What the objectives learn themselves, a quality layer for instance, goes on from where the weights file has it.
+    private static func loadWeights(
+        of parameters: [Parameter], _ recipe: Recipe, _ environment: RunEnvironment
+    ) throws {
+        guard let path = recipe.start.weights, !parameters.isEmpty else { return }
+        let file = try WeightsFile(path).file
+        for parameter in parameters where file.header[parameter.name]?.shape == parameter.value.shape {
+            let stored = try file.tensor(parameter.name)
+            guard stored.dtype == parameter.value.dtype else { continue }
+            parameter.value.bytes.copyMemory(from: UnsafeRawBufferPointer(stored.bytes))
+            if environment.isRoot { environment.logger.info("\(parameter.name) from \(path)") }
+        }
+    }
+
+    /// The recipe's key of what is learnt from and is not what it was.
+    private func changedOrigin(_ state: RunState) -> String? {
+        origins.keys.sorted().first { state.origins?[$0] != nil && state.origins?[$0] != origins[$0] }
     }
 
     /// Checks the names of `init.learning_rate_factors`.
@@ -293,10 +321,15 @@ package final class Trainer {
                     "\(recipe.run.folder) was trained on \(state.images) images of \(state.classes) identities, "
                         + "\(source.location) has \(source.count) of \(source.classCount); resume needs the same data")
             }
+            if let changed = changedOrigin(state) {
+                throw TrainingError.incompatible(
+                    "\(changed) is not what the run has learnt from so far: its values have changed; give it the former ones")
+            }
             try CheckpointContents.read(opened.checkpoint, state: state, into: step, head: head)
             environment.faults.reached(.load, step: state.step, rank: communicator.rank)
             return state
         }
+        state.origins = origins.isEmpty ? nil : origins
         damaged = Set(state.damagedRecords ?? [])
         if let spikes = step.spikes {
             step.spikes = SpikeGuard(factor: spikes.factor, window: spikes.window, losses: state.recentLosses ?? [])
@@ -395,7 +428,7 @@ package final class Trainer {
         try step.trace?.finish()
         if ending != .interrupted { try evaluate() }
         communicator.ring.place.enter(.save, step: state.step)
-        try saver.settle()
+        try saver.settle(isSuperseded: true)
         if saver.savedStep != state.step || isBest { try save() }
         let share = recorder.dataWaitShare.map { [("data_wait_share", LogValue.number($0))] } ?? []
         try recorder.event("end", step: state.step, [("ending", .text("\(ending ?? .complete)"))] + share)
@@ -423,6 +456,7 @@ package final class Trainer {
         communicator.ring.place.enter(made == 0 ? .load : .step, step: state.step + 1)
         made += 1
         let start = monotonicSeconds()
+        rankTimes.begin(communicator.ring)
         environment.faults.reached(.step, step: state.step + 1, rank: communicator.rank)
         keeper?.keep()
         var flags = StepFlags()

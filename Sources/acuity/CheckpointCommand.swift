@@ -28,7 +28,8 @@ struct CheckpointCommand: ParsableCommand {
                 return (store, all, named, true)
             }
             // A pointer that cannot be read leaves the newest.
-            guard let newest = (try? store.latest()) ?? all.last else {
+            let pointed = (try? store.latest()).flatMap { all.contains($0) ? $0 : nil }
+            guard let newest = pointed ?? all.last else {
                 throw ArtifactError.missing(path: store.folder, reason: "there is no checkpoint")
             }
             return (store, all, newest, false)

@@ -119,7 +119,8 @@ struct Train: ParsableCommand {
         try Session.run(
             session, threads: recipe.compute.threads, savesOnSignal: true, watch: Session.Watch(recipe), faults: faults.plan
         ) { environment in
-            environment.announceFaults()
+            try environment.announceFaults()
+            defer { environment.announceMissedFaults() }
             return try Conclusion.code(
                 Trainer(recipe, environment, resume: false, overfit: overfit, trace: tracing.make(environment)))
         }
@@ -150,7 +151,8 @@ struct Resume: ParsableCommand {
         try Session.run(
             session, threads: recipe.compute.threads, savesOnSignal: true, watch: Session.Watch(recipe), faults: faults.plan
         ) { environment in
-            environment.announceFaults()
+            try environment.announceFaults()
+            defer { environment.announceMissedFaults() }
             return try Conclusion.code(Trainer(recipe, environment, resume: true, trace: tracing.make(environment)))
         }
     }
@@ -172,9 +174,22 @@ extension Session.Watch {
 
 extension RunEnvironment {
     /// Nobody shall take a run with injected faults for an ordinary one.
-    func announceFaults() {
-        guard isRoot else { return }
-        for fault in faults.faults { logger.warning("a fault will be injected: \(fault)") }
+    ///
+    /// - Throws: `RunFailure` for a fault of a rank that there is not.
+    func announceFaults() throws {
+        for fault in faults.faults {
+            if let rank = fault.rank, rank >= communicator.size {
+                throw RunFailure(
+                    rank: nil, message: "--inject \(fault): there are \(communicator.size) ranks, from 0 on",
+                    exitCode: Training.ExitCode.usage)
+            }
+            if isRoot { logger.warning("a fault will be injected: \(fault)") }
+        }
+    }
+
+    /// A fault that never struck has proved nothing.
+    func announceMissedFaults() {
+        for fault in faults.missed(rank: communicator.rank) { logger.warning("never struck: \(fault)") }
     }
 }
 

@@ -66,6 +66,30 @@ import Training
         #expect(TinyRun.differences(files, try TinyRun.files(recipe("resharded", steps: 3), step: 3)).isEmpty)
     }
 
+    /// The encoder of the keys: rank 0 has all of it, the others their statistics, which start from rank 0's.
+    @Test(arguments: [(2, 3), (3, 2), (1, 2)]) func theSecondEncoderGoesAlong(_ from: Int, _ to: Int) throws {
+        let folder = try TemporaryFolder()
+        let parsed = try Recipe(
+            files: [],
+            overrides: [
+                "objectives.qgface={keys: momentum, compared: low, correction: none, queue: 50}",
+                "head={margin: adaface, scale: 16}",
+            ])
+        func recipe(_ name: String, steps: Int) -> Recipe {
+            TinyRun.recipe(folder.file(name)) {
+                $0.objectives = parsed.objectives
+                $0.head = parsed.head
+                $0.schedule.maxSteps = steps
+            }
+        }
+        try TinyRun.train(recipe("original", steps: 2), ranks: from)
+        try reshard(recipe("original", steps: 2), step: 2, ranks: to, to: folder.file("resharded"))
+        for name in ["original", "resharded"] { try TinyRun.train(recipe(name, steps: 3), ranks: to, resume: true) }
+        let files = try TinyRun.files(recipe("original", steps: 3), step: 3)
+        #expect(files.keys.contains { $0.hasPrefix("follower-") }, "\(files.keys.sorted())")
+        #expect(TinyRun.differences(files, try TinyRun.files(recipe("resharded", steps: 3), step: 3)).isEmpty)
+    }
+
     @Test func aCheckpointOfSomethingElseIsRefused() throws {
         let folder = try TemporaryFolder()
         let store = CheckpointStore(runFolder: folder.path)

@@ -121,6 +121,25 @@ import Training
         #expect(RankTimes.straggler([share(wait: 0)]) == nil && RankTimes.straggler([]) == nil)
     }
 
+    /// To evaluate and to save, ranks wait as well; that says nothing about their updates.
+    @Test func onlyUpdatesCount() throws {
+        let communicator = SoloCommunicator()
+        var times = RankTimes()
+        func wait(_ seconds: Double) throws {
+            try communicator.ring.record(channel: "world", operation: "barrier", label: "x", bytes: 0) {
+                Thread.sleep(forTimeInterval: seconds)
+            }
+        }
+        for _ in 0..<3 {
+            times.begin(communicator.ring)
+            try wait(0.001)
+            times.add(communicator.ring, seconds: 0.2, reduceWait: 0.01, dataWait: 0.01)
+            try wait(0.3)
+        }
+        let share = try times.exchange(communicator)[0]
+        #expect(share.collectiveWait > 0 && share.collectiveWait < 0.15 && share.compute > 0 && share.compute < 0.18)
+    }
+
     /// A delay on each rank in turn: that rank is named.
     @Test(arguments: 0..<3) func aDelayedRankIsNamed(_ rank: Int) throws {
         let folder = try TemporaryFolder()

@@ -11,7 +11,7 @@ import Training
 
 /// Runs that learn from degraded copies: CCFace, QGFace, and all objectives together.
 @Suite(.serialized) struct LowResolutionRunTests {
-    private static let adaFace = "{margin: adaface, scale: 16, norm_mean: 0, norm_deviation: 0}"
+    private static let adaFace = "{margin: adaface, scale: 16, norm_mean: 20, norm_deviation: 5}"
 
     static let methods: [(name: String, head: String?, objectives: String)] = [
         ("relation", nil, "{ccface: {queue: 20}}"),
@@ -43,6 +43,11 @@ import Training
         let whole = try TinyRun.files(recipe("whole", steps: 4), step: 4)
         let parts = try TinyRun.files(recipe("parts", steps: 4), step: 4)
         #expect(TinyRun.differences(whole, parts).isEmpty, "\(method.name): \(TinyRun.differences(whole, parts))")
+        // Pairs of low quality are compared, not only gated off.
+        if method.objectives.contains("qgface") {
+            let shares = try TinyRun.events(recipe("whole", steps: 4)).compactMap { $0["contrast_share"] as? Double }
+            #expect(shares.contains { $0 > 0 }, "\(method.name)")
+        }
         // Another number of ranks goes on.
         try TinyRun.train(recipe("parts", steps: 5), ranks: 3, resume: true)
         let events = try TinyRun.events(recipe("parts", steps: 5)).filter { $0["event"] as? String == "step" }
@@ -95,6 +100,65 @@ import Training
         for name in ["quality_loss", "distillation_loss", "cross_resolution_loss", "contrast_loss", "low_quality"] {
             #expect(event[name] is Double, "\(name)")
         }
+        #expect((event["contrast_share"] as? Double ?? 0) > 0)
+    }
+
+    /// A weight of 0 leaves all taps out, the logits' included.
+    @Test func distillationOfNoWeightDoesNothing() throws {
+        let folder = try TemporaryFolder()
+        let base = try TinyRun.base(folder)
+        let source = try RunSetup.source(base.data)
+        let table = (0..<source.count).map { "\(source.key(of: $0))\t\($0 * 37 % 100)\n" }.joined()
+        try folder.write("quality.tsv", Array(table.utf8))
+        let recipe = try TinyRun.fineTuning(
+            base, folder.file("run"), steps: 2, "{qsd: {qualities: \(folder.file("quality.tsv")), weight: 0}}")
+        try TinyRun.train(recipe, ranks: 2)
+        let losses = try TinyRun.events(recipe).compactMap { $0["distillation_loss"] as? Double }
+        #expect(losses == [0, 0])
+    }
+
+    /// What is learnt from beside the images may not change while a run goes on.
+    @Test func anotherTeacherOrTableIsRefusedAtResume() throws {
+        let folder = try TemporaryFolder()
+        let base = try TinyRun.base(folder)
+        let source = try RunSetup.source(base.data)
+        func write(_ factor: Int) throws {
+            let table = (0..<source.count).map { "\(source.key(of: $0))\t\($0 * factor % 100)\n" }.joined()
+            try folder.write("quality.tsv", Array(table.utf8))
+        }
+        try write(37)
+        let qsd = try TinyRun.fineTuning(
+            base, folder.file("qsd"), "{qsd: {qualities: \(folder.file("quality.tsv"))}}")
+        try TinyRun.train(qsd, ranks: 2)
+        try write(41)
+        let ccface = try TinyRun.fineTuning(
+            base, folder.file("ccface"), "{ccface: {queue: 20, teacher: \(base.run.folder)}}")
+        try TinyRun.train(ccface, ranks: 2)
+        var further = base
+        further.schedule.maxSteps = 3
+        try TinyRun.train(further, ranks: 1, resume: true)
+        for (recipe, key) in [(qsd, "objectives.qsd.qualities"), (ccface, "objectives.ccface.teacher")] {
+            for failure in try TinyRun.failures(recipe, ranks: 2, resume: true) {
+                #expect(failure?.exitCode == 65 && failure?.message.hasPrefix(key) == true, "\(String(describing: failure))")
+            }
+        }
+    }
+
+    /// A quality layer that the weights file has is gone on with.
+    @Test func theQualityLayerOfTheWeightsIsKept() throws {
+        let folder = try TemporaryFolder()
+        let base = try TinyRun.base(folder)
+        let first = try TinyRun.fineTuning(base, folder.file("first"), steps: 2, "{cr_fiqa: {}}")
+        try TinyRun.train(first, ranks: 2)
+        let path = try TinyRun.checkpoint(first, step: 2).folder + "/model.safetensors"
+        let second = try TinyRun.fineTuning(base, folder.file("second"), steps: 1, "{cr_fiqa: {}}") {
+            $0.start.weights = path
+        }
+        let expected = try WeightsFile(path).file.tensor("qs.weight")
+        let kept = try TinyRun.onRanks(second, ranks: 2) { trainer, _ in
+            trainer.objective.parameters.first { $0.name == "qs.weight" }.map { Array($0.value.floats) }
+        }
+        #expect(kept == [Array(expected.floats), Array(expected.floats)])
     }
 
     // MARK: - Refusals

@@ -23,7 +23,7 @@ import Training
                 "{ccface: {queue: 20\(use)\(cache.map { ", teacher_cache: \($0)" } ?? "")}}"
             ) {
                 // What a last bit makes of itself in six large steps is another matter.
-                $0.optimizer.learningRate = 1e-4
+                $0.optimizer.learningRate = 1e-7
             }
             try TinyRun.train(recipe, ranks: ranks)
             return try TinyRun.events(recipe).filter { $0["event"] as? String == "step" }

@@ -67,6 +67,8 @@ package final class Watchdog: @unchecked Sendable {
     /// Some rank has.
     private var alarmed: UInt64?
     private var hasReported = false
+    /// When this thread came back after it had been kept from running, with all the process (a suspended job); 0 at first.
+    private var awakeSince: UInt64 = 0
 
     /// How much longer a collective may take in each phase.
     package static func factor(_ phase: RunPhase) -> Double {
@@ -130,13 +132,20 @@ package final class Watchdog: @unchecked Sendable {
 
     private func run() {
         let (tick, interval) = (tick, UInt64(pause * 1e9))
+        // Longer than that nothing but a stop of the whole process keeps this thread.
+        let pause = max(8 * tick, min(5, options.limit / 3))
         var next: UInt64 = 0
+        var previous = MonotonicClock.nanoseconds
         while true {
             sleep(seconds: tick)
             if monitor.withLock({ stopping }) { break }
             let now = MonotonicClock.nanoseconds
+            if Double(now - previous) * 1e-9 > pause { awakeSince = now }
+            previous = now
             receive(now)
-            let entry = ring.oldestRunning
+            var entry = ring.oldestRunning
+            // A step's collectives come and go while one behind them hangs.
+            if let behind = ring.oldestBehind, isTooLong(behind, now) { entry = behind }
             if !isOverdue, let complaint = complaint(entry, now) {
                 isOverdue = true
                 if alarmed == nil { alarmed = now }
@@ -200,21 +209,31 @@ package final class Watchdog: @unchecked Sendable {
     private func complaint(_ entry: CollectiveRing.Entry?, _ now: UInt64) -> String? {
         if let failure = monitor.withLock({ failure }) { return failure }
         guard let entry else { return nil }
-        let waited = entry.seconds(now: now)
-        // What goes on behind the steps may take as long as where they wait for it.
-        let limit = limit(in: entry.channel == CollectiveRing.behindChannel ? .save : ring.place.phase)
-        if waited > limit {
-            return "'\(entry.label)' has not returned within \(tenths(limit)) s (compute.collective_timeout)"
+        if isTooLong(entry, now) {
+            return
+                "'\(entry.label)' has not returned within \(tenths(limit(of: entry))) s (compute.collective_timeout)"
         }
-        guard waited > silenceLimit else { return nil }
+        guard waited(entry, now) > silenceLimit else { return nil }
         for rank in lastHeard.indices where heardCount[rank] >= 3 {
-            let silence = Double(now - lastHeard[rank]) * 1e-9
+            let silence = Double(now - max(lastHeard[rank], awakeSince)) * 1e-9
             guard silence > silenceLimit else { continue }
             return "'\(entry.label)' waits, and there is no word from rank \(rank) on \(host(of: rank)) for "
                 + "\(tenths(silence)) s"
         }
         return nil
     }
+
+    /// Seconds that a collective takes already, without the time for which the process was stopped.
+    private func waited(_ entry: CollectiveRing.Entry, _ now: UInt64) -> Double {
+        min(entry.seconds(now: now), Double(now - awakeSince) * 1e-9)
+    }
+
+    /// What goes on behind the steps may take as long as where they wait for it.
+    private func limit(of entry: CollectiveRing.Entry) -> Double {
+        limit(in: entry.channel == CollectiveRing.behindChannel ? .save : ring.place.phase)
+    }
+
+    private func isTooLong(_ entry: CollectiveRing.Entry, _ now: UInt64) -> Bool { waited(entry, now) > limit(of: entry) }
 
     /// Some rank complains: reports, then ends the job. True when that is done.
     private func act(since seconds: Double, _ now: UInt64) -> Bool {

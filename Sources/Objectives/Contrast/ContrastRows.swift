@@ -8,7 +8,7 @@
 ///
 /// Logits are scale·γ·cosine. Negatives of the same class count with a cosine of 0; they stay in the denominator. Exponentials
 /// are taken relative to a shift that every rank knows beforehand, so that one sum joins the ranks' shares: cosines lie
-/// in [−1, 1], which keeps all of them representable.
+/// in [−1, 1], which keeps all of them representable in fp32 for scales up to 110.
 package struct ContrastRow: Sendable {
     /// scale·γ.
     package var scale: Double

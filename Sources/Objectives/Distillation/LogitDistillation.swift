@@ -57,6 +57,8 @@ final class LogitDistillation {
         _ pass: ObjectivePass, _ classifier: ShardedClassifier<Float>, _ selected: TeachingPairs, factor: Double,
         weight: Float
     ) throws -> Double {
+        precondition(
+            classifier.isFrozen || classifier.holdsGradient, "the logits' tap needs the centres' gradient in memory")
         let raw = pass.embeddings.floats.baseAddress!
         let size = batch * dimension
         own.floats.baseAddress!.update(from: raw, count: size)

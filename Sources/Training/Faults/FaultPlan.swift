@@ -73,6 +73,8 @@ package struct FaultPlan: Sendable {
         private var counts: [Place: Int] = [:]
 
         /// Counts one more, unless it has struck `limit` times.
+        func has(_ fault: Int) -> Bool { monitor.withLock { counts.keys.contains { $0.fault == fault } } }
+
         func take(_ fault: Int, _ rank: Int, limit: Int?) -> Bool {
             monitor.withLock {
                 let place = Place(fault: fault, rank: rank)
@@ -132,6 +134,13 @@ package struct FaultPlan: Sendable {
             return fault
         }
         return nil
+    }
+
+    /// The faults that were meant for this rank and have not struck: a test with them has tested nothing. Those of any rank
+    /// may have struck on another.
+    package func missed(rank: Int) -> [Fault] {
+        faults.indices.filter { faults[$0].rank == rank && faults[$0].kind != .corruptRecord && !struck.has($0) }
+            .map { faults[$0] }
     }
 
     /// The records that are damaged on a rank.

@@ -13,13 +13,6 @@ package struct InjectedDisk: FileSystem {
     private let base: any FileSystem
     private let faults: FaultPlan
     private let rank: Int
-    private let fullSteps = FullSteps()
-
-    /// The steps whose checkpoints find no more room.
-    private final class FullSteps: @unchecked Sendable {
-        // One rank writes one checkpoint at a time, on one thread.
-        var steps: Set<Int> = []
-    }
 
     package init(_ base: any FileSystem, _ faults: FaultPlan, rank: Int) {
         self.base = base
@@ -27,9 +20,9 @@ package struct InjectedDisk: FileSystem {
         self.rank = rank
     }
 
-    /// N of a path that goes through `step-N` or `.tmp-step-N`.
+    /// N of a path that goes through `step-N` or `.tmp-step-N`: the innermost, for the run's folder may have such a name.
     private static func step(of path: String) -> Int? {
-        for part in path.split(separator: "/") {
+        for part in path.split(separator: "/").reversed() {
             let name = part.hasPrefix(".tmp-") ? part.dropFirst(5) : part
             guard name.hasPrefix("step-") else { continue }
             let digits = name.dropFirst(5).prefix { $0.isASCII && $0.isNumber }
@@ -40,11 +33,9 @@ package struct InjectedDisk: FileSystem {
 
     package func createFile(_ path: String, exclusive: Bool) throws -> any WritableFile {
         guard let step = Self.step(of: path) else { return try base.createFile(path, exclusive: exclusive) }
-        if faults.due(.diskFull, .save, step: step, rank: rank) != nil { fullSteps.steps.insert(step) }
+        let isFull = faults.due(.diskFull, .save, step: step, rank: rank) != nil
         let isTorn = faults.due(.tornWrite, .save, step: step, rank: rank) != nil
-        return Writer(
-            try base.createFile(path, exclusive: exclusive), path, isFull: fullSteps.steps.contains(step),
-            isTorn: isTorn)
+        return Writer(try base.createFile(path, exclusive: exclusive), path, isFull: isFull, isTorn: isTorn)
     }
 
     package func openFile(_ path: String) throws -> any ReadableFile { try base.openFile(path) }

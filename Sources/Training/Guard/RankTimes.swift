@@ -37,24 +37,33 @@ package struct RankTimes: Sendable {
     private var seconds = 0.0
     private var dataWait = 0.0
     private var reduceWait = 0.0
+    /// In collectives of updates: in all of them, and of these what the computing thread waited for itself.
+    private var collective = 0.0
+    private var blocked = 0.0
     private var waitedBefore = 0.0
     private var blockedBefore = 0.0
 
     package init() {}
 
-    /// Starts to count, at what the ring says now.
-    mutating func restart(_ ring: CollectiveRing) {
-        (steps, seconds, dataWait, reduceWait) = (0, 0, 0, 0)
+    /// Forgets all updates.
+    private mutating func restart() {
+        (steps, seconds, dataWait, reduceWait, collective, blocked) = (0, 0, 0, 0, 0, 0)
+    }
+
+    /// An update begins: what is waited for between updates, to evaluate and to save, is no update's.
+    package mutating func begin(_ ring: CollectiveRing) {
         waitedBefore = Self.waited(ring)
         blockedBefore = ring.waitSeconds(channel: "world")
     }
 
-    /// One update of this rank.
-    mutating func add(seconds: Double, reduceWait: Double, dataWait: Double) {
+    /// It has ended.
+    package mutating func add(_ ring: CollectiveRing, seconds: Double, reduceWait: Double, dataWait: Double) {
         steps += 1
         self.seconds += seconds
         self.reduceWait += reduceWait
         self.dataWait += dataWait
+        collective += Self.waited(ring) - waitedBefore
+        blocked += ring.waitSeconds(channel: "world") - blockedBefore
     }
 
     /// In collectives that steps wait for.
@@ -63,20 +72,18 @@ package struct RankTimes: Sendable {
     }
 
     /// The shares of all ranks on all of them, and a new start. Collective.
-    mutating func exchange(_ communicator: any Communicator) throws -> [Share] {
-        let ring = communicator.ring
+    package mutating func exchange(_ communicator: any Communicator) throws -> [Share] {
         let count = Double(max(1, steps))
         // On the computing thread: its own collectives, and the wait for the gradients.
-        let blocked = ring.waitSeconds(channel: "world") - blockedBefore + reduceWait
         let own = [
-            max(0, seconds - dataWait - blocked) / count, dataWait / count, (Self.waited(ring) - waitedBefore) / count,
+            max(0, seconds - dataWait - blocked - reduceWait) / count, dataWait / count, collective / count,
             seconds / count,
         ]
         var all = [Double](repeating: 0, count: own.count * communicator.size)
         try own.withUnsafeBytes { own in
             try all.withUnsafeMutableBytes { try communicator.allGather(own, into: $0, "times of the ranks") }
         }
-        restart(ring)
+        restart()
         return (0..<communicator.size).map {
             Share(
                 compute: all[4 * $0], dataWait: all[4 * $0 + 1], collectiveWait: all[4 * $0 + 2], step: all[4 * $0 + 3])

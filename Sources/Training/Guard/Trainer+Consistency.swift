@@ -50,8 +50,8 @@ extension Trainer {
     ///   - isFirst: waits for the loader to start, and counts for nothing.
     func noteTimes(_ report: StepReport, seconds: Double, dataWait: Double, isFirst: Bool) throws {
         let communicator = environment.communicator
-        if isFirst { return rankTimes.restart(communicator.ring) }
-        rankTimes.add(seconds: seconds, reduceWait: report.reduceWait, dataWait: dataWait)
+        if isFirst { return }
+        rankTimes.add(communicator.ring, seconds: seconds, reduceWait: report.reduceWait, dataWait: dataWait)
         guard communicator.size > 1, state.step % recipe.log.everySteps == 0, rankTimes.steps >= RankTimes.fewest
         else { return }
         let shares = try rankTimes.exchange(communicator)

@@ -92,10 +92,10 @@ extension RunSetup {
         return made
     }
 
-    private static func hexadecimal(_ hash: UInt64) -> String { String(hash, radix: 16) }
+    static func hexadecimal(_ hash: UInt64) -> String { String(hash, radix: 16) }
 
     /// Of all parameters and running statistics.
-    private static func fingerprint(_ network: Network) -> UInt64 {
+    static func fingerprint(_ network: Network) -> UInt64 {
         network.state.reduce(UInt64(network.state.count)) { hash, entry in
             guard entry.value.dtype == .float32 else { return hash }
             return (hash &* 31) ^ Consistency.hash(UnsafeBufferPointer(entry.value.floats))
