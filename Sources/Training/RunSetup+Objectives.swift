@@ -1,6 +1,7 @@
 import Artifacts
 import Collectives
 import FaceData
+import Logging
 import Networks
 package import Objectives
 package import Recipes

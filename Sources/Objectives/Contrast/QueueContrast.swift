@@ -56,9 +56,6 @@ package final class QueueContrast: AddedObjective {
     package let demand: StepDemand
     package let queue: ProxyQueue
 
-    /// Elements of a block of logits.
-    private static let blockElements = 8 << 20
-
     private let communicator: any Communicator
     private let pool: ThreadPool
     /// Whose queue entries live here.
@@ -220,7 +217,7 @@ package final class QueueContrast: AddedObjective {
         _ classifier: ShardedClassifier<Float>, _ body: (_ entries: Range<Int>, _ logits: UnsafeMutablePointer<Float>) -> Void
     ) {
         let count = queue.localCount
-        let width = max(1, min(count, Self.blockElements / (2 * pairs)))
+        let width = ColumnBlocks.width(rows: 2 * pairs, of: count)
         if logits.shape[0] < 2 * pairs * width { logits = Tensor([2 * pairs * width]) }
         if negatives.shape[0] < width * dimension { negatives = Tensor([width * dimension]) }
         let z = logits.floats.baseAddress!

@@ -8,9 +8,6 @@ import Tensors
 /// the gradient of its own classes' cosines. The logits exist block by block, and are computed twice where a shard has more
 /// than one block.
 final class LogitDistillation {
-    /// Elements of a block of logits.
-    private static let blockElements = 8 << 20
-
     private let communicator: any Communicator
     private let pool: ThreadPool
     private let pairs: Int
@@ -67,7 +64,7 @@ final class LogitDistillation {
             UnsafeRawBufferPointer(own.bytes), into: embeddings.bytes, "embeddings of pairs")
         Float.inverseNorms(pool, x, rows: rows, columns: dimension, into: inverses.floats.baseAddress!)
         let classes = classifier.classRange.count
-        let width = max(1, min(classes, Self.blockElements / rows))
+        let width = ColumnBlocks.width(rows: rows, of: classes)
         if logits.shape[0] < rows * width { logits = Tensor([rows * width]) }
 
         for i in sums.indices { sums[i] = 0 }

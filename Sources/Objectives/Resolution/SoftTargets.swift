@@ -14,9 +14,6 @@ import Tensors
 /// end at 1. So it travels with the teacher's cosines, the gradient of the embeddings with the classification's, and the
 /// loss with another: beside hard targets no collective is added.
 final class SoftTargets {
-    /// Elements of a block of logits.
-    private static let blockElements = 8 << 20
-
     /// σ.
     private let share: Double
     /// s_T.
@@ -51,7 +48,7 @@ final class SoftTargets {
         self.pairs = pairs
         self.dimension = dimension
         self.pool = pool
-        width = max(1, min(classes, Self.blockElements / (2 * pairs)))
+        width = ColumnBlocks.width(rows: 2 * pairs, of: classes)
         teacher = Tensor([pairs, dimension])
         inverses = Tensor([max(1, classes)])
         exponentials = Tensor([pairs * width])

@@ -1,4 +1,4 @@
-import Collectives
+package import Collectives
 
 /// Where each rank's time goes, over the updates between two log lines.
 ///

@@ -62,22 +62,29 @@ package struct MemoryEstimate: Sendable, Equatable {
         let inFiles = recipe.head.storage == .file
         let shares = placement.ranksPerHost > 1
         let copies = RunSetup.savesBehind(recipe)
+        let momentum = recipe.optimizer.kind == .adam ? 2 * trained : trained
+        let follows = demand.teacherMomentum != nil
+        let objectives = ObjectiveMemory(
+            recipe.objectives, dimension: recipe.network.embedding, classes: classes, placement: placement)
         let statistics = network.buffers.reduce(0) { $0 + $1.value.byteCount }
         parts = [
             Part("process and libraries", base), Part("weights", trained + frozen),
             Part("teacher's weights", demand.teacher.isEmpty ? 0 : trained + frozen),
-            Part("momentum", recipe.optimizer.kind == .adam ? 2 * trained : trained),
+            Part("momentum", momentum),
             Part("gradients", shares ? 0 : trained), Part("activations and scratch", execution),
             Part("class centres", inFiles ? 0 : head.centres), Part("centres' momentum", inFiles ? 0 : head.momentum),
             Part("sample of the centres", head.sample), Part("centres' gradients", head.gradient),
             Part("logits and embeddings of the head", head.workspace),
             Part("images ahead", ahead * demand.views * placement.batch * image),
             Part("evaluation", recipe.evaluation.sets.isEmpty ? 0 : recipe.evaluation.batch * image),
-            Part("copy for checkpoints", copies ? head.centres + head.momentum + statistics : 0),
+            Part("queues of the objectives", objectives.queues), Part("scratch of the objectives", objectives.scratch),
+            Part(
+                "copy for checkpoints",
+                copies ? head.centres + head.momentum + statistics + objectives.queues + (follows ? statistics : 0) : 0),
         ].filter { $0.byteCount > 0 }
         mapped = inFiles ? head.centres + head.momentum : 0
-        // Parameters and statistics, momentum; a cache line for each is not counted.
-        root = copies ? trained + frozen + statistics + trained : 0
+        // Parameters and statistics, momentum, the network that follows; a cache line for each is not counted.
+        root = copies ? trained + frozen + statistics + momentum + (follows ? trained + frozen : 0) : 0
         window = shares ? placement.ranksPerHost * trained : 0
         ranksPerHost = placement.ranksPerHost
     }

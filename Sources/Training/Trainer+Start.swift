@@ -1,0 +1,121 @@
+import Artifacts
+import Collectives
+import FaceData
+import Layers
+import Logging
+import Networks
+import Objectives
+import Recipes
+import Tensors
+
+/// What a run starts from.
+extension Trainer {
+    static func selected(
+        _ source: any FaceSource, _ recipe: Recipe, overfit: Int?
+    ) throws -> any FaceSource {
+        guard let overfit else { return source }
+        // Spread over the data, where neighbours are often of one identity, and again and again to the length of the
+        // whole: the schedule stays the recipe's.
+        let count = min(overfit, source.count)
+        return try SubsetSource(
+            source, indices: (0..<max(source.count, recipe.batch.global)).map { $0 % count * source.count / count })
+    }
+
+    static func claim(_ folder: String, _ store: CheckpointStore, resume: Bool) throws -> RunLock {
+        let holdsRun = !((try? store.names()) ?? []).isEmpty
+        if resume, !holdsRun { throw TrainingError.notARun(folder: folder, reason: "it has no checkpoint") }
+        if !resume, holdsRun { throw TrainingError.folderInUse(folder: folder) }
+        let lock = try RunLock.acquire(runFolder: folder)
+        // An interrupted save may have filled the disk.
+        do {
+            try store.clean()
+        } catch {
+            try? lock.release()
+            throw error
+        }
+        return lock
+    }
+
+    static func loadWeights(_ network: Network, _ recipe: Recipe, _ environment: RunEnvironment) throws {
+        guard let path = recipe.start.weights else { return }
+        let file = try WeightsFile(path)
+        let given = try ModelFile.card(of: file).preprocessing
+        if let (have, need) = RunSetup.difference(given, RunSetup.preprocessing(recipe)) {
+            throw TrainingError.preprocessing(file: path, have: have, need: need)
+        }
+        let match = try ModelFile.load(file, into: network, recipe.start.match == .strict ? .strict : .partial)
+        guard environment.isRoot else { return }
+        environment.logger.info("\(match.loaded.count) tensors from \(path)")
+        if !match.isComplete { environment.logger.warning("\(match.difference)") }
+    }
+
+    /// What the objectives learn themselves, a quality layer for instance, goes on from where the weights file has it.
+    static func loadWeights(
+        of parameters: [Parameter], _ recipe: Recipe, _ environment: RunEnvironment
+    ) throws {
+        guard let path = recipe.start.weights, !parameters.isEmpty else { return }
+        let file = try WeightsFile(path).file
+        for parameter in parameters where file.header[parameter.name]?.shape == parameter.value.shape {
+            let stored = try file.tensor(parameter.name)
+            guard stored.dtype == parameter.value.dtype else { continue }
+            parameter.value.bytes.copyMemory(from: UnsafeRawBufferPointer(stored.bytes))
+            if environment.isRoot { environment.logger.info("\(parameter.name) from \(path)") }
+        }
+    }
+
+    /// The recipe's key of what is learnt from and is not what it was.
+    func changedOrigin(_ state: RunState) -> String? {
+        origins.keys.sorted().first { state.origins?[$0] != nil && state.origins?[$0] != origins[$0] }
+    }
+
+    /// Checks the names of `init.learning_rate_factors`.
+    static func checkFactors(_ network: Network, _ recipe: Recipe) throws {
+        for prefix in recipe.start.learningRateFactors.keys.sorted() where prefix != "head" {
+            guard network.parameters.contains(where: { $0.name.hasPrefix(prefix) }) else {
+                throw TrainingError.incompatible(
+                    "init.learning_rate_factors: no parameter of \(recipe.network.name) begins with '\(prefix)'")
+            }
+        }
+    }
+
+    /// A network that follows another starts as that one.
+    func startFollower() {
+        guard let follower = step.follower else { return }
+        for (own, other) in zip(follower.state, network.state) {
+            own.value.bytes.copyMemory(from: UnsafeRawBufferPointer(other.value.bytes))
+        }
+    }
+
+    /// What `init:` says about the class centres.
+    func startHead() throws {
+        let communicator = environment.communicator
+        var start = HeadStart(head.classifier, source: source, communicator: communicator)
+        if let path = recipe.start.head {
+            let opened = try communicator.together("initial centres") {
+                try CheckpointStore(runFolder: path).open(with: CheckpointContents.coordination(communicator))
+            }
+            warn(opened.warnings)
+            try start.takeRows(of: opened.checkpoint)
+        }
+        describe(start)
+        if recipe.objectives.resolution?.freezesCentres == true, start.keptCount < source.classCount,
+            recipe.start.newClasses == .random
+        {
+            // Every rank knows the names of all.
+            throw RunFailure(
+                TrainingError.incompatible(
+                    "objectives.ccface keeps the class centres as they are, and \(source.classCount - start.keptCount) of "
+                        + "\(source.classCount) identities have none in \(recipe.start.head ?? "init.head, which is missing"): "
+                        + "give the head of a run on the same identities, init.new_classes: mean_embedding, or "
+                        + "objectives.ccface.freeze_centres: false"))
+        }
+        guard recipe.start.newClasses == .meanEmbedding, start.keptCount < source.classCount else { return }
+        let unread = try start.setMeanEmbeddings(
+            Embedder(
+                network, preprocessing: RunSetup.preprocessing(recipe), batch: recipe.evaluation.batch,
+                precision: RunSetup.precision(recipe.compute), pool: environment.pool))
+        if unread > 0 {
+            warn(["\(unread) new identities have no image that can be read: their centres start at random"])
+        }
+    }
+}
