@@ -226,9 +226,10 @@ struct DiscardArguments: ParsableArguments {
             for one in curve.areas {
                 let interval = one.interval.map { "  (95 %: \(area($0.lower))–\(area($0.upper)))" } ?? ""
                 let random = one.random.map { "\(area($0.mean)) ± \(area($0.deviation))" } ?? "–"
+                let gain = one.gain.map { "   below random by \(area($0.mean)) ± \(area($0.deviation))" } ?? ""
                 lines.append(
                     "    area to \(one.upTo)  \(area(one.quality))\(interval)   random \(random)   oracle \(area(one.oracle))"
-                )
+                        + gain)
             }
         }
         return lines.joined(separator: "\n")

@@ -175,6 +175,10 @@ import Testing
                 // The quality is the true one: it does better than chance, and not better than knowing the errors.
                 #expect(quality < random.mean - 3 * random.deviation)
                 #expect(try #require(area.oracle) < quality)
+                // Both areas rise and fall with the sample: their difference varies less.
+                let gain = try #require(area.gain)
+                #expect(abs(gain.mean - (random.mean - quality)) < 0.2 * (random.mean - quality))
+                #expect(gain.deviation < (try #require(area.deviation)) && gain.mean > 3 * gain.deviation)
                 let start = try #require(curve.falseNonMatchRates[0])
                 #expect(curve.oracle[0] == start)
                 for (rate, tolerance) in [(0, 1e-12), (10, 0.05)] {

@@ -82,6 +82,9 @@ package struct DiscardReport: Sendable, Equatable, Codable {
         package let interval: ConfidenceInterval?
         /// Standard deviation over the samples.
         package let deviation: Double?
+        /// By how much it lies below that of a random order, over the samples. A sample in which the recogniser does badly
+        /// raises both areas, so this varies less than they do.
+        package let gain: Spread?
     }
 
     package struct Curve: Sendable, Equatable, Codable {
@@ -219,10 +222,18 @@ package struct DiscardReport: Sendable, Equatable, Codable {
         let oracle = oracle(plain.falseNonMatchRates[0], discard, rates)
         let areas = [DiscardRates.last, 0.3].map { limit in
             let drawn = samples.map { $0.area(upTo: limit) }
+            // A random order leaves the rate of errors as it is, but for chance.
+            let gains = samples.map { sample in
+                sample.area(upTo: limit).flatMap { area in
+                    sample.falseNonMatchRates[0].map {
+                        rates.area([Double?](repeating: $0, count: rates.values.count), upTo: limit)! - area
+                    }
+                }
+            }
             return Area(
                 upTo: limit, quality: plain.area(upTo: limit), random: Spread(random.map { $0.area(upTo: limit) }),
                 oracle: rates.area(oracle, upTo: limit), interval: interval(drawn),
-                deviation: Spread(drawn.filter { $0 != nil })?.deviation)
+                deviation: Spread(drawn.filter { $0 != nil })?.deviation, gain: Spread(gains.filter { $0 != nil }))
         }
         return Curve(
             targetFMR: plain.targetFMR, reachedFMR: plain.reachedFMR,
