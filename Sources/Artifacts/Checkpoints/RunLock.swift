@@ -98,7 +98,8 @@ package struct RunLock: Sendable {
                         throw lock.locked(holder)
                     }
                 }
-                try lock.clear(held, identity)
+                // Another job may have taken the stale lock over since it was read: that one stays.
+                try lock.clear(held)
             }
         } catch let error as FileSystemError {
             throw ArtifactError.writing(error)
@@ -111,7 +112,7 @@ package struct RunLock: Sendable {
     /// - Throws: `ArtifactError.cannotWrite`.
     package func release() throws {
         do {
-            if try heldText() == text { try fileSystem.removeFile(path) }
+            try clear(text)
         } catch let error as FileSystemError {
             throw ArtifactError.writing(error)
         }
@@ -146,20 +147,11 @@ package struct RunLock: Sendable {
         }
     }
 
-    /// Removes the lock that reads `held`. Moving it aside first shows whether it is still that one: between reading
-    /// and removing, another job may have taken the stale lock over.
-    private func clear(_ held: [UInt8], _ identity: ProcessIdentity) throws {
-        let aside = path + ".stale-\(identity.pid)"
+    /// Removes the lock that reads `held`; another one stays.
+    private func clear(_ held: [UInt8]) throws {
         do {
-            try fileSystem.rename(path, to: aside)
-        } catch let error as FileSystemError where error.isNotFound {
-            return
-        }
-        if try fileSystem.readFile(aside, atMost: 4_096) != held {
-            try fileSystem.rename(aside, to: path)
-            throw locked(nil)
-        }
-        try fileSystem.removeFile(aside)
+            try fileSystem.removeFile(path, holding: held)
+        } catch let error as FileSystemError where error.isNotFound {}
     }
 
     private func locked(_ holder: ProcessIdentity?) -> ArtifactError {

@@ -143,6 +143,11 @@ package final class FaultyFileSystem: FileSystem, @unchecked Sendable {
         try base.removeFile(path)
     }
 
+    package func removeFile(_ path: String, holding bytes: [UInt8]) throws {
+        try step("remove", path, .none)
+        try base.removeFile(path, holding: bytes)
+    }
+
     package func removeDirectory(_ path: String) throws {
         try step("remove folder", path, .none)
         try base.removeDirectory(path)

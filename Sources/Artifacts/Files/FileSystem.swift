@@ -19,6 +19,8 @@ package protocol FileSystem: Sendable {
     /// Makes one folder; it is an error (EEXIST) when it is there.
     func makeDirectory(_ path: String) throws
     func removeFile(_ path: String) throws
+    /// Removes the file if these are its bytes. Of all that try at once, threads or processes, one does.
+    func removeFile(_ path: String, holding bytes: [UInt8]) throws
     /// Removes an empty folder.
     func removeDirectory(_ path: String) throws
     /// Makes the names in a folder durable.
@@ -84,6 +86,12 @@ package struct FileSystemError: Error, Equatable, CustomStringConvertible {
 }
 
 extension FileSystem {
+    /// For one user at a time: between reading and removing, somebody else may put another file there.
+    package func removeFile(_ path: String, holding bytes: [UInt8]) throws {
+        let file = try openFile(path)
+        if file.byteCount == bytes.count, try file.bytes(0..<file.byteCount) == bytes { try removeFile(path) }
+    }
+
     /// Makes a folder and the folders above it, where they are not there yet, and makes each new name durable.
     func makeDirectories(_ path: String) throws {
         if try kind(of: path) == .directory { return }

@@ -44,6 +44,26 @@ package struct POSIXFileSystem: FileSystem {
         try retrying("remove", path) { unlink(path) }
     }
 
+    /// The file itself is locked meanwhile (flock): a path that leads to the locked file can only be changed by its holder.
+    /// File systems without such locks remove it all the same.
+    package func removeFile(_ path: String, holding bytes: [UInt8]) throws {
+        let descriptor = try retrying("open", path) { open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK) }
+        defer { close(descriptor) }
+        while flock(descriptor, LOCK_EX) != 0, errno == EINTR {}
+        var locked = stat()
+        var there = stat()
+        guard fstat(descriptor, &locked) == 0 else { throw FileSystemError("examine", path, code: errno) }
+        guard lstat(path, &there) == 0 else {
+            let error = FileSystemError("examine", path, code: errno)
+            if error.isNotFound { return }
+            throw error
+        }
+        guard locked.st_ino == there.st_ino, locked.st_dev == there.st_dev, locked.st_size == bytes.count else { return }
+        var found = [UInt8](repeating: 0, count: bytes.count)
+        let count = found.withUnsafeMutableBytes { pread(descriptor, $0.baseAddress, $0.count, 0) }
+        if count == bytes.count, found == bytes { try removeFile(path) }
+    }
+
     package func removeDirectory(_ path: String) throws {
         try retrying("remove folder", path) { rmdir(path) }
     }

@@ -42,6 +42,7 @@ package struct InjectedDisk: FileSystem {
     package func rename(_ source: String, to destination: String) throws { try base.rename(source, to: destination) }
     package func makeDirectory(_ path: String) throws { try base.makeDirectory(path) }
     package func removeFile(_ path: String) throws { try base.removeFile(path) }
+    package func removeFile(_ path: String, holding bytes: [UInt8]) throws { try base.removeFile(path, holding: bytes) }
     package func removeDirectory(_ path: String) throws { try base.removeDirectory(path) }
     package func synchroniseDirectory(_ path: String) throws { try base.synchroniseDirectory(path) }
     package func entries(of path: String) throws -> [String] { try base.entries(of: path) }
