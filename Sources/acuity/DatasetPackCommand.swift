@@ -75,7 +75,7 @@ extension Dataset {
         func run() throws {
             try Command.run {
                 let sources = try DatasetSources.open(paths, folders: folder)
-                try Output.folder(of: output)
+                try Output.folder(ofPrefix: output)
                 if let classMap { try Output.folder(of: classMap) }
                 let progress = WorkProgress(work.progress)
                 let summary = try RecordPacker.pack(sources, to: output, options: try options()) {

@@ -62,7 +62,7 @@ struct Embed: ParsableCommand {
             let communicator = environment.communicator
             let (network, card, images) = try communicator.together("set-up") {
                 let (network, card, _) = try ModelFile.open(weights)
-                if environment.isRoot { try Output.folder(of: output) }
+                if environment.isRoot { try Output.folder(ofPrefix: output) }
                 return (network, card, try open())
             }
             let embedder = embedding.embedder(network, card.preprocessing, environment)

@@ -25,6 +25,19 @@ enum Output {
         if above != path, above != "/" { try folder(above) }
     }
 
+    /// Makes the folder of files that begin with a prefix, such as 'packed/train' for 'packed/train.rec'.
+    ///
+    /// - Throws: `ArtifactError.cannotWrite`, also where the prefix ends without a name ('packed/', '.').
+    static func folder(ofPrefix prefix: String) throws {
+        let name = prefix.split(separator: "/", omittingEmptySubsequences: false).last ?? ""
+        if name.isEmpty || name == "." || name == ".." {
+            let folder = prefix.isEmpty || name.isEmpty ? prefix : prefix + "/"
+            throw ArtifactError.cannotWrite(
+                path: prefix, reason: "the files need a name to begin with; give a prefix such as '\(folder)train'")
+        }
+        try folder(of: prefix)
+    }
+
     /// - Throws: `ArtifactError.cannotWrite`.
     static func write(_ data: Data, to path: String) throws {
         do {

@@ -136,6 +136,8 @@ package final class Watchdog: @unchecked Sendable {
         let pause = max(8 * tick, min(5, options.limit / 3))
         var next: UInt64 = 0
         var previous = MonotonicClock.nanoseconds
+        // Before the first wait: a rank that stops at once has been heard of.
+        sendPosition(ring.oldestRunning, previous)
         while true {
             sleep(seconds: tick)
             if monitor.withLock({ stopping }) { break }
