@@ -1,6 +1,7 @@
 # What the scripts about quality share; sourced by them after lib.sh.
 # shellcheck shell=bash
 
+# shellcheck disable=SC2034  # for the scripts that source this
 silent=(--log-level warning --progress never)
 
 # Trains into FOLDER/run, or goes on with what is there; FOLDER/trained says that it has ended.
