@@ -75,13 +75,16 @@ let package = Package(
         .executableTarget(
             name: "acuity",
             dependencies: [
-                "Artifacts", "Benchmarks", "CKernels", "Collectives", "Evaluation", "FaceData", "Figures", "Layers", "MPICollectives", "Networks",
+                "Artifacts", "Benchmarks", "CKernels", "Collectives", "Evaluation", "FaceData", "Figures", "Layers",
+                "MPICollectives", "Networks",
                 "Objectives", "Recipes", "Telemetry", "Tensors", "Training", argumentParser, log,
             ],
             swiftSettings: swift),
 
         // Tests.
-        .target(name: "TestSupport", dependencies: ["Tensors", "Layers", "Collectives"], path: "Tests/TestSupport", swiftSettings: swift),
+        .target(
+            name: "TestSupport", dependencies: ["Tensors", "Layers", "Collectives"], path: "Tests/TestSupport",
+            swiftSettings: swift),
         .executableTarget(
             name: "parallel-tests",
             dependencies: ["Collectives", "MPICollectives", "Objectives", "Tensors", "TestSupport"],

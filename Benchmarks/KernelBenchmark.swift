@@ -14,7 +14,8 @@ package struct KernelBenchmark {
             conv = ak_conv(
                 c: Int32(channels.0), k: Int32(channels.1), kh: Int32(kernel), kw: Int32(kernel), stride: Int32(stride),
                 pad: Int32(padding), groups: Int32(depthwise ? channels.0 : 1), h: Int32(size), w: Int32(size))
-            name = "\(kernel)x\(kernel)\(depthwise ? " dw" : "") \(channels.0)->\(channels.1) @\(size)"
+            name =
+                "\(kernel)x\(kernel)\(depthwise ? " dw" : "") \(channels.0)->\(channels.1) @\(size)"
                 + (stride == 1 ? "" : " /\(stride)")
         }
 

@@ -43,18 +43,15 @@ package final class InProcessCommunicator: Communicator {
         }
     }
 
-    package func allReduce(_ values: UnsafeMutableBufferPointer<Float>, _ reduction: Reduction, _ label: String) throws
-    {
+    package func allReduce(_ values: UnsafeMutableBufferPointer<Float>, _ reduction: Reduction, _ label: String) throws {
         try allReduceAny(values, reduction, label, add: +)
     }
 
-    package func allReduce(_ values: UnsafeMutableBufferPointer<Double>, _ reduction: Reduction, _ label: String) throws
-    {
+    package func allReduce(_ values: UnsafeMutableBufferPointer<Double>, _ reduction: Reduction, _ label: String) throws {
         try allReduceAny(values, reduction, label, add: +)
     }
 
-    package func allReduce(_ values: UnsafeMutableBufferPointer<Int64>, _ reduction: Reduction, _ label: String) throws
-    {
+    package func allReduce(_ values: UnsafeMutableBufferPointer<Int64>, _ reduction: Reduction, _ label: String) throws {
         try allReduceAny(values, reduction, label, add: &+)
     }
 

@@ -55,7 +55,8 @@ package enum ExitCode {
             case .tooFewImages, .batchNotDivisible, .quarantineLimit, .preprocessing, .incompatible: badData
             }
         case is NetworkError, is EvaluationError, is SamplerError, is ClassificationError, is ObjectiveStateError,
-            is ImageError: badData
+            is ImageError:
+            badData
         default: internalError
         }
     }

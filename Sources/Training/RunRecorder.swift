@@ -186,9 +186,12 @@ final class RunRecorder {
     func evaluated(_ report: VerificationReport, step: Int) throws {
         let tar = report.tar.map { "TAR@\(scientific($0.targetFAR)) \(percent($0.rate))" }
         progress.line(
-            (["step \(step)", "\(report.facts.dataset): accuracy \(percent(report.accuracy.mean)) ± "
-                + percent(report.accuracy.deviation)] + tar + ["EER \(percent(report.equalErrorRate))"])
-                .joined(separator: "  "))
+            ([
+                "step \(step)",
+                "\(report.facts.dataset): accuracy \(percent(report.accuracy.mean)) ± "
+                    + percent(report.accuracy.deviation),
+            ] + tar + ["EER \(percent(report.equalErrorRate))"])
+            .joined(separator: "  "))
         try event(
             "evaluation", step: step,
             [

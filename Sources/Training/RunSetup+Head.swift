@@ -47,8 +47,7 @@ extension RunSetup {
     /// Refuses a sample of the classes to an objective that needs them all.
     ///
     /// - Throws: `TrainingError.incompatible`.
-    package static func checkSampling(_ head: HeadSection, _ objectives: [(name: String, needsEveryClass: Bool)]) throws
-    {
+    package static func checkSampling(_ head: HeadSection, _ objectives: [(name: String, needsEveryClass: Bool)]) throws {
         guard sampling(head) != nil, let refused = objectives.first(where: \.needsEveryClass) else { return }
         throw TrainingError.incompatible(
             "head.sampling.rate = \(head.sampling.rate): \(refused.name) needs the cosines to every class, and would be "

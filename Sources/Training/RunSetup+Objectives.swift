@@ -160,7 +160,8 @@ extension RunSetup {
             result.origins["objectives.sdd_fiqa.qualities"] = fingerprint(qualities)
             result.added.append(
                 SeparationRegression(
-                    qualities: qualities, batch: batch, dimension: dimension, weight: section.weight, beta: section.beta, dropout: section.dropout,
+                    qualities: qualities, batch: batch, dimension: dimension, weight: section.weight, beta: section.beta,
+                    dropout: section.dropout,
                     communicator: communicator, seed: recipe.run.seed))
         }
         return result
@@ -219,8 +220,7 @@ extension RunSetup {
 
     // MARK: - CCFace
 
-    private static func options(_ section: ResolutionSection, _ recipe: Recipe) throws -> ResolutionDistillation.Options
-    {
+    private static func options(_ section: ResolutionSection, _ recipe: Recipe) throws -> ResolutionDistillation.Options {
         var options = ResolutionDistillation.Options()
         if section.marginSource != .head {
             guard case .arcface(let keys) = recipe.head.margin, keys.fallback == .hard, keys.gradient == .exact,

@@ -301,8 +301,7 @@ package final class Trainer {
                 }
             }
             if report.flags.timeUp > 0 { ending = .stopped("max_time") }
-            if let every = recipe.evaluation.everySteps, state.step % every == 0, state.step < totalSteps, ending == nil
-            {
+            if let every = recipe.evaluation.everySteps, state.step % every == 0, state.step < totalSteps, ending == nil {
                 try evaluate()
             }
             let isDue = recipe.checkpoint.everySteps.map { state.step % $0 == 0 } ?? false

@@ -150,7 +150,8 @@ package final class TrainingStep {
         self.cache = cache
         let taught = demand.taughtViews(knowsFirst: cache != nil)
         self.taught = taught
-        self.teacher = taught.isEmpty
+        self.teacher =
+            taught.isEmpty
             ? nil
             : teacher.map { [executions] in
                 Execution(

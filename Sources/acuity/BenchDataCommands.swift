@@ -62,7 +62,9 @@ extension Bench {
                 benchmark.globalBatch = batch
                 benchmark.batches = batches
                 let result = try benchmark.run(source, communicator)
-                let degrading = try RunSetup.degradation(benchmark.recipe.data.augment).map { try DegradationBenchmark.seconds($0, on: source) * 1e3 }
+                let degrading = try RunSetup.degradation(benchmark.recipe.data.augment).map {
+                    try DegradationBenchmark.seconds($0, on: source) * 1e3
+                }
                 if environment.isRoot { report(result, degrading: degrading, ranks: communicator.size) }
                 return Training.ExitCode.success
             }

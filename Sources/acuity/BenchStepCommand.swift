@@ -153,8 +153,9 @@ struct LayerReport {
             sum.backwardFlops += layer.backwardFlops
             kinds[layer.kind] = sum
         }
-        for (kind, time) in kinds.sorted(by: { $0.value.forward + $0.value.backward > $1.value.forward + $1.value.backward })
-        { Swift.print(line(kind, time)) }
+        for (kind, time) in kinds.sorted(by: { $0.value.forward + $0.value.backward > $1.value.forward + $1.value.backward }) {
+            Swift.print(line(kind, time))
+        }
         let layers = result.layers.reduce(0) { $0 + $1.forward + $1.backward }
         let rest = result.times.stepSeconds - layers
         Swift.print(

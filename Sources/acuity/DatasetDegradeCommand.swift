@@ -48,8 +48,7 @@ extension Dataset {
         @OptionGroup var options: ImageConversionOptions
 
         func validate() throws {
-            if let recipe, AugmentSection.Name(rawValue: recipe) == nil, !FileManager.default.fileExists(atPath: recipe)
-            {
+            if let recipe, AugmentSection.Name(rawValue: recipe) == nil, !FileManager.default.fileExists(atPath: recipe) {
                 let names = DegradationRecipe.all.map(\.name).joined(separator: ", ")
                 throw ValidationError("--recipe \(recipe): neither one of \(names) nor a file")
             }

@@ -193,7 +193,8 @@ struct PlanReport {
         print(
             String(
                 format: "\nmore ranks, %d images each, %d to a host, %.3g Gbit/s and %.0f us between hosts",
-                plan.placement.batch, plan.placement.ranksPerHost, remote.bandwidth / Link.payload / 1.25e8, remote.latency * 1e6))
+                plan.placement.batch, plan.placement.ranksPerHost, remote.bandwidth / Link.payload / 1.25e8,
+                remote.latency * 1e6))
         print(Table.row(["ranks", "hosts", "step ms", "images/s", "efficiency", "epoch"], first: 8))
         for line in scaling {
             print(

@@ -14,7 +14,9 @@ struct RecipeArguments: ParsableArguments {
     var overrides: [String] { recipe.filter(Self.isOverride) }
 
     /// `a.b=c` sets a key; a file whose name holds '=' can be given as ./name.
-    private static func isOverride(_ text: String) -> Bool { text.contains("=") && !text.hasPrefix(".") && !text.hasPrefix("/") }
+    private static func isOverride(_ text: String) -> Bool {
+        text.contains("=") && !text.hasPrefix(".") && !text.hasPrefix("/")
+    }
 
     /// Without an argument a run would start that nobody asked for.
     func require() throws {

@@ -89,8 +89,7 @@ import Testing
 
     @Test func nothingIsDoneToUntouchedImages() {
         let image = testImage(1, width: 20, height: 20)
-        for degradation in [Degradation.none, .blur(sigma: 0), .gamma(1), .noise(sigma: 0, seed: 1), .reduce(side: 20)]
-        {
+        for degradation in [Degradation.none, .blur(sigma: 0), .gamma(1), .noise(sigma: 0, seed: 1), .reduce(side: 20)] {
             #expect(degradation.apply(to: image) == image)
         }
     }

@@ -159,8 +159,7 @@ private struct FailingSource: FaceSource {
         scratch.write(name, scratch.bytes(name) + bytes)
     }
 
-    @Test(arguments: RecordPacker.Layout.allCases) func anInterruptedPackingGoesOn(_ layout: RecordPacker.Layout) throws
-    {
+    @Test(arguments: RecordPacker.Layout.allCases) func anInterruptedPackingGoesOn(_ layout: RecordPacker.Layout) throws {
         let scratch = Scratch()
         let a = try folder(["ann": 3, "bob": 4], in: scratch, name: "a")
         let b = try folder(["cid": 5], in: scratch, name: "b")

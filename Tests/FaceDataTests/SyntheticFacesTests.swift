@@ -45,7 +45,6 @@ private func correlation(_ a: [Float], _ b: [Float]) -> Float {
     return ab / max(1e-6, (aa * bb).squareRoot())
 }
 
-
 /// The best accuracy that one threshold on a score reaches.
 private func bestAccuracy(same: [Float], different: [Float]) -> Float {
     let all = (same.map { ($0, true) } + different.map { ($0, false) }).sorted { $0.0 > $1.0 }
@@ -94,18 +93,27 @@ private func bestAccuracy(same: [Float], different: [Float]) -> Float {
 
     /// Identity, index, and the image's thumbnail.
     private static let recorded: [(Int, Int, [Float])] = [
-        (0, 0, [
-            106.7, 98.0, 123.1, 140.3, 87.2, 119.8, 167.0, 146.8,
-            97.3, 129.1, 175.6, 150.4, 114.4, 110.5, 153.1, 145.0,
-        ]),
-        (0, 1, [
-            30.8, 36.6, 29.8, 51.9, 43.5, 67.0, 63.9, 59.6,
-            44.5, 65.2, 80.2, 66.9, 47.8, 64.3, 66.0, 72.3,
-        ]),
-        (123_456, 7, [
-            112.2, 120.8, 114.6, 110.7, 110.1, 132.4, 121.6, 103.4,
-            109.0, 135.1, 125.9, 104.3, 101.9, 114.7, 109.5, 106.8,
-        ]),
+        (
+            0, 0,
+            [
+                106.7, 98.0, 123.1, 140.3, 87.2, 119.8, 167.0, 146.8,
+                97.3, 129.1, 175.6, 150.4, 114.4, 110.5, 153.1, 145.0,
+            ]
+        ),
+        (
+            0, 1,
+            [
+                30.8, 36.6, 29.8, 51.9, 43.5, 67.0, 63.9, 59.6,
+                44.5, 65.2, 80.2, 66.9, 47.8, 64.3, 66.0, 72.3,
+            ]
+        ),
+        (
+            123_456, 7,
+            [
+                112.2, 120.8, 114.6, 110.7, 110.1, 132.4, 121.6, 103.4,
+                109.0, 135.1, 125.9, 104.3, 101.9, 114.7, 109.5, 106.8,
+            ]
+        ),
     ]
 
     @Test func anotherSeedHasOtherPeopleAndAnotherIndexAnotherImage() {

@@ -29,7 +29,11 @@ extension HeadCase {
             atRest: CurricularFace(averaging: 0, weight: 0.3)),
         HeadCase(
             name: "ElasticFace arc", margin: elastic(.arc),
-            dense: rowMargins { cos(acos($0) + $1) } slope: { sin(acos($0) + $1) / sin(acos($0)) },
+            dense: rowMargins {
+                cos(acos($0) + $1)
+            } slope: {
+                sin(acos($0) + $1) / sin(acos($0))
+            },
             expected: [57.7011970567, 23.0641765192, 18.6127086067, -3.1493629590, 1.2696952072, -0.5680150782]),
     ]
 
@@ -50,7 +54,12 @@ extension HeadCase {
         HeadCase(
             name: "ArcFace clipped", margin: ArcFace(fallback: .clipped), dense: clippedArcFace, expected: []),
         HeadCase(
-            name: "ElasticFace cosine", margin: elastic(.cosine), dense: rowMargins { $0 - $1 } slope: { _, _ in 1 },
+            name: "ElasticFace cosine", margin: elastic(.cosine),
+            dense: rowMargins {
+                $0 - $1
+            } slope: { _, _ in
+                1
+            },
             expected: []),
         HeadCase(
             name: "filtered CosFace", margin: InterclassFilter(CosFace(scale: 20), threshold: 0.15),

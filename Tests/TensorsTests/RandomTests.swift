@@ -65,8 +65,7 @@ struct RandomTests {
     }
 
     @Test func streamsAreFunctionsOfTheirNames() {
-        func words(seed: UInt64 = 5, _ purpose: RandomPurpose = .test, index: UInt64 = 9, step: UInt64 = 3) -> [UInt32]
-        {
+        func words(seed: UInt64 = 5, _ purpose: RandomPurpose = .test, index: UInt64 = 9, step: UInt64 = 3) -> [UInt32] {
             var stream = RandomStream(seed: seed, purpose: purpose, index: index, step: step)
             return (0..<9).map { _ in stream.nextWord() }
         }

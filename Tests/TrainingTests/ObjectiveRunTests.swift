@@ -88,8 +88,12 @@ import Training
     /// What the stages' taps teach reaches the layers below them, and no layer above.
     @Test func tapsReachTheLayersBelowThem() throws {
         let qualities: [Float] = [10, 90, 30, 70, 60, 40, 80, 20]
-        let plain = try Fixture(qualities: .init(repeating: 50, count: 8)) { $0.embedding = 0; $0.logits = 0 }
-        let taught = try Fixture(qualities: qualities) { $0.embedding = 0; $0.logits = 0 }
+        let plain = try Fixture(qualities: .init(repeating: 50, count: 8)) {
+            $0.embedding = 0; $0.logits = 0
+        }
+        let taught = try Fixture(qualities: qualities) {
+            $0.embedding = 0; $0.logits = 0
+        }
         _ = try plain.update()
         _ = try taught.update()
         let (a, b) = (plain.gradients, taught.gradients)
@@ -170,7 +174,9 @@ import Training
         }
         for (recipe, code, text) in [(inner, 65, "cosines"), (sampled, 65, "every class"), (table, 66, "none.tsv")] {
             for failure in try TinyRun.failures(recipe, ranks: 2) {
-                #expect(failure?.exitCode == Int32(code) && failure?.message.contains(text) == true, "\(String(describing: failure))")
+                #expect(
+                    failure?.exitCode == Int32(code) && failure?.message.contains(text) == true,
+                    "\(String(describing: failure))")
             }
         }
     }

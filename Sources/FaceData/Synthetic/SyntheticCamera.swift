@@ -1,9 +1,10 @@
+internal import Tensors
+
 #if canImport(Glibc)
     import Glibc
 #else
     import Musl
 #endif
-internal import Tensors
 
 /// The camera of one image: tone curve and degradations.
 struct SyntheticCamera {

@@ -1,9 +1,10 @@
+internal import Tensors
+
 #if canImport(Glibc)
     import Glibc
 #else
     import Musl
 #endif
-internal import Tensors
 
 /// What a camera does to a scene: tone curve, blur, lost resolution, noise, quantisation.
 extension SyntheticCanvas {

@@ -1,9 +1,10 @@
+internal import Tensors
+
 #if canImport(Glibc)
     import Glibc
 #else
     import Musl
 #endif
-internal import Tensors
 
 extension SyntheticCanvas {
     /// Reduces a plane to side x side by area means and enlarges it again bilinearly.

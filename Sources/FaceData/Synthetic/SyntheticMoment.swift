@@ -1,9 +1,10 @@
+internal import Tensors
+
 #if canImport(Glibc)
     import Glibc
 #else
     import Musl
 #endif
-internal import Tensors
 
 /// Things worn or held before the face.
 enum Glasses { case none, clear, dark }

@@ -156,8 +156,7 @@ struct RecordScanner: Sendable {
     private static func magic(in bytes: [UInt8]) -> Int? {
         bytes.withUnsafeBytes { buffer in
             for offset in stride(from: 0, to: buffer.count / 4 * 4, by: 4)
-            where UInt32(littleEndian: buffer.loadUnaligned(fromByteOffset: offset, as: UInt32.self)) == RecordIO.magic
-            {
+            where UInt32(littleEndian: buffer.loadUnaligned(fromByteOffset: offset, as: UInt32.self)) == RecordIO.magic {
                 return offset
             }
             return nil

@@ -20,7 +20,8 @@ package enum CrossResolutionTerm {
     ///   - gradient: dL/d(low), (rows x d), of the sum over rows; written.
     /// - Returns: the sum over rows.
     package static func relation(
-        high: UnsafePointer<Float>, low: UnsafePointer<Float>, rows: Int, queue: EmbeddingQueue, temperatures: (teacher: Float, student: Float),
+        high: UnsafePointer<Float>, low: UnsafePointer<Float>, rows: Int, queue: EmbeddingQueue,
+        temperatures: (teacher: Float, student: Float),
         scratch: UnsafeMutablePointer<Float>, gradient: UnsafeMutablePointer<Float>, pool: ThreadPool
     ) -> Double {
         let (d, count) = (queue.dimension, queue.count)
