@@ -51,6 +51,7 @@ package final class Watchdog: @unchecked Sendable {
     private let monitor = Monitor()
     // Guarded by the monitor.
     private var failure: String?
+    private var watching = false
     private var stopping = false
     private var ended = false
     /// Processor time of the thread, nanoseconds.
@@ -96,7 +97,7 @@ package final class Watchdog: @unchecked Sendable {
     /// Processor seconds that the watchdog of this rank has taken.
     package var seconds: Double { Double(spent.load(ordering: .relaxed)) * 1e-9 }
 
-    /// Starts to watch. Collective.
+    /// Starts to watch: the thread runs when this returns. Collective.
     ///
     /// - Throws: `CollectiveError`.
     package init(over communicator: any Communicator, _ options: Options) throws {
@@ -111,6 +112,7 @@ package final class Watchdog: @unchecked Sendable {
         datagrams = .allocate(byteCount: heard * Beacon.byteCount, alignment: 16)
         datagrams.initializeMemory(as: UInt8.self, repeating: 0)
         SystemThread(name: "watchdog") { self.run() }.detach()
+        monitor.withLock { while !watching { monitor.wait() } }
     }
 
     deinit { datagrams.deallocate() }
@@ -136,8 +138,13 @@ package final class Watchdog: @unchecked Sendable {
         let pause = max(8 * tick, min(5, options.limit / 3))
         var next: UInt64 = 0
         var previous = MonotonicClock.nanoseconds
-        // Before the first wait: a rank that stops at once has been heard of.
+        // Before anybody goes on: a rank that stops at once has been heard of, and what the runtime makes at a first use
+        // is made.
         sendPosition(ring.oldestRunning, previous)
+        monitor.withLock {
+            watching = true
+            monitor.wakeAll()
+        }
         while true {
             sleep(seconds: tick)
             if monitor.withLock({ stopping }) { break }
