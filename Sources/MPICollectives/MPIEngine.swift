@@ -197,7 +197,9 @@ final class MPIEngine: @unchecked Sendable {
         var length: Int32 = 0
         return withUnsafeTemporaryAllocation(of: CChar.self, capacity: capacity + 1) { buffer in
             guard call(buffer.baseAddress!, &length) == MPI_SUCCESS else { return nil }
-            let bytes = buffer.prefix(min(capacity, max(0, Int(length)))).map { UInt8(bitPattern: $0) }
+            // Some lengths count the byte of zero at the end.
+            let text = buffer.prefix(min(capacity, max(0, Int(length)))).prefix { $0 != 0 }
+            let bytes = text.map { UInt8(bitPattern: $0) }
             return String(decoding: bytes, as: UTF8.self)
         }
     }

@@ -27,14 +27,17 @@ package final class RowFile: @unchecked Sendable {
         prefix: String, rows: Int, columns: Int, head: [UInt8] = []
     ) throws(MappedFileError) -> RowFile {
         precondition(rows > 0 && columns > 0, "a file of \(rows) x \(columns) values")
-        var name = Array("\(prefix)XXXXXX".utf8CString)
-        let descriptor = mkstemp(&name)
-        let code = errno
-        let bytes = name.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }
-        let file = RowFile(
-            descriptor, String(decoding: bytes, as: UTF8.self), rows: rows, columns: columns, start: head.count)
+        // Not mkstemp, whose files nobody else may read.
+        var name = ""
+        var descriptor: Int32 = -1
+        var code: Int32 = 0
+        repeat {
+            name = prefix + String(UInt32.random(in: 0...UInt32.max), radix: 36)
+            descriptor = createExclusively(name)
+            code = errno
+        } while descriptor < 0 && (code == EEXIST || code == EINTR)
+        let file = RowFile(descriptor, name, rows: rows, columns: columns, start: head.count)
         guard descriptor >= 0 else { throw file.failure("create", code) }
-        _ = fcntl(descriptor, F_SETFD, FD_CLOEXEC)
         var status: Int32
         repeat { status = posix_fallocate(descriptor, 0, off_t(file.byteCount)) } while status == EINTR
         guard status == 0 else {
@@ -131,3 +134,6 @@ package final class RowFile: @unchecked Sendable {
 /// `open` for reading and writing, and `rename`; free functions, for `RowFile` has methods of these names.
 private func openedDescriptor(_ path: String) -> Int32 { open(path, O_RDWR | O_CLOEXEC) }
 private func renamed(_ path: String, _ name: String) -> Int32 { rename(path, name) }
+
+// Inside the type, the bare name would mean its own method.
+private func createExclusively(_ path: String) -> Int32 { open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0o666) }

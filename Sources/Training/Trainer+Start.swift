@@ -1,6 +1,7 @@
 import Artifacts
 import Collectives
 import FaceData
+import Foundation
 import Layers
 import Logging
 import Networks
@@ -19,6 +20,23 @@ extension Trainer {
         let count = min(overfit, source.count)
         return try SubsetSource(
             source, indices: (0..<max(source.count, recipe.batch.global)).map { $0 % count * source.count / count })
+    }
+
+    /// A run inside the folder that it learns from would be an identity of it when it is resumed.
+    static func checkPlace(_ recipe: Recipe) throws {
+        func parts(_ path: String) -> [String] {
+            URL(filePath: path).standardizedFileURL.resolvingSymlinksInPath().pathComponents.filter { $0 != "/" }
+        }
+        let run = parts(recipe.run.folder)
+        let paths = recipe.data.sources.isEmpty ? [recipe.data.train] : recipe.data.sources.map(\.path)
+        for path in paths where path != "synthetic" {
+            var isFolder: ObjCBool = false
+            guard FileManager.default.fileExists(atPath: path, isDirectory: &isFolder), isFolder.boolValue else { continue }
+            if run.starts(with: parts(path)) {
+                throw TrainingError.incompatible(
+                    "run.folder = \(recipe.run.folder) lies in \(path), whose folders are identities to train on; choose another one")
+            }
+        }
     }
 
     static func claim(_ folder: String, _ store: CheckpointStore, resume: Bool) throws -> RunLock {

@@ -114,7 +114,8 @@ package final class Trainer {
             fileSystem: planned.isEmpty ? disk : InjectedDisk(disk, planned, rank: communicator.rank))
         self.store = store
         lock = try communicator.together("run folder") {
-            environment.isRoot ? HeldLock(try Self.claim(recipe.run.folder, store, resume: resume)) : nil
+            try Self.checkPlace(recipe)
+            return environment.isRoot ? HeldLock(try Self.claim(recipe.run.folder, store, resume: resume)) : nil
         }
         let folder = recipe.run.folder
         let recorder = try communicator.together("run log") { try RunRecorder(folder: folder, environment) }
@@ -211,6 +212,11 @@ package final class Trainer {
                 throw TrainingError.incompatible(
                     "\(recipe.run.folder) was trained on \(state.images) images of \(state.classes) identities, "
                         + "\(source.location) has \(source.count) of \(source.classCount); resume needs the same data")
+            }
+            guard state.seed == recipe.run.seed else {
+                throw TrainingError.incompatible(
+                    "run.seed is \(recipe.run.seed), and \(recipe.run.folder) was trained with \(state.seed), which its order of "
+                        + "images hangs on; give run.seed=\(state.seed), or start a new run")
             }
             if let changed = changedOrigin(state) {
                 throw TrainingError.incompatible(
