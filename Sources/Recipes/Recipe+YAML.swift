@@ -18,6 +18,36 @@ extension Recipe {
         }
     }
 
+    /// The keys whose values differ, in order; "-" where one of the two has none.
+    package func changes(since former: Recipe) -> [(key: String, former: String, new: String)] {
+        let (old, new) = (former.values, values)
+        return Set(old.keys).union(new.keys).filter { old[$0] != new[$0] }.sorted()
+            .map { ($0, old[$0] ?? "-", new[$0] ?? "-") }
+    }
+
+    /// Every value as text, by its key.
+    private var values: [String: String] {
+        var result: [String: String] = [:]
+        func text(_ value: ConfigTree.Value) -> String {
+            switch value {
+            case .scalar(let text, _, _): text
+            case .list(let values, _): "[" + values.map(text).joined(separator: ", ") + "]"
+            case .map(let keys, _): "{" + keys.keys.sorted().map { "\($0): \(text(keys[$0]!))" }.joined(separator: ", ") + "}"
+            }
+        }
+        func walk(_ value: ConfigTree.Value, _ path: String) {
+            guard case .map(let keys, _) = value else {
+                result[path] = text(value)
+                return
+            }
+            for (key, value) in keys { walk(value, path.isEmpty ? key : "\(path).\(key)") }
+        }
+        var tree = ConfigTree()
+        guard (try? tree.merge(yaml: yaml, name: "recipe")) != nil else { preconditionFailure("a recipe's YAML is none") }
+        for (key, value) in tree.root { walk(value, key) }
+        return result
+    }
+
     /// All keys a recipe knows, as `section.key`, with the origin of those that were set.
     package static func origins(_ tree: ConfigTree) -> [(key: String, origin: Origin)] {
         var result: [(String, Origin)] = []

@@ -7,6 +7,12 @@ package func systemReason(_ error: any Error) -> String {
         if current.domain == NSPOSIXErrorDomain {
             return String(cString: strerror(Int32(truncatingIfNeeded: current.code)))
         }
+        // What Foundation gives no number of the system's for.
+        if current.domain == NSCocoaErrorDomain, current.code == CocoaError.fileWriteUnknown.rawValue,
+            current.userInfo[NSUnderlyingErrorKey] == nil
+        {
+            return "it cannot be written there"
+        }
         cause = current.userInfo[NSUnderlyingErrorKey] as? NSError
     }
     return error.localizedDescription

@@ -33,7 +33,7 @@ package final class RowFile: @unchecked Sendable {
         var code: Int32 = 0
         repeat {
             name = prefix + String(UInt32.random(in: 0...UInt32.max), radix: 36)
-            descriptor = createExclusively(name)
+            descriptor = createdDescriptor(name)
             code = errno
         } while descriptor < 0 && (code == EEXIST || code == EINTR)
         let file = RowFile(descriptor, name, rows: rows, columns: columns, start: head.count)
@@ -131,9 +131,8 @@ package final class RowFile: @unchecked Sendable {
     }
 }
 
-/// `open` for reading and writing, and `rename`; free functions, for `RowFile` has methods of these names.
+/// `open` for reading and writing, of a file that is there and of a new one, and `rename`; free functions, for `RowFile` has
+/// methods of these names.
 private func openedDescriptor(_ path: String) -> Int32 { open(path, O_RDWR | O_CLOEXEC) }
+private func createdDescriptor(_ path: String) -> Int32 { open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0o666) }
 private func renamed(_ path: String, _ name: String) -> Int32 { rename(path, name) }
-
-// Inside the type, the bare name would mean its own method.
-private func createExclusively(_ path: String) -> Int32 { open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0o666) }

@@ -28,7 +28,7 @@ package struct RunState: Codable, Sendable, Equatable {
     package var skippedUpdates: Int?
     /// What spikes are told from, where the recipe asks for it.
     package var recentLosses: [Double]?
-    /// Hashes of what is learnt from beside the images, by the recipe's key.
+    /// Hashes of what is learnt from, by the recipe's key.
     package var origins: [String: String]?
 }
 
@@ -212,7 +212,7 @@ package enum CheckpointContents {
                 path: checkpoint.folder,
                 reason: "its head has \(total) classes, the data has \(classifier.shards.classes)")
         }
-        try checkLength(checkpoint, of: classifier)
+        try checkLength(checkpoint, is: classifier.dimension)
         try checkpoint.readRows(centres, classifier.classRange, into: classifier.centres)
         if !classifier.isFrozen {
             try checkpoint.readRows(momentum, classifier.classRange, into: classifier.momentum)
@@ -228,13 +228,14 @@ package enum CheckpointContents {
         if !classifier.isFrozen { try checkpoint.readRows(biasMomentum, classifier.classRange, into: bias.momentum) }
     }
 
-    static func checkLength(_ checkpoint: Checkpoint, of classifier: ShardedClassifier<Float>) throws {
+    /// - Throws: `ArtifactError.incompatible` where the checkpoint's class centres are not of `dimension` components.
+    static func checkLength(_ checkpoint: Checkpoint, is dimension: Int) throws {
         let length = checkpoint.shardedTensors[centres]?.shape.last ?? 0
-        guard length == classifier.dimension else {
+        guard length == dimension else {
             throw ArtifactError.incompatible(
                 path: checkpoint.folder,
                 reason: "its class centres have \(length) components, the recipe's network.embedding is "
-                    + "\(classifier.dimension)")
+                    + "\(dimension)")
         }
     }
 

@@ -41,7 +41,7 @@ struct HeadStart {
         let (rows, dropped) = try ClassNames.rows(checkpoint, for: source, over: communicator)
         let range = classifier.classRange
         try communicator.together("initial centres") {
-            try CheckpointContents.checkLength(checkpoint, of: classifier)
+            try CheckpointContents.checkLength(checkpoint, is: classifier.dimension)
             let stored = try checkpoint.rows(of: CheckpointContents.centres)
             let hasBiases = checkpoint.shardedTensors[CheckpointContents.biases] != nil
             let storedBiases = hasBiases ? try checkpoint.rows(of: CheckpointContents.biases) : nil

@@ -149,6 +149,7 @@ package enum ModelFile {
             let opened = try CheckpointStore(runFolder: path).open()
             location = opened.checkpoint.folder + "/" + CheckpointContents.modelFile
         }
+        try Checkpoint.verify(file: location)
         let file = try WeightsFile(location)
         let card = try card(of: file)
         let network = try card.specification.build()

@@ -228,6 +228,26 @@ final class RunRecorder {
         }
     }
 
+    /// Writes the recipe that a resumed run goes on with over the one it had, which is kept as `recipe-until-step-N.yaml`.
+    ///
+    /// - Returns: what is different, as "key: former -> new".
+    /// - Throws: `RunLogError`.
+    func replaceRecipe(by recipe: Recipe, at step: Int) throws -> [String] {
+        let path = folder + "/recipe.yaml"
+        guard let former = try? Recipe(files: [path], overrides: []) else { return [] }
+        let changes = recipe.changes(since: former).filter { $0.key != "run.folder" }
+        if changes.isEmpty { return [] }
+        let kept = folder + "/recipe-until-step-\(step).yaml"
+        do {
+            // One that was there made the steps up to this one; the other has made none.
+            if !FileManager.default.fileExists(atPath: kept) { try FileManager.default.copyItem(atPath: path, toPath: kept) }
+        } catch {
+            throw RunLogError(path: kept, reason: systemReason(error))
+        }
+        try saveRecipe(recipe)
+        return changes.map { "\($0.key): \($0.former) -> \($0.new)" }
+    }
+
     /// The images of the first step as the network sees them, with their labels.
     func saveFirstBatch(_ batch: Batch, _ recipe: Recipe) throws {
         let count = batch.labels.count

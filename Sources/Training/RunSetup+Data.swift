@@ -94,6 +94,26 @@ extension RunSetup {
         return try EpochSampler(parts: source.parts, globalBatch: globalBatch, seed: seed, shuffle: shuffle)
     }
 
+    /// The order of a run of the recipe, long enough for a batch.
+    ///
+    /// - Parameters:
+    ///   - data: the recipe's, or what takes its place.
+    ///   - passBatch: images of one pass over all ranks.
+    /// - Throws: `TrainingError.tooFewImages`.
+    static func sampler(
+        _ recipe: Recipe, _ data: DataSection, _ source: any FaceSource, passBatch: Int
+    ) throws -> EpochSampler {
+        do {
+            let sampler = try sampler(data, source, globalBatch: passBatch, seed: recipe.run.seed)
+            guard sampler.slots >= recipe.batch.global else {
+                throw TrainingError.tooFewImages(images: sampler.slots, needed: recipe.batch.global)
+            }
+            return sampler
+        } catch let error as SamplerError {
+            throw TrainingError.tooFewImages(images: error.records, needed: recipe.batch.global)
+        }
+    }
+
     /// How images are prepared.
     package static func loaderOptions(_ recipe: Recipe) -> BatchLoader.Options {
         BatchLoader.Options(

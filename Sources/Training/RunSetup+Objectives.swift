@@ -172,13 +172,33 @@ extension RunSetup {
         recipe.batch.accumulation > 1 || (recipe.objectives.distillation.map { $0.weight * $0.logits > 0 } ?? false)
     }
 
-    /// Refuses a head without cosines to an objective that looks at them.
+    /// Refuses what no run of the recipe could do, as far as the recipe alone tells.
     ///
     /// - Throws: `TrainingError.incompatible`.
-    static func checkCosines(_ head: MarginClassification, _ recipe: Recipe) throws {
-        guard let name = recipe.objectives.comparingCentres.first, head.classifier.margin.normalisation != .unit else {
-            return
+    package static func check(_ recipe: Recipe) throws {
+        _ = try demand(recipe)
+        if let section = recipe.objectives.resolution { _ = try options(section, recipe) }
+        if let section = recipe.objectives.contrast { _ = try gatedMargin(section, recipe, onlySecondViews: nil) }
+        try checkCosines(margin(recipe.head, seed: recipe.run.seed, ranks: 1), recipe)
+    }
+
+    /// Refuses a head, or a policy, that what is learnt beside the classes cannot do with.
+    ///
+    /// - Throws: `TrainingError.incompatible`.
+    static func check(_ recipe: Recipe, _ added: [any AddedObjective], _ margin: any MarginFunction) throws {
+        try checkSampling(
+            recipe.head, added.map { (name: "objectives.\($0.name)", needsEveryClass: $0.needsEveryClass) })
+        try checkCosines(margin, recipe)
+        if recipe.stability.policy == .skip, added.contains(where: \.keepsState) {
+            throw TrainingError.incompatible(
+                "stability.policy = skip: an objective of this recipe keeps embeddings of former updates, which a refused "
+                    + "one has entered; use rollback or stop")
         }
+    }
+
+    /// Refuses a head without cosines to an objective that looks at them.
+    private static func checkCosines(_ margin: any MarginFunction, _ recipe: Recipe) throws {
+        guard let name = recipe.objectives.comparingCentres.first, margin.normalisation != .unit else { return }
         throw TrainingError.incompatible(
             "head.margin = \(recipe.head.margin.name.rawValue) compares inner products; objectives.\(name) needs cosines, as "
                 + "cosface, arcface and the others have them")

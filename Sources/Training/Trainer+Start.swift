@@ -23,6 +23,8 @@ extension Trainer {
     }
 
     /// A run inside the folder that it learns from would be an identity of it when it is resumed.
+    ///
+    /// - Throws: `TrainingError.incompatible`.
     static func checkPlace(_ recipe: Recipe) throws {
         func parts(_ path: String) -> [String] {
             URL(filePath: path).standardizedFileURL.resolvingSymlinksInPath().pathComponents.filter { $0 != "/" }
@@ -34,7 +36,8 @@ extension Trainer {
             guard FileManager.default.fileExists(atPath: path, isDirectory: &isFolder), isFolder.boolValue else { continue }
             if run.starts(with: parts(path)) {
                 throw TrainingError.incompatible(
-                    "run.folder = \(recipe.run.folder) lies in \(path), whose folders are identities to train on; choose another one")
+                    "run.folder = \(recipe.run.folder) lies in \(path), whose folders are identities to train on; "
+                        + "choose another one")
             }
         }
     }
@@ -56,6 +59,7 @@ extension Trainer {
 
     static func loadWeights(_ network: Network, _ recipe: Recipe, _ environment: RunEnvironment) throws {
         guard let path = recipe.start.weights else { return }
+        try Checkpoint.verify(file: path)
         let file = try WeightsFile(path)
         let given = try ModelFile.card(of: file).preprocessing
         if let (have, need) = RunSetup.difference(given, RunSetup.preprocessing(recipe)) {
@@ -104,6 +108,19 @@ extension Trainer {
         }
     }
 
+    /// Refuses centres that stay as they are and start as random numbers.
+    ///
+    /// - Parameter kept: identities whose centres `init.head` gives.
+    /// - Throws: `TrainingError.incompatible`.
+    static func checkCentres(_ recipe: Recipe, kept: Int, of classes: Int) throws {
+        guard recipe.objectives.resolution?.freezesCentres == true, kept < classes, recipe.start.newClasses == .random
+        else { return }
+        throw TrainingError.incompatible(
+            "objectives.ccface keeps the class centres as they are, and \(classes - kept) of \(classes) identities have none "
+                + "in \(recipe.start.head ?? "init.head, which is missing"): give the head of a run on the same identities, "
+                + "init.new_classes: mean_embedding, or objectives.ccface.freeze_centres: false")
+    }
+
     /// What `init:` says about the class centres.
     func startHead() throws {
         let communicator = environment.communicator
@@ -116,16 +133,11 @@ extension Trainer {
             try start.takeRows(of: opened.checkpoint)
         }
         describe(start)
-        if recipe.objectives.resolution?.freezesCentres == true, start.keptCount < source.classCount,
-            recipe.start.newClasses == .random
-        {
-            // Every rank knows the names of all.
-            throw RunFailure(
-                TrainingError.incompatible(
-                    "objectives.ccface keeps the class centres as they are, and \(source.classCount - start.keptCount) of "
-                        + "\(source.classCount) identities have none in \(recipe.start.head ?? "init.head, which is missing"): "
-                        + "give the head of a run on the same identities, init.new_classes: mean_embedding, or "
-                        + "objectives.ccface.freeze_centres: false"))
+        // Every rank knows the names of all.
+        do {
+            try Self.checkCentres(recipe, kept: start.keptCount, of: source.classCount)
+        } catch {
+            throw RunFailure(error)
         }
         guard recipe.start.newClasses == .meanEmbedding, start.keptCount < source.classCount else { return }
         let unread = try start.setMeanEmbeddings(

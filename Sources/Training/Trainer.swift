@@ -52,8 +52,10 @@ package final class Trainer {
     private(set) var hosts: [String] = []
     /// Updates made by this process.
     private var made = 0
-    /// Hashes of what is learnt from beside the images, by the recipe's key.
+    /// Hashes of what is learnt from, by the recipe's key.
     let origins: [String: String]
+    /// The images' key among them.
+    private static let images = "data.train"
 
     package var totalSteps: Int { min(step.schedule.totalSteps, recipe.schedule.maxSteps ?? .max) }
 
@@ -85,28 +87,24 @@ package final class Trainer {
             }
             var source = try Self.selected(opened ?? RunSetup.source(recipe.data), recipe, overfit: overfit)
             let corrupt = environment.faults.corruptRecords(rank: communicator.rank)
+            if let last = corrupt.max(), last >= source.count {
+                throw TrainingError.incompatible(
+                    "--inject corrupt-record@record=\(last): there are \(source.count) records, from 0 on")
+            }
             if !corrupt.isEmpty { source = DamagedSource(source, records: corrupt) }
             return (network, source)
         }
-        try Self.compareData(source, communicator)
+        let fingerprint = Consistency.fingerprint(source)
+        try Self.compareData(fingerprint, communicator)
         self.network = network
         self.source = source
         card = ModelFile.Card(
             specification: network.specification, preprocessing: RunSetup.preprocessing(recipe))
         let batch = recipe.batch.global / recipe.batch.accumulation / ranks
         sampler = try communicator.together("sampler") {
-            let sampler: EpochSampler
-            do {
-                var data = recipe.data
-                if overfit != nil { (data.sampling, data.shuffle) = (.records, .full) }
-                sampler = try RunSetup.sampler(data, source, globalBatch: batch * ranks, seed: recipe.run.seed)
-            } catch let error as SamplerError {
-                throw TrainingError.tooFewImages(images: error.records, needed: recipe.batch.global)
-            }
-            guard sampler.slots >= recipe.batch.global else {
-                throw TrainingError.tooFewImages(images: sampler.slots, needed: recipe.batch.global)
-            }
-            return sampler
+            var data = recipe.data
+            if overfit != nil { (data.sampling, data.shuffle) = (.records, .full) }
+            return try RunSetup.sampler(recipe, data, source, passBatch: batch * ranks)
         }
         let (disk, planned) = (environment.fileSystem, environment.faults)
         let store = CheckpointStore(
@@ -130,10 +128,13 @@ package final class Trainer {
         let schedule = LearningRateSchedule(
             recipe.schedule, recipe.optimizer, globalBatch: recipe.batch.global,
             stepsPerEpoch: max(1, sampler.stepsPerEpoch / recipe.batch.accumulation))
-        let objectives = try communicator.together("objectives") {
-            try RunSetup.objectives(recipe, source: source, batch: batch, environment)
+        let (objectives, margin) = try communicator.together("objectives") {
+            let objectives = try RunSetup.objectives(recipe, source: source, batch: batch, environment)
+            let margin = objectives.margin ?? RunSetup.margin(recipe.head, seed: recipe.run.seed, ranks: ranks)
+            try RunSetup.check(recipe, objectives.added, margin)
+            return (objectives, margin)
         }
-        origins = objectives.origins
+        origins = objectives.origins.merging([Self.images: RunSetup.hexadecimal(fingerprint.hash)]) { own, _ in own }
         if !resume {
             try communicator.together("initial weights") {
                 try Self.loadWeights(of: objectives.added.flatMap(\.parameters), recipe, environment)
@@ -146,8 +147,7 @@ package final class Trainer {
             ShardedClassifier<Float>(
                 classes: source.classCount, dimension: recipe.network.embedding,
                 batch: objectives.demand.classified * batch,
-                margin: objectives.margin ?? RunSetup.margin(recipe.head, seed: recipe.run.seed, ranks: ranks),
-                communicator: communicator,
+                margin: margin, communicator: communicator,
                 pool: environment.pool, seed: recipe.run.seed, initializer: RunSetup.initializer(recipe.head),
                 frozen: recipe.freezesHead, keepsGradient: RunSetup.keepsCentreGradient(recipe),
                 sampling: RunSetup.sampling(recipe.head), storage: storage), pool: environment.pool,
@@ -155,11 +155,6 @@ package final class Trainer {
         self.head = head
         objective = ObjectiveStack(
             head, objectives.added, demand: objectives.demand, classifies: recipe.objectives.classifies)
-        let needs =
-            [(name: "head.margin = \(recipe.head.margin.name.rawValue)", needsEveryClass: head.needsEveryClass)]
-            + objectives.added.map { (name: "objectives.\($0.name)", needsEveryClass: $0.needsEveryClass) }
-        try communicator.together("sampling") { try RunSetup.checkSampling(recipe.head, needs) }
-        try communicator.together("head") { try RunSetup.checkCosines(head, recipe) }
         let cache = try RunSetup.teacherCache(recipe, objectives.teacher, source, environment)
         let step = try TrainingStep(
             network: network, objective: objective, communicator: communicator, pool: environment.pool, batch: batch,
@@ -173,7 +168,7 @@ package final class Trainer {
         self.step = step
         state = RunState(
             seed: recipe.run.seed, worldSize: ranks, classes: source.classCount, images: source.count)
-        state.origins = origins.isEmpty ? nil : origins
+        state.origins = origins
         evaluator = try communicator.together("evaluation sets") {
             try RunEvaluator(
                 recipe, network: network, preprocessing: RunSetup.preprocessing(recipe), within: step.execution,
@@ -181,12 +176,6 @@ package final class Trainer {
         }
         if recipe.stability.policy != .stop { keeper = RefusalKeeper(network.buffers, head) }
         hosts = try Consistency.hosts(communicator)
-        if recipe.stability.policy == .skip, keepsQueues {
-            throw RunFailure(
-                TrainingError.incompatible(
-                    "stability.policy = skip: an objective of this recipe keeps embeddings of former updates, which "
-                        + "a refused one has entered; use rollback or stop"))
-        }
         if resume { try restore() }
         try shareParameters()
         if !resume {
@@ -220,13 +209,17 @@ package final class Trainer {
             }
             if let changed = changedOrigin(state) {
                 throw TrainingError.incompatible(
-                    "\(changed) is not what the run has learnt from so far: its values have changed; give it the former ones")
+                    changed == Self.images
+                        ? "\(source.location) has other images than \(recipe.run.folder) was trained on, or has them in another "
+                            + "order; resume needs the same data. A new run can start from it: init.weights and init.head"
+                        : "\(changed) is not what the run has learnt from so far: its values have changed; give it the former ones"
+                )
             }
             try CheckpointContents.read(opened.checkpoint, state: state, into: step, head: head)
             environment.faults.reached(.load, step: state.step, rank: communicator.rank)
             return state
         }
-        state.origins = origins.isEmpty ? nil : origins
+        state.origins = origins
         damaged = Set(state.damagedRecords ?? [])
         if let spikes = step.spikes {
             step.spikes = SpikeGuard(factor: spikes.factor, window: spikes.window, losses: state.recentLosses ?? [])
@@ -240,7 +233,14 @@ package final class Trainer {
             isTakenOver = true
         }
         if environment.isRoot { environment.logger.info("resuming \(recipe.run.folder) at step \(state.step)") }
-        try recorder.event("resume", step: state.step, [("ranks", .integer(communicator.size))])
+        let changes = try communicator.together("recipe") {
+            environment.isRoot ? try recorder.replaceRecipe(by: recipe, at: state.step) : []
+        }
+        for change in changes { environment.logger.notice("from here on \(change)") }
+        try recorder.event(
+            "resume", step: state.step,
+            [("ranks", .integer(communicator.size))]
+                + (changes.isEmpty ? [] : [("changed", .text(changes.joined(separator: "; ")))]))
     }
 
     /// Rank 0 has the warnings of all ranks.

@@ -62,7 +62,8 @@ struct Annotate: ParsableCommand {
                 let model = try ModelFile.model(weights)
                 let images = try collection.open(data)
                 if environment.isRoot {
-                    try Output.folder(of: output)
+                    try Output.place(for: output)
+                    try Output.place(for: output + ".json")
                     try checkKeys(images)
                 }
                 return (model, images)

@@ -1,8 +1,12 @@
 import ArgumentParser
+import Collectives
 import FaceData
 import Foundation
+import Logging
 import Networks
 import Recipes
+import Telemetry
+import Tensors
 import Training
 
 struct Config: ParsableCommand {
@@ -35,7 +39,7 @@ struct Config: ParsableCommand {
 
     struct Check: ParsableCommand {
         static let configuration = CommandConfiguration(
-            abstract: "Check a recipe: keys, values, the network, and that its files are there.")
+            abstract: "Check a recipe as a run would: keys, values, what goes together, the data and the files it names.")
 
         @OptionGroup var recipe: RecipeArguments
 
@@ -44,12 +48,14 @@ struct Config: ParsableCommand {
         func run() throws {
             try Command.run {
                 let recipe = recipe.read()
-                let network = try RunSetup.specification(recipe.network).build()
-                let source = try RunSetup.source(recipe.data)
-                for set in recipe.evaluation.sets { _ = try VerificationSets.open(set) }
+                let check = try RunCheck(
+                    recipe,
+                    RunEnvironment(
+                        communicator: SoloCommunicator(), pool: ThreadPool(threads: ThreadPool.availableProcessors),
+                        logger: Logger(label: "acuity") { StandardErrorLog(label: $0, level: .warning) }, progress: .never))
                 print(
-                    "\(recipe.network.name): \(network.parameterCount) parameters; \(source.count) images of "
-                        + "\(source.classCount) identities; \(recipe.evaluation.sets.count) evaluation set(s): sound")
+                    "\(recipe.network.name): \(check.network.parameterCount) parameters; \(check.source.count) images of "
+                        + "\(check.source.classCount) identities; \(recipe.evaluation.sets.count) evaluation set(s): sound")
             }
         }
     }

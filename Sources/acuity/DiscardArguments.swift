@@ -38,30 +38,35 @@ struct DiscardArguments: ParsableArguments {
         help: "What gives the quality: norm, cr-fiqa, sdd-fiqa; by default the head that the weights have, else norm.")
     var estimator: QualityEstimator?
 
-    @Option(parsing: .upToNextOption, help: "False match rates of the operating points.")
-    var fmr: [Double] = [1e-2, 1e-3, 1e-4]
+    // nil where the option was not given, so that one which cannot act is told.
+    @Option(parsing: .upToNextOption, help: "False match rates of the operating points; by default 1e-2 1e-3 1e-4.")
+    var fmr: [Double] = []
 
-    @Option(help: "fixed: chosen on all pairs; reselected: on the pairs left at each discard rate.")
-    var threshold = ErrorVersusDiscard.Threshold.fixed
+    @Option(help: "fixed: chosen on all pairs (the default); reselected: on the pairs left at each discard rate.")
+    var threshold: ErrorVersusDiscard.Threshold?
 
-    @Option(help: "Steps of the discard rate: 0.05, 0.01.")
-    var discardStep = 0.05
+    @Option(help: "Steps of the discard rate: 0.05 (the default), 0.01.")
+    var discardStep: Double?
 
-    @Option(help: "Random orders that the random baseline is the mean of.")
-    var randomOrders = 20
+    @Option(help: "Random orders that the random baseline is the mean of; by default 20.")
+    var randomOrders: Int?
 
-    @Option(help: "Samples of the bootstrap; 0 for no intervals.")
-    var bootstrap = 200
+    @Option(help: "Samples of the bootstrap; by default 200, 0 for no intervals.")
+    var bootstrap: Int?
 
-    @Option(help: "Seed of random orders and bootstrap.")
-    var seed: UInt64 = 0
+    @Option(help: "Seed of random orders and bootstrap; by default 0.")
+    var seed: UInt64?
 
     func validate(_ command: Evaluate) throws {
         guard edc else {
-            if allPairs || quality != nil || qualityWeights != nil || estimator != nil || folder != nil {
-                throw ValidationError(
-                    "--all-pairs, --folder, --quality, --quality-weights and --estimator go with --edc")
-            }
+            let given: [(String, Bool)] = [
+                ("--all-pairs", allPairs), ("--folder", folder != nil), ("--quality", quality != nil),
+                ("--missing-quality", missingQuality != nil), ("--quality-weights", qualityWeights != nil),
+                ("--estimator", estimator != nil), ("--fmr", !fmr.isEmpty), ("--threshold", threshold != nil),
+                ("--discard-step", discardStep != nil), ("--random-orders", randomOrders != nil),
+                ("--bootstrap", bootstrap != nil), ("--seed", seed != nil),
+            ]
+            if let idle = given.first(where: \.1) { throw ValidationError("\(idle.0) goes with --edc") }
             return
         }
         guard command.weights != nil else { throw ValidationError("--edc compares embeddings: give --weights") }
@@ -73,23 +78,29 @@ struct DiscardArguments: ParsableArguments {
         }
         if estimator == .annotation { throw ValidationError("name the table of an annotation with --quality") }
         if allPairs, command.pairs != nil { throw ValidationError("give --pairs or --all-pairs") }
-        if allPairs, command.sides != .both { throw ValidationError("--all-pairs degrades both images of a pair") }
+        if allPairs, command.sides ?? .both != .both { throw ValidationError("--all-pairs degrades both images of a pair") }
         if folder != nil, !allPairs { throw ValidationError("--folder goes with --all-pairs") }
-        guard !fmr.isEmpty, fmr.allSatisfy({ $0 > 0 && $0 < 1 }), Set(fmr).count == fmr.count else {
+        guard fmr.allSatisfy({ $0 > 0 && $0 < 1 }), Set(fmr).count == fmr.count else {
             throw ValidationError("--fmr takes different rates between 0 and 1")
         }
-        guard discardStep == 0.05 || discardStep == 0.01 else {
+        if let discardStep, discardStep != 0.05, discardStep != 0.01 {
             throw ValidationError("--discard-step is 0.05 or 0.01")
         }
-        if !(1...10_000).contains(randomOrders) { throw ValidationError("--random-orders must lie in 1...10000") }
-        if !(0...100_000).contains(bootstrap) { throw ValidationError("--bootstrap must lie in 0...100000") }
+        if let randomOrders, !(1...10_000).contains(randomOrders) {
+            throw ValidationError("--random-orders must lie in 1...10000")
+        }
+        if let bootstrap, !(0...100_000).contains(bootstrap) { throw ValidationError("--bootstrap must lie in 0...100000") }
     }
 
     private var options: DiscardReport.Options {
-        .init(
-            targetFMRs: fmr.sorted(by: >), threshold: threshold,
-            rates: DiscardRates(perUnit: discardStep == 0.05 ? 20 : 100),
-            randomOrders: randomOrders, samples: bootstrap, seed: seed)
+        var options = DiscardReport.Options()
+        if !fmr.isEmpty { options.targetFMRs = fmr.sorted(by: >) }
+        if let threshold { options.threshold = threshold }
+        if discardStep == 0.01 { options.rates = DiscardRates(perUnit: 100) }
+        if let randomOrders { options.randomOrders = randomOrders }
+        if let bootstrap { options.samples = bootstrap }
+        if let seed { options.seed = seed }
+        return options
     }
 
     func run(_ command: Evaluate, _ environment: RunEnvironment) throws {

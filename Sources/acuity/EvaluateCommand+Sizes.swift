@@ -17,6 +17,7 @@ extension Evaluate {
         if down != nil || up != nil, sizes.isEmpty, degrade.flatMap({ Int($0) }) == nil {
             throw ValidationError("--down and --up go with --sizes, or with a side in pixels as --degrade")
         }
+        if sides != nil, sizes.isEmpty, degrade == nil { throw ValidationError("--sides goes with --sizes or --degrade") }
         if down != nil || up != nil, discard.allPairs {
             throw ValidationError("--all-pairs takes no --down and --up")
         }
@@ -39,7 +40,7 @@ extension Evaluate {
                         "evaluation set '\(section.name)' has 'degrade' already; --sizes is for images as they are")
                 }
                 var section = section
-                section.sides = sides
+                section.sides = sides ?? .both
                 section.down = down?.rawValue
                 section.up = up?.rawValue
                 return ResolutionSweep(

@@ -63,8 +63,8 @@ struct Evaluate: ParsableCommand {
     @Option(parsing: .upToNextOption, help: "Verify at these sizes in pixels, 112,16,8; 112 leaves images as they are.")
     var sizes: [NumberList] = []
 
-    @Option(help: "Which images of a pair are degraded: first, one (the second) or both.")
-    var sides: PairSetSection.Sides = .both
+    @Option(help: "Which images of a pair are degraded: first, one (the second) or both (the default).")
+    var sides: PairSetSection.Sides?
 
     @Option(help: "The kernel that reduces to a size; box by default.")
     var down: ResizeKernel?
@@ -140,7 +140,7 @@ struct Evaluate: ParsableCommand {
         section.path = set!
         section.pairs = pairs
         section.degrade = degrade
-        section.sides = sides
+        section.sides = sides ?? .both
         if degrade != nil { (section.down, section.up) = (down?.rawValue, up?.rawValue) }
         section.flip = flip
         section.name = setName

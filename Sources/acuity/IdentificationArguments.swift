@@ -54,6 +54,9 @@ struct IdentificationArguments: ParsableArguments {
         if command.discard.edc { throw ValidationError("give --protocol or --edc") }
         if command.pixels { throw ValidationError("--protocol compares embeddings: give --weights or --untrained") }
         if command.set == nil { throw ValidationError("--protocol \(rules.rawValue): --set names the folder") }
+        if command.sides != nil || command.down != nil || command.up != nil {
+            throw ValidationError("--sides, --down and --up are for verification, not for --protocol")
+        }
         if command.pairs != nil || command.degrade != nil || !command.sizes.isEmpty {
             throw ValidationError("--pairs, --degrade and --sizes are for verification, not for --protocol")
         }

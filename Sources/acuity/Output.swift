@@ -25,6 +25,22 @@ enum Output {
         if above != path, above != "/" { try folder(above) }
     }
 
+    /// Makes the folder that files are to be written into, and makes sure that they can be: before the work, not after it.
+    ///
+    /// - Throws: `ArtifactError.cannotWrite`.
+    static func place(for path: String) throws {
+        try folder(of: path)
+        var isFolder: ObjCBool = false
+        if FileManager.default.fileExists(atPath: path, isDirectory: &isFolder), isFolder.boolValue {
+            throw ArtifactError.cannotWrite(path: path, reason: "a folder of that name is in the way of the file")
+        }
+        // A new file takes the place of an old one: the folder is what must be writable.
+        let above = URL(filePath: path).deletingLastPathComponent().path
+        if access(above, W_OK | X_OK) != 0 {
+            throw ArtifactError.cannotWrite(path: path, reason: String(cString: strerror(errno)))
+        }
+    }
+
     /// Makes the folder of files that begin with a prefix, such as 'packed/train' for 'packed/train.rec'.
     ///
     /// - Throws: `ArtifactError.cannotWrite`, also where the prefix ends without a name ('packed/', '.').

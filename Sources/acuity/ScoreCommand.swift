@@ -63,6 +63,7 @@ struct Score: ParsableCommand {
     @OptionGroup var session: SessionOptions
 
     func validate() throws {
+        if let sheet, !sheet.lowercased().hasSuffix(".png") { throw ValidationError("--sheet is a PNG: end its name in .png") }
         if !(1...1024).contains(tiles) { throw ValidationError("--tiles must lie in 1...1024") }
         if top < 0 || bottom < 0 { throw ValidationError("--top and --bottom count images") }
         guard output.hasSuffix(".csv") || output.hasSuffix(".jsonl") else {
@@ -85,8 +86,8 @@ struct Score: ParsableCommand {
             let images = try communicator.together("images") {
                 let images = try collection.open(data)
                 if environment.isRoot {
-                    try Output.folder(of: output)
-                    if let sheet { try Output.folder(of: sheet) }
+                    try Output.place(for: output)
+                    if let sheet { try Output.place(for: sheet) }
                 }
                 return images
             }

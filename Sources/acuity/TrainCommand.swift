@@ -137,12 +137,18 @@ struct Resume: ParsableCommand {
     @Argument(help: "The run folder.")
     var folder: String
 
-    @Argument(help: "Overrides as key.path=value, e.g. schedule.max_steps=2000.")
+    @Argument(help: "Overrides as key.path=value, e.g. schedule.max_steps=2000; they stay with the run.")
     var overrides: [String] = []
 
     @OptionGroup var session: SessionOptions
     @OptionGroup var tracing: TraceOptions
     @OptionGroup var faults: FaultOptions
+
+    func validate() throws {
+        if overrides.contains(where: { $0.hasPrefix("run.folder=") }) {
+            throw ValidationError("the run stays in \(folder): leave out run.folder, or move the folder and resume it there")
+        }
+    }
 
     func run() throws {
         let stored = folder + "/recipe.yaml"

@@ -56,23 +56,43 @@ package struct Checkpoint: Sendable {
     /// - Returns: one error per file that is missing, unreadable or different.
     package func verify(share: Int = 0, of shares: Int = 1) -> [ArtifactError] {
         manifest.files.enumerated().filter { $0.offset % shares == share }
-            .compactMap { problem($0.element, hash: true) }
+            .compactMap { Self.problem($0.element, at: path($0.element.name), hash: true, fileSystem) }
     }
 
     /// As `verify`, but without reading the files' bytes.
     package func verifySizes() -> [ArtifactError] {
-        manifest.files.compactMap { problem($0, hash: false) }
+        manifest.files.compactMap { Self.problem($0, at: path($0.name), hash: false, fileSystem) }
     }
 
-    private func problem(_ entry: FileEntry, hash: Bool) -> ArtifactError? {
-        let path = path(entry.name)
+    /// Compares a file with the manifest beside it; one that has none, or that it does not list, is nobody's.
+    ///
+    /// - Throws: `ArtifactError` where it is not what the checkpoint was saved with.
+    package static func verify(file path: String, fileSystem: any FileSystem = POSIXFileSystem()) throws {
+        let parts = path.split(separator: "/", omittingEmptySubsequences: false)
+        let folder = parts.count == 1 ? "." : parts.dropLast().joined(separator: "/")
+        let list = joinedPath(folder, CheckpointManifest.fileName)
+        let manifest: CheckpointManifest
+        do {
+            guard try fileSystem.kind(of: list) == .regular else { return }
+            manifest = try CheckpointManifest(
+                parsing: fileSystem.readFile(list, atMost: CheckpointManifest.byteLimit), path: list)
+        } catch let error as FileSystemError {
+            throw ArtifactError.reading(error)
+        }
+        guard let name = parts.last, let entry = manifest.files.first(where: { $0.name == name }) else { return }
+        if let problem = problem(entry, at: path, hash: true, fileSystem) { throw problem }
+    }
+
+    private static func problem(
+        _ entry: FileEntry, at path: String, hash: Bool, _ fileSystem: any FileSystem
+    ) -> ArtifactError? {
         do {
             let file = try fileSystem.openFile(path)
             guard file.byteCount == entry.byteCount else {
                 return .damaged(
                     path: path, reason: "it has \(file.byteCount) bytes, the manifest says \(entry.byteCount)")
             }
-            guard try !hash || Self.sha256(file) == entry.sha256 else {
+            guard try !hash || sha256(file) == entry.sha256 else {
                 return .damaged(path: path, reason: "its SHA-256 is not the manifest's")
             }
             return nil

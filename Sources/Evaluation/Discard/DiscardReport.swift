@@ -80,9 +80,9 @@ package struct DiscardReport: Sendable, Equatable, Codable {
         package let oracle: Double?
         /// Of `quality`, over the samples of the bootstrap.
         package let interval: ConfidenceInterval?
-        /// Standard deviation over the samples.
+        /// Standard deviation over the samples; nil where fewer than two have an area.
         package let deviation: Double?
-        /// By how much it lies below that of a random order, over the samples. A sample in which the recogniser does badly
+        /// By how much it lies below the area of a random order, over the samples; nil as `deviation` is. A sample in which the recogniser does badly
         /// raises both areas, so this varies less than they do.
         package let gain: Spread?
     }
@@ -233,7 +233,7 @@ package struct DiscardReport: Sendable, Equatable, Codable {
             return Area(
                 upTo: limit, quality: plain.area(upTo: limit), random: Spread(random.map { $0.area(upTo: limit) }),
                 oracle: rates.area(oracle, upTo: limit), interval: interval(drawn),
-                deviation: Spread(drawn.filter { $0 != nil })?.deviation, gain: Spread(gains.filter { $0 != nil }))
+                deviation: overSamples(drawn)?.deviation, gain: overSamples(gains))
         }
         return Curve(
             targetFMR: plain.targetFMR, reachedFMR: plain.reachedFMR,
@@ -252,6 +252,12 @@ package struct DiscardReport: Sendable, Equatable, Codable {
             let left = max(0, failing - cut)
             return left == 0 ? 0 : Double(left) / Double(discard.genuineCount - cut)
         }
+    }
+
+    /// nil where fewer than two are known: one says nothing about how they vary.
+    private static func overSamples(_ values: [Double?]) -> Spread? {
+        let known = values.filter { $0 != nil }
+        return known.count > 1 ? Spread(known) : nil
     }
 
     /// Percentiles of what is known; nil where less than half is.

@@ -136,10 +136,10 @@ package struct FaultPlan: Sendable {
         return nil
     }
 
-    /// The faults that were meant for this rank and have not struck: a test with them has tested nothing. Those of any rank
-    /// may have struck on another.
+    /// The faults that should have struck on this rank and have not: a test with them has tested nothing. Rank 0 stands for
+    /// all where a fault is any rank's.
     package func missed(rank: Int) -> [Fault] {
-        faults.indices.filter { faults[$0].rank == rank && faults[$0].kind != .corruptRecord && !struck.has($0) }
+        faults.indices.filter { faults[$0].rank ?? 0 == rank && faults[$0].kind != .corruptRecord && !struck.has($0) }
             .map { faults[$0] }
     }
 

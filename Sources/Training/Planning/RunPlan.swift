@@ -21,6 +21,7 @@ package struct RunPlan: Sendable {
         self.images = images
         let network = try RunSetup.network(recipe)
         let layout = ArenaLayout(network.graph, bucketBytes: Int(recipe.compute.bucketMiB * 1_048_576))
+        try RunSetup.check(recipe)
         let demand = try RunSetup.demand(recipe)
         workload = StepWorkload(
             classes: classes, dimension: recipe.network.embedding, accumulation: recipe.batch.accumulation,
