@@ -219,3 +219,25 @@ figure() {
     awk -v what="$2" 'index($0, "  " what " ") == 1 {
         rest = substr($0, length(what) + 3); split(rest, words); print words[1]; exit }' "$1"
 }
+
+# Trains into FOLDER/run, or goes on with what is there; FOLDER/trained says that it has ended.
+train_run() { # FOLDER RECIPE OVERRIDE...
+    local folder=$1 run=$1/run status began=$SECONDS
+    [ ! -e "$folder/trained" ] || return 0
+    mkdir -p "$folder" || exit 73
+    set_mpirun "${ranks:?}"
+    if [ -e "$run/checkpoints/latest" ]; then
+        "${MPIRUN[@]}" "${acuity:?}" resume "$run" --progress lines --log-level warning >>"$folder/output.txt" 2>&1 </dev/null
+    else
+        rm -rf "$run"
+        "${MPIRUN[@]}" "${acuity:?}" train "${@:2}" "run.folder=$run" --progress lines --log-level warning \
+            >"$folder/output.txt" 2>&1 </dev/null
+    fi
+    status=$?
+    if [ "$status" -ne 0 ]; then
+        tail -n 5 "$folder/output.txt"
+        stop "$(basename "$folder") ended with status $status; start this script again to go on"
+    fi
+    touch "$folder/trained"
+    echo "  $(basename "$folder"): trained ($(duration $((SECONDS - began))))"
+}

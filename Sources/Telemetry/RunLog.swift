@@ -51,7 +51,8 @@ package enum LogValue: Sendable, Equatable, ExpressibleByIntegerLiteral, Express
 /// The run's events as JSON lines: one object per line, appended and flushed per event.
 ///
 /// Every line has `schema`, `ts` (seconds since 1970), `event` and `step`. After a resume the events of the steps that
-/// were lost stand twice; the `resume` event tells a reader where to cut.
+/// were lost stand twice; the `resume` event tells a reader where to cut. A `start` event begins a new run, whose folder may
+/// hold the log of one that ended before its first checkpoint.
 package final class RunLog {
     package static let schema = 1
     private let handle: FileHandle

@@ -30,6 +30,8 @@ package struct RunState: Codable, Sendable, Equatable {
     package var recentLosses: [Double]?
     /// Hashes of what is learnt from, by the recipe's key.
     package var origins: [String: String]?
+    /// The images of `--overfit`.
+    package var overfit: Int?
 }
 
 /// What a checkpoint holds and how it is put back, whatever the number of ranks.
@@ -237,6 +239,15 @@ package enum CheckpointContents {
                 reason: "its class centres have \(length) components, the recipe's network.embedding is "
                     + "\(dimension)")
         }
+    }
+
+    /// The images of `--overfit` of a run, as its newest readable state has it.
+    static func overfit(ofRun folder: String, _ fileSystem: any FileSystem) -> Int? {
+        let store = CheckpointStore(runFolder: folder, fileSystem: fileSystem)
+        for name in ((try? store.names()) ?? []).reversed() {
+            if let state = try? store.checkpoint(name).state(RunState.self) { return state.overfit }
+        }
+        return nil
     }
 
     /// What the store needs from the ranks.

@@ -4,8 +4,8 @@ package import FaceData
 package import Networks
 package import Recipes
 
-/// What a run of a recipe would refuse before its first update, found on one rank and without the memory for the class
-/// centres.
+/// What a run would refuse of a recipe and of the data and files that it names, found on one rank and without the memory for
+/// the class centres. The run folder, and what shall be written, are left to the run.
 package struct RunCheck {
     package let network: Network
     package let source: any FaceSource
@@ -27,6 +27,7 @@ package struct RunCheck {
         let objectives = try RunSetup.objectives(recipe, source: source, batch: batch / passes, environment)
         let margin = objectives.margin ?? RunSetup.margin(recipe.head, seed: recipe.run.seed, ranks: 1)
         try RunSetup.check(recipe, objectives.added, margin)
+        try RunSetup.checkCache(recipe, objectives.teacher, source)
         try Self.checkHead(recipe, source, environment)
         for set in recipe.evaluation.sets { _ = try VerificationSets.open(set) }
     }
@@ -34,7 +35,13 @@ package struct RunCheck {
     private static func checkHead(_ recipe: Recipe, _ source: any FaceSource, _ environment: RunEnvironment) throws {
         var kept = 0
         if let path = recipe.start.head {
-            let checkpoint = try CheckpointStore(runFolder: path).open().checkpoint
+            let store = CheckpointStore(runFolder: path)
+            guard let name = try store.names().last else {
+                throw TrainingError.notARun(folder: path, reason: "it has no checkpoint")
+            }
+            let checkpoint = try store.checkpoint(name)
+            // Their bytes are hashed by the ranks of the run.
+            if let damage = checkpoint.verifySizes().first { throw damage }
             try CheckpointContents.checkLength(checkpoint, is: recipe.network.embedding)
             kept = try ClassNames.rows(checkpoint, for: source, over: environment.communicator).rows.count { $0 >= 0 }
         }

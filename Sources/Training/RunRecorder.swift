@@ -234,9 +234,16 @@ final class RunRecorder {
     /// - Throws: `RunLogError`.
     func replaceRecipe(by recipe: Recipe, at step: Int) throws -> [String] {
         let path = folder + "/recipe.yaml"
-        guard let former = try? Recipe(files: [path], overrides: []) else { return [] }
-        let changes = recipe.changes(since: former).filter { $0.key != "run.folder" }
-        if changes.isEmpty { return [] }
+        guard FileManager.default.fileExists(atPath: path) else {
+            try saveRecipe(recipe)
+            return []
+        }
+        var lines = ["recipe.yaml is a new one: the former could not be read"]
+        if let former = try? Recipe(files: [path], overrides: []) {
+            lines = recipe.changes(since: former).filter { $0.key != "run.folder" }
+                .map { "\($0.key): \($0.former) -> \($0.new)" }
+        }
+        if lines.isEmpty { return [] }
         let kept = folder + "/recipe-until-step-\(step).yaml"
         do {
             // One that was there made the steps up to this one; the other has made none.
@@ -245,7 +252,7 @@ final class RunRecorder {
             throw RunLogError(path: kept, reason: systemReason(error))
         }
         try saveRecipe(recipe)
-        return changes.map { "\($0.key): \($0.former) -> \($0.new)" }
+        return lines
     }
 
     /// The images of the first step as the network sees them, with their labels.

@@ -63,7 +63,7 @@ package final class Trainer {
     ///
     /// - Parameters:
     ///   - resume: continue from the newest checkpoint of `recipe.run.folder`; otherwise the folder must hold no run.
-    ///   - overfit: train on the first N images only.
+    ///   - overfit: train on N images only, spread over the data; a resumed run keeps its own.
     ///   - trace: records some of the updates.
     /// - Throws: `RunFailure`, the same on every rank; `CollectiveError`.
     package init(
@@ -76,6 +76,11 @@ package final class Trainer {
         communicator.ring.place.enter(.load, step: 0)
         try Self.compareRecipes(recipe, environment)
 
+        let overfit =
+            try overfit
+            ?? communicator.together("checkpoint") {
+                resume ? CheckpointContents.overfit(ofRun: recipe.run.folder, environment.fileSystem) : nil
+            }
         // What can be wrong with the recipe or the data is found before anything is written.
         let opened = try RunSetup.sourceWithRebuiltIndex(recipe.data, environment)
         let (network, source) = try communicator.together("set-up") {
@@ -94,8 +99,7 @@ package final class Trainer {
             if !corrupt.isEmpty { source = DamagedSource(source, records: corrupt) }
             return (network, source)
         }
-        let fingerprint = Consistency.fingerprint(source)
-        try Self.compareData(fingerprint, communicator)
+        try Self.compareData(source, communicator)
         self.network = network
         self.source = source
         card = ModelFile.Card(
@@ -134,7 +138,9 @@ package final class Trainer {
             try RunSetup.check(recipe, objectives.added, margin)
             return (objectives, margin)
         }
-        origins = objectives.origins.merging([Self.images: RunSetup.hexadecimal(fingerprint.hash)]) { own, _ in own }
+        origins = objectives.origins.merging([
+            Self.images: RunSetup.hexadecimal(Consistency.fingerprint(source, recordKeys: false).hash)
+        ]) { own, _ in own }
         if !resume {
             try communicator.together("initial weights") {
                 try Self.loadWeights(of: objectives.added.flatMap(\.parameters), recipe, environment)
@@ -169,6 +175,7 @@ package final class Trainer {
         state = RunState(
             seed: recipe.run.seed, worldSize: ranks, classes: source.classCount, images: source.count)
         state.origins = origins
+        state.overfit = overfit
         evaluator = try communicator.together("evaluation sets") {
             try RunEvaluator(
                 recipe, network: network, preprocessing: RunSetup.preprocessing(recipe), within: step.execution,
@@ -176,7 +183,7 @@ package final class Trainer {
         }
         if recipe.stability.policy != .stop { keeper = RefusalKeeper(network.buffers, head) }
         hosts = try Consistency.hosts(communicator)
-        if resume { try restore() }
+        if resume { try restore(replacing: true) }
         try shareParameters()
         if !resume {
             startFollower()
@@ -188,7 +195,11 @@ package final class Trainer {
 
     // MARK: - Going on
 
-    func restore() throws {
+    /// Goes on from the newest sound checkpoint.
+    ///
+    /// - Parameter replacing: the recipe's text in the run folder becomes what the run goes on with, as at a resume; a run
+    ///   that goes back by itself leaves it alone.
+    func restore(replacing: Bool) throws {
         let communicator = environment.communicator
         let opened = try communicator.together("checkpoint") {
             try store.open(with: CheckpointContents.coordination(communicator))
@@ -233,14 +244,19 @@ package final class Trainer {
             isTakenOver = true
         }
         if environment.isRoot { environment.logger.info("resuming \(recipe.run.folder) at step \(state.step)") }
-        let changes = try communicator.together("recipe") {
+        let changed = try replacing ? replaceRecipe() : nil
+        try recorder.event(
+            "resume", step: state.step,
+            [("ranks", .integer(communicator.size))] + (changed.map { [("changed", .text($0))] } ?? []))
+    }
+
+    /// Rank 0 says what is different from here on, and keeps it. Collective.
+    private func replaceRecipe() throws -> String? {
+        let changes = try environment.communicator.together("recipe") {
             environment.isRoot ? try recorder.replaceRecipe(by: recipe, at: state.step) : []
         }
         for change in changes { environment.logger.notice("from here on \(change)") }
-        try recorder.event(
-            "resume", step: state.step,
-            [("ranks", .integer(communicator.size))]
-                + (changes.isEmpty ? [] : [("changed", .text(changes.joined(separator: "; ")))]))
+        return changes.isEmpty ? nil : changes.joined(separator: "; ")
     }
 
     /// Rank 0 has the warnings of all ranks.
@@ -282,6 +298,9 @@ package final class Trainer {
             try communicator.together("recipe") {
                 if environment.isRoot { try recorder.saveRecipe(recipe) }
             }
+            // The folder may hold the log of a run that ended before it had a checkpoint.
+            try recorder.event(
+                "start", step: 0, [("ranks", .integer(communicator.size)), ("version", .text(ModelFile.version))])
             if recipe.evaluation.atStart { try evaluate() }
             // An untrained network is no best one.
             if isBest { (isBest, state.bestAccuracy) = (false, nil) }

@@ -39,8 +39,11 @@ struct DiscardArguments: ParsableArguments {
     var estimator: QualityEstimator?
 
     // nil where the option was not given, so that one which cannot act is told.
-    @Option(parsing: .upToNextOption, help: "False match rates of the operating points; by default 1e-2 1e-3 1e-4.")
-    var fmr: [Double] = []
+    @Option(
+        parsing: .upToNextOption,
+        help: "False match rates of the operating points, between 0 and 1; by default 1e-2,1e-3,1e-4.")
+    var fmr: [RateList] = []
+    private var rates: [Double] { fmr.flatMap(\.values) }
 
     @Option(help: "fixed: chosen on all pairs (the default); reselected: on the pairs left at each discard rate.")
     var threshold: ErrorVersusDiscard.Threshold?
@@ -80,9 +83,7 @@ struct DiscardArguments: ParsableArguments {
         if allPairs, command.pairs != nil { throw ValidationError("give --pairs or --all-pairs") }
         if allPairs, command.sides ?? .both != .both { throw ValidationError("--all-pairs degrades both images of a pair") }
         if folder != nil, !allPairs { throw ValidationError("--folder goes with --all-pairs") }
-        guard fmr.allSatisfy({ $0 > 0 && $0 < 1 }), Set(fmr).count == fmr.count else {
-            throw ValidationError("--fmr takes different rates between 0 and 1")
-        }
+        if Set(rates).count < rates.count { throw ValidationError("--fmr takes different rates") }
         if let discardStep, discardStep != 0.05, discardStep != 0.01 {
             throw ValidationError("--discard-step is 0.05 or 0.01")
         }
@@ -94,7 +95,7 @@ struct DiscardArguments: ParsableArguments {
 
     private var options: DiscardReport.Options {
         var options = DiscardReport.Options()
-        if !fmr.isEmpty { options.targetFMRs = fmr.sorted(by: >) }
+        if !fmr.isEmpty { options.targetFMRs = rates.sorted(by: >) }
         if let threshold { options.threshold = threshold }
         if discardStep == 0.01 { options.rates = DiscardRates(perUnit: 100) }
         if let randomOrders { options.randomOrders = randomOrders }

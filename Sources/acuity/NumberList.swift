@@ -13,6 +13,17 @@ struct NumberList: ExpressibleByArgument {
     var defaultValueDescription: String { NumberRanges.text(values) }
 }
 
+/// Rates as an option: `0.01,0.001`.
+struct RateList: ExpressibleByArgument {
+    let values: [Double]
+
+    init?(argument: String) {
+        let values = argument.split(separator: ",", omittingEmptySubsequences: false).map { Double($0) }
+        guard values.allSatisfy({ $0.map { $0 > 0 && $0 < 1 } ?? false }) else { return nil }
+        self.values = values.compactMap(\.self)
+    }
+}
+
 /// Rows of words under one another, right-aligned.
 enum TextTable {
     static func lines(_ rows: [[String]], indent: String = "  ") -> [String] {

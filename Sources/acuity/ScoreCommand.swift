@@ -149,6 +149,9 @@ struct Score: ParsableCommand {
         var highest: Float
         /// nil where nothing was computed.
         var imagesPerSecond: Double?
+        /// As many as --top and --bottom ask for, best and worst first.
+        var best: [Line]
+        var worst: [Line]
     }
 
     private func present(
@@ -167,7 +170,9 @@ struct Score: ParsableCommand {
             lowest: ranked[0].quality, median: ranked[(ranked.count - 1) / 2].quality,
             mean: known.reduce(0) { $0 + Double($1.quality) } / Double(known.count),
             highest: ranked[ranked.count - 1].quality,
-            imagesPerSecond: scores.seconds > 0 ? Double(images.count) / scores.seconds : nil)
+            imagesPerSecond: scores.seconds > 0 ? Double(images.count) / scores.seconds : nil,
+            best: ranked.suffix(top).reversed().map { Line(image: images.key($0.index), quality: $0.quality) },
+            worst: ranked.prefix(bottom).map { Line(image: images.key($0.index), quality: $0.quality) })
         if json {
             Output.show(try Output.json(summary))
         } else {
@@ -179,10 +184,8 @@ struct Score: ParsableCommand {
                     summary.mean, summary.highest))
             if summary.unscored > 0 { print("  \(summary.unscored) images have no quality") }
             if let rate = summary.imagesPerSecond { print(String(format: "  %.1f images/s", rate)) }
-            for entry in ranked.suffix(top).reversed() {
-                print("  best   \(entry.quality)  \(images.key(entry.index))")
-            }
-            for entry in ranked.prefix(bottom) { print("  worst  \(entry.quality)  \(images.key(entry.index))") }
+            for line in summary.best { print("  best   \(line.quality)  \(line.image)") }
+            for line in summary.worst { print("  worst  \(line.quality)  \(line.image)") }
         }
     }
 

@@ -145,7 +145,8 @@ struct Resume: ParsableCommand {
     @OptionGroup var faults: FaultOptions
 
     func validate() throws {
-        if overrides.contains(where: { $0.hasPrefix("run.folder=") }) {
+        func place(_ path: some StringProtocol) -> URL { URL(filePath: String(path)).standardizedFileURL }
+        if let other = overrides.last(where: { $0.hasPrefix("run.folder=") }), place(other.dropFirst(11)) != place(folder) {
             throw ValidationError("the run stays in \(folder): leave out run.folder, or move the folder and resume it there")
         }
     }

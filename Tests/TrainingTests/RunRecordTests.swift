@@ -18,7 +18,7 @@ import Training
         let run = try TinyRun.train(recipe, ranks: 2)
         let events = try TinyRun.events(recipe)
         #expect(events.allSatisfy { $0["schema"] as? Int == 1 && $0["ts"] is Double && $0["step"] is Int })
-        #expect(events.compactMap { $0["event"] as? String } == ["step", "step", "step", "checkpoint", "end"])
+        #expect(events.compactMap { $0["event"] as? String } == ["start", "step", "step", "step", "checkpoint", "end"])
         let steps = events.filter { $0["event"] as? String == "step" }
         for (index, step) in steps.enumerated() {
             #expect(step["step"] as? Int == index + 1 && step["images"] as? Int == 12 * (index + 1))

@@ -64,12 +64,13 @@ package struct Checkpoint: Sendable {
         manifest.files.compactMap { Self.problem($0, at: path($0.name), hash: false, fileSystem) }
     }
 
-    /// Compares a file with the manifest beside it; one that has none, or that it does not list, is nobody's.
+    /// Compares a file of a checkpoint's folder with the manifest; others are nobody's.
     ///
     /// - Throws: `ArtifactError` where it is not what the checkpoint was saved with.
     package static func verify(file path: String, fileSystem: any FileSystem = POSIXFileSystem()) throws {
         let parts = path.split(separator: "/", omittingEmptySubsequences: false)
-        let folder = parts.count == 1 ? "." : parts.dropLast().joined(separator: "/")
+        let folder = parts.dropLast().joined(separator: "/")
+        guard parts.count > 1, CheckpointName(String(parts[parts.count - 2])) != nil else { return }
         let list = joinedPath(folder, CheckpointManifest.fileName)
         let manifest: CheckpointManifest
         do {

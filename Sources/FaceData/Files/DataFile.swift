@@ -123,7 +123,8 @@ final class DataFile: Sendable {
             let count = Int(min(UInt64(piece), size - next))
             rest += try bytes(at: next, count: count)
             next += UInt64(count)
-            var start = 0
+            // A byte order mark, as some editors write.
+            var start = number == 0 && rest.starts(with: [0xEF, 0xBB, 0xBF]) ? 3 : 0
             while start < rest.count {
                 let end = rest[start...].firstIndex(of: 0x0A)
                 if end == nil, next < size, rest.count - start <= longest { break }

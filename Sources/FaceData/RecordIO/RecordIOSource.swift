@@ -81,7 +81,15 @@ package final class RecordIOSource: FaceSource {
     package func label(of index: Int) -> Int { Int(table.labels[index]) }
     package func identityName(_ label: Int) -> String { String(table.original(label)) }
     package var namesAreNumbers: Bool { true }
-    package func key(of index: Int) -> String { "record key \(self.index.key(at: firstPosition + index))" }
+    package func key(of index: Int) -> String { Self.keyPrefix + "\(self.index.key(at: firstPosition + index))" }
+
+    private static let keyPrefix = "record key "
+
+    /// Whether a source's key is the number that an index gives a record, maybe after a member's name.
+    package static func isNumber(key: String) -> Bool {
+        let name = key.split(separator: "/").last ?? ""
+        return name.hasPrefix(keyPrefix) && UInt64(name.dropFirst(keyPrefix.count)) != nil
+    }
 
     /// Bytes of memory that the index and the labels take.
     package var byteCount: Int { index.byteCount + table.byteCount }

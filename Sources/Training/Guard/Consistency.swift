@@ -82,12 +82,15 @@ package enum Consistency {
 
     /// What a source holds, as far as it can be told without reading images: counts, all labels, some names. Where it lies
     /// does not count: hosts may have copies of their own.
-    package static func fingerprint(_ source: any FaceSource) -> Fingerprint {
+    ///
+    /// - Parameter recordKeys: with the keys of RecordIO, which an index that was rebuilt need not have.
+    package static func fingerprint(_ source: any FaceSource, recordKeys: Bool = true) -> Fingerprint {
         var hash = "\(source.count) \(source.classCount)".stableHash
         for index in 0..<source.count { hash = mix(hash, UInt64(bitPattern: Int64(source.label(of: index)))) }
         let samples = 256
         for sample in 0..<min(samples, source.count) {
             let key = source.key(of: sample * source.count / min(samples, source.count))
+            if !recordKeys, RecordIOSource.isNumber(key: key) { continue }
             hash = mix(hash, String(key.split(separator: "/").last ?? "").stableHash)
         }
         for sample in 0..<min(samples, source.classCount) {

@@ -34,10 +34,10 @@ extension Trainer {
     }
 
     /// Compares what each rank has opened. Collective.
-    static func compareData(_ fingerprint: Consistency.Fingerprint, _ communicator: any Communicator) throws {
+    static func compareData(_ source: any FaceSource, _ communicator: any Communicator) throws {
         guard communicator.size > 1 else { return }
         try Consistency.check(
-            "data", fingerprint, over: communicator, exitCode: ExitCode.badData,
+            "data", Consistency.fingerprint(source), over: communicator, exitCode: ExitCode.badData,
             advice: "every rank must see the same data in the same order")
     }
 

@@ -96,7 +96,7 @@ extension Trainer {
         }
         try recorder.event(
             "rollback", step: from, [("reason", .text(error.brief)), ("count", .integer(counts.rollbacks))])
-        try restore()
+        try restore(replacing: false)
     }
 
     // MARK: - The bundle

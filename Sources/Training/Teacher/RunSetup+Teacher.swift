@@ -55,25 +55,19 @@ extension RunSetup {
     ) throws -> TeacherCache? {
         guard let path = recipe.objectives.resolution?.teacherCache, let teacher else { return nil }
         let communicator = environment.communicator
-        let (count, dimension) = (source.count, recipe.network.embedding)
-        let card = ModelFile.Card(specification: teacher.specification, preprocessing: preprocessing(recipe)).metadata
-        let origin = TeacherCache.Origin(
-            teacher: hexadecimal(fingerprint(teacher)), data: hexadecimal(Consistency.fingerprint(source).hash),
-            preprocessing: card[WeightsKey.preprocessing]!, precision: recipe.compute.precision.rawValue)
         func opened() throws -> TeacherCache? {
-            try communicator.together("teacher's cache") {
-                try TeacherCache.open(path, origin, records: count, dimension: dimension)
-            }
+            try communicator.together("teacher's cache") { try existingCache(path, recipe, teacher, source) }
         }
         let cache = try opened()
         // A file that only some hosts see is made again, and must be seen by all then.
         guard try communicator.allReduce(cache == nil ? 1 : 0, .max, "teacher's cache") > 0 else { return cache }
         if environment.isRoot {
-            environment.logger.notice("\(path): the teacher embeds \(count) images and their mirror images, once for all")
+            environment.logger.notice(
+                "\(path): the teacher embeds \(source.count) images and their mirror images, once for all")
         }
         var last = monotonicSeconds()
         try TeacherCache.make(
-            path, origin, source,
+            path, cacheOrigin(recipe, teacher, source), source,
             Embedder(
                 teacher, preprocessing: preprocessing(recipe), batch: recipe.evaluation.batch,
                 precision: precision(recipe.compute), pool: environment.pool), communicator
@@ -90,6 +84,30 @@ extension RunSetup {
                         + "that all hosts share in objectives.ccface.teacher_cache"))
         }
         return made
+    }
+
+    /// Looks at a cache that is there already.
+    ///
+    /// - Throws: `ArtifactError`, also for one of another teacher, other data or another arithmetic.
+    static func checkCache(_ recipe: Recipe, _ teacher: Network?, _ source: any FaceSource) throws {
+        guard let path = recipe.objectives.resolution?.teacherCache, let teacher else { return }
+        _ = try existingCache(path, recipe, teacher, source)
+    }
+
+    private static func existingCache(
+        _ path: String, _ recipe: Recipe, _ teacher: Network, _ source: any FaceSource
+    ) throws -> TeacherCache? {
+        try TeacherCache.open(
+            path, cacheOrigin(recipe, teacher, source), records: source.count, dimension: recipe.network.embedding)
+    }
+
+    private static func cacheOrigin(
+        _ recipe: Recipe, _ teacher: Network, _ source: any FaceSource
+    ) -> TeacherCache.Origin {
+        let card = ModelFile.Card(specification: teacher.specification, preprocessing: preprocessing(recipe)).metadata
+        return TeacherCache.Origin(
+            teacher: hexadecimal(fingerprint(teacher)), data: hexadecimal(Consistency.fingerprint(source).hash),
+            preprocessing: card[WeightsKey.preprocessing]!, precision: recipe.compute.precision.rawValue)
     }
 
     static func hexadecimal(_ hash: UInt64) -> String { String(hash, radix: 16) }
