@@ -82,8 +82,8 @@ package struct DiscardReport: Sendable, Equatable, Codable {
         package let interval: ConfidenceInterval?
         /// Standard deviation over the samples; nil where fewer than two have an area.
         package let deviation: Double?
-        /// By how much it lies below the area of a random order, over the samples; nil as `deviation` is. A sample in which the recogniser does badly
-        /// raises both areas, so this varies less than they do.
+        /// By how much it lies below the area of a random order, over the samples; nil as `deviation` is. A sample in which
+        /// the recogniser does badly raises both areas, so this varies less than they do.
         package let gain: Spread?
     }
 
