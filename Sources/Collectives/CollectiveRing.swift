@@ -2,8 +2,8 @@ internal import Tensors
 
 /// The recent collectives of one rank: what it waits for, and what it finished last.
 ///
-/// A watchdog reads it from any thread without MPI. Entries are overwritten oldest first; an operation that is still
-/// running is never overwritten by fewer than `capacity` later ones.
+/// A watchdog reads it from any thread without MPI. Entries are overwritten oldest first; one that is still running is kept
+/// beside the others until it ends, however many come after it: what is written behind the steps may hang while these go on.
 package final class CollectiveRing: @unchecked Sendable {
     package enum State: String, Sendable { case running, done, failed }
 
@@ -33,6 +33,8 @@ package final class CollectiveRing: @unchecked Sendable {
     package let place = Whereabouts()
     private let monitor = Monitor()
     private var stored: [Entry] = []
+    /// Entries that were running when their turn came to be overwritten: at most one for each thread that calls collectives.
+    private var kept: [Entry] = []
     private var next: UInt64 = 0
     private var waited: [String: Double] = [:]
     private var recorder: TraceRecorder?
@@ -41,6 +43,7 @@ package final class CollectiveRing: @unchecked Sendable {
         precondition(capacity > 0, "a ring of \(capacity) entries")
         self.capacity = capacity
         stored.reserveCapacity(capacity)
+        kept.reserveCapacity(16)
     }
 
     /// Notes that a collective starts; returns its sequence number for `end`.
@@ -54,7 +57,9 @@ package final class CollectiveRing: @unchecked Sendable {
             if stored.count < capacity {
                 stored.append(entry)
             } else {
-                stored[Int(sequence % UInt64(capacity))] = entry
+                let index = Int(sequence % UInt64(capacity))
+                if stored[index].state == .running { kept.append(stored[index]) }
+                stored[index] = entry
             }
             return sequence
         }
@@ -64,13 +69,25 @@ package final class CollectiveRing: @unchecked Sendable {
     package func end(_ sequence: UInt64, _ state: State) {
         monitor.withLock {
             let index = Int(sequence % UInt64(capacity))
-            guard stored[index].sequence == sequence else { return }
-            stored[index].state = state
-            stored[index].end = MonotonicClock.nanoseconds
-            let entry = stored[index]
+            let entry: Entry
+            if stored[index].sequence == sequence {
+                entry = Self.ended(stored[index], state)
+                stored[index] = entry
+            } else if let place = kept.firstIndex(where: { $0.sequence == sequence }) {
+                entry = Self.ended(kept.remove(at: place), state)
+            } else {
+                return
+            }
             waited[entry.channel, default: 0] += entry.seconds()
             if let recorder, recorder.isRecording { recorder.add(Self.slice(entry)) }
         }
+    }
+
+    private static func ended(_ entry: Entry, _ state: State) -> Entry {
+        var entry = entry
+        entry.state = state
+        entry.end = MonotonicClock.nanoseconds
+        return entry
     }
 
     /// Hands every collective that ends to a trace, too; nil for no longer.
@@ -101,7 +118,7 @@ package final class CollectiveRing: @unchecked Sendable {
 
     /// The entries, oldest first.
     package var entries: [Entry] {
-        monitor.withLock { stored.sorted { $0.sequence < $1.sequence } }
+        monitor.withLock { (kept + stored).sorted { $0.sequence < $1.sequence } }
     }
 
     /// The collectives that have not ended, oldest first.
@@ -117,14 +134,19 @@ package final class CollectiveRing: @unchecked Sendable {
     /// As `oldestRunning`, of those behind the steps.
     package var oldestBehind: Entry? { monitor.withLock { oldest(isBehind: true) } }
 
+    /// What is kept began before everything else.
     private func oldest(isBehind: Bool) -> Entry? {
+        Self.oldest(of: kept, isBehind: isBehind) ?? Self.oldest(of: stored, isBehind: isBehind)
+    }
+
+    private static func oldest(of entries: [Entry], isBehind: Bool) -> Entry? {
         var oldest: Int?
-        for index in stored.indices
-        where stored[index].state == .running && (stored[index].channel == Self.behindChannel) == isBehind {
-            if let known = oldest, stored[known].start <= stored[index].start { continue }
+        for index in entries.indices
+        where entries[index].state == .running && (entries[index].channel == behindChannel) == isBehind {
+            if let known = oldest, entries[known].start <= entries[index].start { continue }
             oldest = index
         }
-        return oldest.map { stored[$0] }
+        return oldest.map { entries[$0] }
     }
 
     /// Seconds spent in collectives so far, on one channel or on all. The rank that makes the others wait is the one

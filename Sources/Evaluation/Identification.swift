@@ -82,13 +82,6 @@ package struct Identification: Sendable, Equatable, Codable {
         meanAveragePrecision = Statistics.mean(placements.map(\.averagePrecision))
     }
 
-    /// The rank from 1 of the best mate among gallery scores (`Placement.rank`).
-    ///
-    /// - Returns: nil where the gallery has no mate.
-    package static func rank(scores: UnsafeBufferPointer<Float>, galleryLabels: [Int], label: Int) -> Int? {
-        Placement(scores: scores, galleryLabels: galleryLabels, label: label)?.rank
-    }
-
     /// Searches for each probe in the gallery by inner product.
     ///
     /// - Parameters:
@@ -138,20 +131,5 @@ package struct Identification: Sendable, Equatable, Codable {
             guard let placement else { preconditionFailure("a probe without a mate") }
             return placement
         }
-    }
-
-    /// As `placements`, all probes together.
-    ///
-    /// - Throws: as `placements`.
-    package static func search(
-        probes: Embeddings, labels: [Int], gallery: Embeddings, galleryLabels: [Int], maximumRank: Int = 20,
-        pool: ThreadPool
-    ) throws(EvaluationError) -> Identification {
-        let found = try placements(
-            probes: probes, labels: labels, gallery: gallery, galleryLabels: galleryLabels, pool: pool)
-        let wanted = Set(labels)
-        return Identification(
-            found, gallery: gallery.count, distractors: galleryLabels.count { !wanted.contains($0) },
-            maximumRank: maximumRank)
     }
 }

@@ -93,7 +93,9 @@ package final class ObjectiveStack: Objective {
     package func step(_ pass: ObjectivePass, weight: Float, accumulate: Bool) throws -> ObjectiveOutcome {
         var outcome = ObjectiveOutcome()
         if classifies {
-            for objective in added { try objective.prepare(pass, classification) }
+            for objective in added {
+                try trace.slice(objective.name) { try objective.prepare(pass, classification) }
+            }
             outcome = try classification.classify(pass, weight: weight)
             if !added.isEmpty { outcome.metrics.add("classification_loss", outcome.loss) }
         }

@@ -21,6 +21,17 @@ package struct ConfigTree: Sendable {
 
     package init() {}
 
+    /// What has been set, as `section.key` with its value, in order.
+    package var leaves: [(key: String, value: Value)] {
+        func leaves(_ keys: [String: Value], under path: String) -> [(key: String, value: Value)] {
+            keys.sorted { $0.key < $1.key }.flatMap { key, value in
+                if case .map(let inner, _) = value { return leaves(inner, under: "\(path)\(key).") }
+                return [(path + key, value)]
+            }
+        }
+        return leaves(root, under: "")
+    }
+
     /// Adds a YAML file's keys over what is there.
     ///
     /// - Throws: `RecipeError` with the file and line.

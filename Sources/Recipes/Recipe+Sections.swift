@@ -7,7 +7,7 @@ package struct StartSection: Sendable, Equatable, Codable {
         case meanEmbedding = "mean_embedding"
     }
 
-    /// Backbone weights (safetensors); nil for random ones.
+    /// Backbone weights (safetensors), or a run folder for its newest checkpoint's; nil for random ones.
     package var weights: String?
     /// Class centres of an earlier run's checkpoint: those of the identities that have the same names.
     package var head: String?

@@ -27,7 +27,6 @@ extension Recipe {
 
     /// Every value as text, by its key.
     private var values: [String: String] {
-        var result: [String: String] = [:]
         func text(_ value: ConfigTree.Value) -> String {
             switch value {
             case .scalar(let text, _, _): text
@@ -35,31 +34,9 @@ extension Recipe {
             case .map(let keys, _): "{" + keys.keys.sorted().map { "\($0): \(text(keys[$0]!))" }.joined(separator: ", ") + "}"
             }
         }
-        func walk(_ value: ConfigTree.Value, _ path: String) {
-            guard case .map(let keys, _) = value else {
-                result[path] = text(value)
-                return
-            }
-            for (key, value) in keys { walk(value, path.isEmpty ? key : "\(path).\(key)") }
-        }
         var tree = ConfigTree()
         guard (try? tree.merge(yaml: yaml, name: "recipe")) != nil else { preconditionFailure("a recipe's YAML is none") }
-        for (key, value) in tree.root { walk(value, key) }
-        return result
-    }
-
-    /// All keys a recipe knows, as `section.key`, with the origin of those that were set.
-    package static func origins(_ tree: ConfigTree) -> [(key: String, origin: Origin)] {
-        var result: [(String, Origin)] = []
-        func walk(_ value: ConfigTree.Value, _ path: String) {
-            if case .map(let keys, _) = value {
-                for key in keys.keys.sorted() { walk(keys[key]!, "\(path).\(key)") }
-            } else {
-                result.append((path, value.origin))
-            }
-        }
-        for key in tree.root.keys.sorted() { walk(tree.root[key]!, key) }
-        return result
+        return Dictionary(uniqueKeysWithValues: tree.leaves.map { ($0.key, text($0.value)) })
     }
 }
 

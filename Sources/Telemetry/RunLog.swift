@@ -52,11 +52,14 @@ package enum LogValue: Sendable, Equatable, ExpressibleByIntegerLiteral, Express
 ///
 /// Every line has `schema`, `ts` (seconds since 1970), `event` and `step`. After a resume the events of the steps that
 /// were lost stand twice; the `resume` event tells a reader where to cut. A `start` event begins a new run, whose folder may
-/// hold the log of one that ended before its first checkpoint.
+/// hold the log of one that ended before its first checkpoint. What a full disk or the end of a process has cut off stays as
+/// a line that is no JSON, and no event is appended to it.
 package final class RunLog {
     package static let schema = 1
     private let handle: FileHandle
     package let path: String
+    /// The file may end within a line.
+    private var mayBeCut = true
 
     /// Opens for appending, creating the file.
     ///
@@ -69,10 +72,15 @@ package final class RunLog {
     }
 
     /// Appends one event; the fields keep their order.
+    ///
+    /// - Throws: `RunLogError`.
     package func write(_ event: String, step: Int, _ fields: KeyValuePairs<String, LogValue>) throws {
         try write(event, step: step, fields.map { ($0.key, $0.value) })
     }
 
+    /// Appends one event; the fields keep their order.
+    ///
+    /// - Throws: `RunLogError`.
     package func write(_ event: String, step: Int, _ fields: [(String, LogValue)]) throws {
         let head: [(String, LogValue)] = [
             ("schema", .integer(Self.schema)), ("ts", .number((Date().timeIntervalSince1970 * 1000).rounded() / 1000)),
@@ -80,11 +88,25 @@ package final class RunLog {
         ]
         let line =
             "{" + (head + fields).map { "\(LogValue.quoted($0.0)):\($0.1.json)" }.joined(separator: ",") + "}\n"
+        let begin = mayBeCut && endsWithinLine ? "\n" : ""
         do {
-            try handle.write(contentsOf: Data(line.utf8))
+            mayBeCut = true
+            try handle.write(contentsOf: Data((begin + line).utf8))
+            mayBeCut = false
         } catch {
             throw RunLogError(path: path, reason: systemReason(error))
         }
+    }
+
+    /// Whether the last byte is no newline; false where that cannot be told.
+    private var endsWithinLine: Bool {
+        let descriptor = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC)
+        guard descriptor >= 0 else { return false }
+        defer { close(descriptor) }
+        let end = lseek(descriptor, 0, SEEK_END)
+        var last: UInt8 = 0
+        guard end > 0, pread(descriptor, &last, 1, end - 1) == 1 else { return false }
+        return last != UInt8(ascii: "\n")
     }
 }
 

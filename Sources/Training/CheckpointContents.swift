@@ -18,9 +18,9 @@ package struct RunState: Codable, Sendable, Equatable {
     package var images = 0
     /// Records that some rank could not read, in rising order.
     package var damagedRecords: [Int]?
-    /// Best accuracy so far of the evaluation set that `checkpoint.keep_best` names, else of the first.
+    /// Best accuracy so far of the evaluation set that `checkpoint.keep_best` names.
     package var bestAccuracy: Double?
-    /// That set, where `checkpoint.keep_best` names it.
+    /// That set.
     package var bestSet: String?
     /// What the head keeps over steps (moving averages), by name.
     package var headStatistics: [String: Double]?

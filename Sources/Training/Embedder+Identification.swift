@@ -44,17 +44,14 @@ extension Embedder {
     private func gatherUnit(
         _ images: ImageCollection, flip: FlipFusion, communicator: any Communicator, progress: (Int) -> Void
     ) throws -> Embeddings? {
-        let range = share(of: images.count, rank: communicator.rank, ranks: communicator.size)
         let width = flip == .concatenation ? 2 * embeddingSize : embeddingSize
-        let own = try communicator.together("embedding") {
-            var own: [Float] = []
-            own.reserveCapacity(range.count * width)
-            try forEachBatch(
-                range, flip: flip != .none, image: images.image, progress: progress
-            ) { first, plain, mirrored in
-                own += try unit(plain, mirrored, flip) { images.key(first + $0) }.values
-            }
-            return own
+        var own: [Float] = []
+        own.reserveCapacity(share(of: images.count, rank: communicator.rank, ranks: communicator.size).count * width)
+        try forEachShare(
+            of: images.count, "embedding", flip: flip != .none, communicator: communicator, image: images.image,
+            progress: progress
+        ) { first, plain, mirrored in
+            own += try unit(plain, mirrored, flip) { images.key(first + $0) }.values
         }
         return try communicator.gather(own, "unit embeddings").map { Embeddings($0, dimension: width) }
     }

@@ -70,6 +70,37 @@ package final class Embedder {
         }
     }
 
+    /// Batches of a rank between two meetings of the ranks.
+    private static let batchesPerRound = 8
+
+    /// Images 0..<count, each rank its share, as `forEachBatch`. Collective.
+    ///
+    /// The ranks meet after every few batches: at the end of work of hours, the fastest would wait for the slowest longer than
+    /// a watchdog can tell from a rank that hangs. What one of them throws ends all in the same round.
+    ///
+    /// - Parameters:
+    ///   - what: the work, for messages.
+    ///   - progress: called with the number of images that this rank has done.
+    /// - Throws: `RunFailure`, the same on every rank; `CollectiveError`.
+    package func forEachShare(
+        of count: Int, _ what: String, flip: Bool, communicator: any Communicator,
+        image: @Sendable (Int) throws -> RGBImage, progress: (Int) -> Void = { _ in },
+        _ body: (_ first: Int, _ plain: [Float], _ mirrored: [Float]?) throws -> Void
+    ) throws {
+        let ranks = communicator.size
+        let own = share(of: count, rank: communicator.rank, ranks: ranks)
+        let longest = (0..<ranks).map { share(of: count, rank: $0, ranks: ranks).count }.max() ?? 0
+        let length = Self.batchesPerRound * batch
+        for done in stride(from: 0, to: max(1, longest), by: length) {
+            let first = min(own.lowerBound + done, own.upperBound)
+            try communicator.together(what) {
+                try forEachBatch(
+                    first..<min(first + length, own.upperBound), flip: flip, image: image,
+                    progress: { progress(first - own.lowerBound + $0) }, body)
+            }
+        }
+    }
+
     /// The images of 0..<count that a rank embeds: whole batches, so that an image's batch is the same on any number of
     /// ranks, and with it the last bits of its embedding.
     package func share(of count: Int, rank: Int, ranks: Int) -> Range<Int> {
@@ -131,12 +162,16 @@ package final class Embedder {
         count: Int, flip: Bool, communicator: any Communicator, image: @Sendable (Int) throws -> RGBImage,
         progress: (Int) -> Void = { _ in }
     ) throws -> (plain: [Float], mirrored: [Float]?)? {
-        let range = share(of: count, rank: communicator.rank, ranks: communicator.size)
-        let own = try communicator.together("embedding") {
-            try embed(range, flip: flip, image: image, progress: progress)
+        var own: (plain: [Float], mirrored: [Float]) = ([], [])
+        own.plain.reserveCapacity(share(of: count, rank: communicator.rank, ranks: communicator.size).count * embeddingSize)
+        try forEachShare(
+            of: count, "embedding", flip: flip, communicator: communicator, image: image, progress: progress
+        ) { _, plain, mirrored in
+            own.plain += plain
+            if let mirrored { own.mirrored += mirrored }
         }
         let plain = try communicator.gather(own.plain, "embeddings")
-        let mirrored = try own.mirrored.flatMap { try communicator.gather($0, "mirrored embeddings") }
+        let mirrored = flip ? try communicator.gather(own.mirrored, "mirrored embeddings") : nil
         guard let plain else { return nil }
         return (plain, mirrored)
     }

@@ -120,6 +120,22 @@ package enum ModelFile {
         }?.name
     }
 
+    /// The weights file that a path means: itself, or that of a run folder's newest sound checkpoint.
+    ///
+    /// - Parameters:
+    ///   - coordination: of ranks that ask together and share the work.
+    ///   - warn: gets a sentence about each damaged checkpoint that was passed over.
+    /// - Throws: `ArtifactError` where a folder holds no checkpoint; errors of the coordination.
+    package static func location(
+        _ path: String, with coordination: CheckpointCoordination = .alone, warn: (String) -> Void = { _ in }
+    ) throws -> String {
+        var isFolder: ObjCBool = false
+        guard FileManager.default.fileExists(atPath: path, isDirectory: &isFolder), isFolder.boolValue else { return path }
+        let opened = try CheckpointStore(runFolder: path).open(with: coordination)
+        opened.warnings.forEach(warn)
+        return opened.checkpoint.folder + "/" + CheckpointContents.modelFile
+    }
+
     /// Opens a weights file, or the newest checkpoint of a run folder, and builds its network.
     ///
     /// - Throws: `ArtifactError`, `NetworkError`.
@@ -143,12 +159,7 @@ package enum ModelFile {
     ///
     /// - Throws: `ArtifactError`, `NetworkError`.
     package static func model(_ path: String) throws -> Model {
-        var isFolder: ObjCBool = false
-        var location = path
-        if FileManager.default.fileExists(atPath: path, isDirectory: &isFolder), isFolder.boolValue {
-            let opened = try CheckpointStore(runFolder: path).open()
-            location = opened.checkpoint.folder + "/" + CheckpointContents.modelFile
-        }
+        let location = try location(path)
         try Checkpoint.verify(file: location)
         let file = try WeightsFile(location)
         let card = try card(of: file)

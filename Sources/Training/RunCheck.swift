@@ -23,11 +23,13 @@ package struct RunCheck {
         source = try RunSetup.source(recipe.data)
         try Trainer.checkPlace(recipe)
         _ = try RunSetup.sampler(recipe, recipe.data, source, passBatch: batch / passes)
-        try Trainer.loadWeights(network, recipe, environment)
+        if let weights = try Trainer.weights(recipe, environment) {
+            try Trainer.loadWeights(weights, network, recipe, environment)
+        }
         let objectives = try RunSetup.objectives(recipe, source: source, batch: batch / passes, environment)
         let margin = objectives.margin ?? RunSetup.margin(recipe.head, seed: recipe.run.seed, ranks: 1)
         try RunSetup.check(recipe, objectives.added, margin)
-        try RunSetup.checkCache(recipe, objectives.teacher, source)
+        try RunSetup.checkCache(recipe, objectives.teacher, source, environment)
         try Self.checkHead(recipe, source, environment)
         for set in recipe.evaluation.sets { _ = try VerificationSets.open(set) }
     }

@@ -35,18 +35,25 @@ package final class RunEvaluator {
                 within: training)
     }
 
-    /// All sets in turn; the reports are on rank 0.
-    package func run() throws -> [(VerificationSet, VerificationReport?)] {
-        guard let embedder else { return [] }
-        return try sets.map { entry in
-            let ranks = environment.communicator.size
+    /// All sets in turn, until a rank is asked to stop. Collective.
+    ///
+    /// - Returns: the sets that were evaluated, with their reports on rank 0; whether some were left out.
+    /// - Throws: `RunFailure`, the same on every rank; `CollectiveError`.
+    package func run() throws -> (results: [(VerificationSet, VerificationReport?)], isStopped: Bool) {
+        guard let embedder else { return ([], false) }
+        let ranks = environment.communicator.size
+        var results: [(VerificationSet, VerificationReport?)] = []
+        for entry in sets {
+            let asked = environment.stopRequested() ? 1 : 0
+            if try environment.communicator.allReduce(asked, .max, "stop requests") > 0 { return (results, true) }
             let progress = ProgressDisplay(
                 total: entry.set.imageCount, style: environment.isRoot ? environment.progress : .never)
             let report = try embedder.verify(entry.set, flip: entry.flip, communicator: environment.communicator) {
                 progress.update(min($0 * ranks, entry.set.imageCount), "evaluating \(entry.set.name)")
             }
             progress.finish()
-            return (entry.set, report)
+            results.append((entry.set, report))
         }
+        return (results, false)
     }
 }

@@ -172,10 +172,11 @@ final class RunRecorder {
     }
 
     private static func records(listedIn path: String) -> Set<Int> {
-        guard let text = try? String(contentsOfFile: path, encoding: .utf8) else { return [] }
+        guard let bytes = try? Data(contentsOf: URL(filePath: path)) else { return [] }
         var records: Set<Int> = []
-        for line in text.split(separator: "\n") {
-            let object = try? JSONSerialization.jsonObject(with: Data(line.utf8)) as? [String: Any]
+        // By bytes: a line that was cut off may end within a character.
+        for line in bytes.split(separator: UInt8(ascii: "\n")) {
+            let object = try? JSONSerialization.jsonObject(with: Data(line)) as? [String: Any]
             if let record = object?["record"] as? Int { records.insert(record) }
         }
         return records
@@ -231,7 +232,7 @@ final class RunRecorder {
     /// Writes the recipe that a resumed run goes on with over the one it had, which is kept as `recipe-until-step-N.yaml`.
     ///
     /// - Returns: what is different, as "key: former -> new".
-    /// - Throws: `RunLogError`.
+    /// - Throws: `RunLogError`, `ArtifactError.cannotWrite`.
     func replaceRecipe(by recipe: Recipe, at step: Int) throws -> [String] {
         let path = folder + "/recipe.yaml"
         guard FileManager.default.fileExists(atPath: path) else {
@@ -245,14 +246,25 @@ final class RunRecorder {
         }
         if lines.isEmpty { return [] }
         let kept = folder + "/recipe-until-step-\(step).yaml"
+        // One that was there made the steps up to this one; the other has made none.
+        if !FileManager.default.fileExists(atPath: kept) { try keepRecipe(path, as: kept) }
+        try saveRecipe(recipe)
+        return lines
+    }
+
+    /// Copies the recipe that is about to be written over: the copy is there as a whole, and durable, or not at all.
+    private func keepRecipe(_ path: String, as kept: String) throws {
+        let text: [UInt8]
         do {
-            // One that was there made the steps up to this one; the other has made none.
-            if !FileManager.default.fileExists(atPath: kept) { try FileManager.default.copyItem(atPath: path, toPath: kept) }
+            text = [UInt8](try Data(contentsOf: URL(filePath: path)))
         } catch {
             throw RunLogError(path: kept, reason: systemReason(error))
         }
-        try saveRecipe(recipe)
-        return lines
+        do {
+            try environment.fileSystem.writeAtomically(kept, text)
+        } catch let error as FileSystemError {
+            throw ArtifactError.cannotWrite(path: error.path, reason: error.reason)
+        }
     }
 
     /// The images of the first step as the network sees them, with their labels.

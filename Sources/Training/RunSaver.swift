@@ -69,6 +69,8 @@ final class RunSaver {
     private var flight: Flight?
     /// The longest wait for an earlier checkpoint that was told of: twice that is worth another word.
     private var longestWait = 0.0
+    /// Warnings that were given: what an earlier save left may stay for the whole run.
+    private var given: Set<String> = []
 
     /// Waits shorter than this are not worth a word.
     private static let noticeableSeconds = 0.1
@@ -226,6 +228,11 @@ final class RunSaver {
         let message = "the checkpoint of step \(step) was not saved: \(failure.message)"
         // Anything but a file that cannot be written is a mistake that would come again.
         let isOfFiles = [ExitCode.cannotWrite, ExitCode.inputOutput].contains(failure.exitCode)
+        if isOfFiles, environment.isRoot {
+            for path in store.leftovers {
+                environment.logger.warning("\(path) is left of a save, cannot be removed for now, and takes room")
+            }
+        }
         guard recipe.checkpoint.onError == .warn || isSuperseded, isOfFiles, !mustSucceed else {
             throw RunFailure(rank: failure.rank, message: message, exitCode: failure.exitCode)
         }
@@ -241,7 +248,9 @@ final class RunSaver {
         guard let (committed, seconds) = outcome.value else { preconditionFailure("a save without an outcome") }
         savedStep = step
         if environment.isRoot {
-            for warning in committed.warnings { environment.logger.warning("\(warning)") }
+            for warning in committed.warnings where given.insert(warning).inserted {
+                environment.logger.warning("\(warning)")
+            }
         }
         try recorder.saved(committed, step: step, seconds: seconds, stall: stall)
     }

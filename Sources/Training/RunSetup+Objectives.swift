@@ -31,7 +31,9 @@ extension RunSetup {
                 "objectives.ccface and objectives.qgface would both set the margin of each image; with qgface, let the head "
                     + "have its own: objectives.ccface.margin_source: head")
         }
-        if let reason = clash(objectives) ?? cacheRefusal(recipe) { throw TrainingError.incompatible(reason) }
+        if let reason = clash(recipe) ?? clash(following: recipe) ?? cacheRefusal(recipe) {
+            throw TrainingError.incompatible(reason)
+        }
         let follows = keyMomentum(objectives)
         var passes = [0..<(degrades ? 2 : 1)]
         var classified = passes[0].count
@@ -64,7 +66,8 @@ extension RunSetup {
     }
 
     /// Why what a recipe asks for means nothing together; nil where it does.
-    private static func clash(_ objectives: ObjectivesSection) -> String? {
+    private static func clash(_ recipe: Recipe) -> String? {
+        let objectives = recipe.objectives
         if objectives.certainty?.onTop == true, objectives.names.count > 1 {
             let others = objectives.names.filter { $0 != "cr_fiqa" }.map { "objectives.\($0)" }
             return
@@ -88,6 +91,9 @@ extension RunSetup {
                     "objectives.ccface.targets: soft reads the logits of ccface's own margin; with margin_source: head write "
                     + "targets: hard"
             }
+            if resolution.teacher != nil {
+                return "objectives.ccface.teacher: with margin_source: head no teacher is asked; leave it out"
+            }
             if resolution.highWeight != 1 {
                 return
                     "objectives.ccface.high_weight weights rows of ccface's own margin; with margin_source: head all rows "
@@ -98,14 +104,20 @@ extension RunSetup {
             return "objectives.ccface.targets: soft compares with the teacher's class centres, which must stay: leave "
                 + "freeze_centres at true, or write targets: hard"
         }
-        if let contrast = objectives.contrast, contrast.weight > 0, contrast.correction != .none,
-            resolution.freezesCentres
-        {
-            return
-                "objectives.qgface.correction follows class centres, and objectives.ccface keeps them where they are: write "
-                + "objectives.qgface.correction: none or objectives.ccface.freeze_centres: false"
-        }
         return nil
+    }
+
+    /// Why QGFace's queue cannot follow class centres; nil where it can, or need not.
+    private static func clash(following recipe: Recipe) -> String? {
+        guard let contrast = recipe.objectives.contrast, contrast.weight > 0, contrast.correction != .none,
+            recipe.freezesHead
+        else { return nil }
+        let other =
+            recipe.objectives.resolution?.freezesCentres == true
+            ? ("objectives.ccface keeps", "objectives.ccface.freeze_centres: false")
+            : ("init.freeze: [head] keeps", "no head in init.freeze")
+        return "objectives.qgface.correction follows class centres, and \(other.0) them where they are: write "
+            + "objectives.qgface.correction: none or \(other.1)"
     }
 
     /// - Parameters:

@@ -23,7 +23,7 @@ package struct RunEnvironment {
     package let progress: ProgressStyle
     /// Set by signal handlers; read at step boundaries.
     package let stopRequested: @Sendable () -> Bool
-    /// Where checkpoints are written and read.
+    /// Where checkpoints are written and read, and the recipe that a resumed run replaces is kept.
     package let fileSystem: any FileSystem
     /// Processor seconds of this rank's watchdog so far.
     package let watchdogSeconds: @Sendable () -> Double

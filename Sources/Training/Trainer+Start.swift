@@ -42,14 +42,20 @@ extension Trainer {
         }
     }
 
-    static func claim(_ folder: String, _ store: CheckpointStore, resume: Bool) throws -> RunLock {
+    /// Takes the run folder's lock. For rank 0.
+    ///
+    /// - Throws: `TrainingError.notARun`, `.folderInUse`; `ArtifactError` where the lock is held or cannot be written, or the
+    ///   checkpoints cannot be listed.
+    static func claim(
+        _ folder: String, _ store: CheckpointStore, resume: Bool, _ environment: RunEnvironment
+    ) throws -> RunLock {
         let holdsRun = !((try? store.names()) ?? []).isEmpty
         if resume, !holdsRun { throw TrainingError.notARun(folder: folder, reason: "it has no checkpoint") }
         if !resume, holdsRun { throw TrainingError.folderInUse(folder: folder) }
         let lock = try RunLock.acquire(runFolder: folder)
         // An interrupted save may have filled the disk.
         do {
-            try store.clean()
+            for left in try store.clean() { environment.logger.warning("\(left)") }
         } catch {
             try? lock.release()
             throw error
@@ -57,8 +63,18 @@ extension Trainer {
         return lock
     }
 
-    static func loadWeights(_ network: Network, _ recipe: Recipe, _ environment: RunEnvironment) throws {
-        guard let path = recipe.start.weights else { return }
+    /// The file that `init.weights` means. Collective.
+    static func weights(_ recipe: Recipe, _ environment: RunEnvironment) throws -> String? {
+        try recipe.start.weights.map {
+            try ModelFile.location($0, with: CheckpointContents.coordination(environment.communicator)) {
+                if environment.isRoot { environment.logger.warning("\($0)") }
+            }
+        }
+    }
+
+    static func loadWeights(
+        _ path: String, _ network: Network, _ recipe: Recipe, _ environment: RunEnvironment
+    ) throws {
         try Checkpoint.verify(file: path)
         let file = try WeightsFile(path)
         let given = try ModelFile.card(of: file).preprocessing
@@ -72,10 +88,8 @@ extension Trainer {
     }
 
     /// What the objectives learn themselves, a quality layer for instance, goes on from where the weights file has it.
-    static func loadWeights(
-        of parameters: [Parameter], _ recipe: Recipe, _ environment: RunEnvironment
-    ) throws {
-        guard let path = recipe.start.weights, !parameters.isEmpty else { return }
+    static func loadWeights(_ path: String, of parameters: [Parameter], _ environment: RunEnvironment) throws {
+        guard !parameters.isEmpty else { return }
         let file = try WeightsFile(path).file
         for parameter in parameters where file.header[parameter.name]?.shape == parameter.value.shape {
             let stored = try file.tensor(parameter.name)
@@ -85,11 +99,6 @@ extension Trainer {
         }
     }
 
-    /// The recipe's key of what is learnt from and is not what it was.
-    func changedOrigin(_ state: RunState) -> String? {
-        origins.keys.sorted().first { state.origins?[$0] != nil && state.origins?[$0] != origins[$0] }
-    }
-
     /// Checks the names of `init.learning_rate_factors`.
     static func checkFactors(_ network: Network, _ recipe: Recipe) throws {
         for prefix in recipe.start.learningRateFactors.keys.sorted() where prefix != "head" {
@@ -97,6 +106,17 @@ extension Trainer {
                 throw TrainingError.incompatible(
                     "init.learning_rate_factors: no parameter of \(recipe.network.name) begins with '\(prefix)'")
             }
+        }
+    }
+
+    /// All ranks start from rank 0's bytes, whatever their own say.
+    func shareParameters() throws {
+        for entry in network.state {
+            if case .buffer = entry, state.step > 0 { continue }
+            try environment.communicator.broadcast(entry.value.bytes, root: 0, "parameters")
+        }
+        for parameter in objective.parameters {
+            try environment.communicator.broadcast(parameter.value.bytes, root: 0, "parameters")
         }
     }
 

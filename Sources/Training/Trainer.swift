@@ -32,18 +32,18 @@ package final class Trainer {
     let evaluator: RunEvaluator
     let store: CheckpointStore
     let recorder: RunRecorder
-    package private(set) var state: RunState
+    package internal(set) var state: RunState
     /// Evaluation reports of rank 0, by set, of the last evaluation.
-    package private(set) var reports: [String: VerificationReport] = [:]
+    package internal(set) var reports: [String: VerificationReport] = [:]
     let card: ModelFile.Card
     private let lock: HeldLock?
     let saver: RunSaver
     /// The last evaluation gave the best accuracy so far, and its checkpoint has yet to be begun.
-    private var isBest = false
+    var isBest = false
     /// Records that could not be read, of all ranks; the same on every rank.
-    private var damaged: Set<Int> = []
+    var damaged: Set<Int> = []
     /// Resumed from a checkpoint of another number of ranks: saved again even if no step is left.
-    private var isTakenOver = false
+    var isTakenOver = false
     /// What a refused update must not leave behind; nil where such an update ends the run.
     private(set) var keeper: RefusalKeeper?
     var counts = IncidentCounts()
@@ -55,7 +55,7 @@ package final class Trainer {
     /// Hashes of what is learnt from, by the recipe's key.
     let origins: [String: String]
     /// The images' key among them.
-    private static let images = "data.train"
+    static let images = "data.train"
 
     package var totalSteps: Int { min(step.schedule.totalSteps, recipe.schedule.maxSteps ?? .max) }
 
@@ -117,7 +117,7 @@ package final class Trainer {
         self.store = store
         lock = try communicator.together("run folder") {
             try Self.checkPlace(recipe)
-            return environment.isRoot ? HeldLock(try Self.claim(recipe.run.folder, store, resume: resume)) : nil
+            return environment.isRoot ? HeldLock(try Self.claim(recipe.run.folder, store, resume: resume, environment)) : nil
         }
         let folder = recipe.run.folder
         let recorder = try communicator.together("run log") { try RunRecorder(folder: folder, environment) }
@@ -125,8 +125,11 @@ package final class Trainer {
         saver = try RunSaver(recipe, environment, store: store, recorder: recorder, source: source)
 
         network.initialize(seed: recipe.run.seed)
+        let weights = try communicator.together("initial weights") {
+            resume ? nil : try Self.weights(recipe, environment)
+        }
         try communicator.together("initial weights") {
-            if !resume { try Self.loadWeights(network, recipe, environment) }
+            if let weights { try Self.loadWeights(weights, network, recipe, environment) }
             try Self.checkFactors(network, recipe)
         }
         let schedule = LearningRateSchedule(
@@ -141,9 +144,9 @@ package final class Trainer {
         origins = objectives.origins.merging([
             Self.images: RunSetup.hexadecimal(Consistency.fingerprint(source, recordKeys: false).hash)
         ]) { own, _ in own }
-        if !resume {
+        if let weights {
             try communicator.together("initial weights") {
-                try Self.loadWeights(of: objectives.added.flatMap(\.parameters), recipe, environment)
+                try Self.loadWeights(weights, of: objectives.added.flatMap(\.parameters), environment)
             }
         }
         let storage = try communicator.together("head storage") {
@@ -193,89 +196,6 @@ package final class Trainer {
         if environment.isRoot { describe(overfit: overfit) }
     }
 
-    // MARK: - Going on
-
-    /// Goes on from the newest sound checkpoint.
-    ///
-    /// - Parameter replacing: the recipe's text in the run folder becomes what the run goes on with, as at a resume; a run
-    ///   that goes back by itself leaves it alone.
-    func restore(replacing: Bool) throws {
-        let communicator = environment.communicator
-        let opened = try communicator.together("checkpoint") {
-            try store.open(with: CheckpointContents.coordination(communicator))
-        }
-        warn(opened.warnings)
-        state = try communicator.together("checkpoint") {
-            let state = try opened.checkpoint.state(RunState.self)
-            if environment.isRoot { try ClassNames.check(opened.checkpoint, are: source) }
-            guard state.classes == source.classCount, state.images == source.count else {
-                throw TrainingError.incompatible(
-                    "\(recipe.run.folder) was trained on \(state.images) images of \(state.classes) identities, "
-                        + "\(source.location) has \(source.count) of \(source.classCount); resume needs the same data")
-            }
-            guard state.seed == recipe.run.seed else {
-                throw TrainingError.incompatible(
-                    "run.seed is \(recipe.run.seed), and \(recipe.run.folder) was trained with \(state.seed), which its order of "
-                        + "images hangs on; give run.seed=\(state.seed), or start a new run")
-            }
-            if let changed = changedOrigin(state) {
-                throw TrainingError.incompatible(
-                    changed == Self.images
-                        ? "\(source.location) has other images than \(recipe.run.folder) was trained on, or has them in another "
-                            + "order; resume needs the same data. A new run can start from it: init.weights and init.head"
-                        : "\(changed) is not what the run has learnt from so far: its values have changed; give it the former ones"
-                )
-            }
-            try CheckpointContents.read(opened.checkpoint, state: state, into: step, head: head)
-            environment.faults.reached(.load, step: state.step, rank: communicator.rank)
-            return state
-        }
-        state.origins = origins
-        damaged = Set(state.damagedRecords ?? [])
-        if let spikes = step.spikes {
-            step.spikes = SpikeGuard(factor: spikes.factor, window: spikes.window, losses: state.recentLosses ?? [])
-        }
-        if state.worldSize != communicator.size {
-            let change = "the checkpoint is of \(state.worldSize) ranks, going on with \(communicator.size)"
-            if environment.isRoot {
-                environment.logger.notice("\(change): running statistics start from their average")
-            }
-            state.worldSize = communicator.size
-            isTakenOver = true
-        }
-        if environment.isRoot { environment.logger.info("resuming \(recipe.run.folder) at step \(state.step)") }
-        let changed = try replacing ? replaceRecipe() : nil
-        try recorder.event(
-            "resume", step: state.step,
-            [("ranks", .integer(communicator.size))] + (changed.map { [("changed", .text($0))] } ?? []))
-    }
-
-    /// Rank 0 says what is different from here on, and keeps it. Collective.
-    private func replaceRecipe() throws -> String? {
-        let changes = try environment.communicator.together("recipe") {
-            environment.isRoot ? try recorder.replaceRecipe(by: recipe, at: state.step) : []
-        }
-        for change in changes { environment.logger.notice("from here on \(change)") }
-        return changes.isEmpty ? nil : changes.joined(separator: "; ")
-    }
-
-    /// Rank 0 has the warnings of all ranks.
-    func warn(_ warnings: [String]) {
-        guard environment.isRoot else { return }
-        for warning in warnings { environment.logger.warning("\(warning)") }
-    }
-
-    /// All ranks start from rank 0's bytes, whatever their own say.
-    private func shareParameters() throws {
-        for entry in network.state {
-            if case .buffer = entry, state.step > 0 { continue }
-            try environment.communicator.broadcast(entry.value.bytes, root: 0, "parameters")
-        }
-        for parameter in objective.parameters {
-            try environment.communicator.broadcast(parameter.value.bytes, root: 0, "parameters")
-        }
-    }
-
     // MARK: - The loop
 
     /// Trains to the end, to a limit, or until asked to stop; saves and evaluates on the way.
@@ -301,11 +221,12 @@ package final class Trainer {
             // The folder may hold the log of a run that ended before it had a checkpoint.
             try recorder.event(
                 "start", step: 0, [("ranks", .integer(communicator.size)), ("version", .text(ModelFile.version))])
-            if recipe.evaluation.atStart { try evaluate() }
+            // There is nothing to save yet: asked to stop here, the run makes its first update.
+            if recipe.evaluation.atStart { _ = try evaluate() }
             // An untrained network is no best one.
             if isBest { (isBest, state.bestAccuracy) = (false, nil) }
         }
-        saver.prepare { checkpointShare(RunningStatistics(network.buffers)) }
+        prepareSaving()
         var loader = makeLoader()
         recorder.restartClock()
         let deadline = recipe.schedule.maxTime.map { monotonicSeconds() + $0 }
@@ -326,14 +247,14 @@ package final class Trainer {
                 }
             }
             if report.flags.timeUp > 0 { ending = .stopped("max_time") }
-            if let every = recipe.evaluation.everySteps, state.step % every == 0, state.step < totalSteps, ending == nil {
+            if let every = recipe.evaluation.everySteps, state.step % every == 0, state.step < totalSteps, ending == nil,
                 try evaluate()
+            {
+                ending = .interrupted
             }
             let isDue = recipe.checkpoint.everySteps.map { state.step % $0 == 0 } ?? false
             if isDue || isBest, state.step < totalSteps, ending == nil {
-                try prepareSave()
-                try saver.save(step: state.step, best: isBest) { checkpointShare(try averagedStatistics()) }
-                isBest = false
+                try saveOnTheWay()
             } else if report.flags.saved == communicator.size {
                 try saver.settle()
             }
@@ -341,10 +262,7 @@ package final class Trainer {
         recorder.finish()
         adviseOnData(loader.times)
         try step.trace?.finish()
-        if ending != .interrupted { try evaluate() }
-        communicator.ring.place.enter(.save, step: state.step)
-        try saver.settle(isSuperseded: true)
-        if saver.savedStep != state.step || isBest { try save() }
+        if try finish(evaluating: ending != .interrupted) { ending = .interrupted }
         let share = recorder.dataWaitShare.map { [("data_wait_share", LogValue.number($0))] } ?? []
         try recorder.event("end", step: state.step, [("ending", .text("\(ending ?? .complete)"))] + share)
         if let ending { return ending }
@@ -422,55 +340,5 @@ package final class Trainer {
             throw RunFailure(
                 TrainingError.quarantineLimit(count: damaged.count, limit: recipe.data.quarantineLimit))
         }
-    }
-
-    // MARK: - Saving and evaluating
-
-    private func averagedStatistics() throws -> RunningStatistics {
-        try RunningStatistics(network.buffers).averaged(environment.communicator)
-    }
-
-    private func checkpointShare(_ averaged: RunningStatistics) -> CheckpointShare {
-        CheckpointContents.share(state: state, step: step, head: head, averaged: averaged, card: card)
-    }
-
-    /// What comes before a checkpoint: what differs between the ranks must not become what the run goes on from.
-    private func prepareSave() throws {
-        environment.communicator.ring.place.enter(.save, step: state.step)
-        if recipe.run.checkEvery > 0 { try compareParameters() }
-        state.recentLosses = step.spikes?.losses
-    }
-
-    /// Writes a checkpoint of the present step on all ranks, and returns when it is there.
-    package func save() throws {
-        try prepareSave()
-        try saver.saveNow(step: state.step, best: isBest) { checkpointShare(try averagedStatistics()) }
-        isBest = false
-    }
-
-    /// Evaluates all sets with averaged statistics.
-    package func evaluate() throws {
-        guard !evaluator.sets.isEmpty else { return }
-        environment.communicator.ring.place.enter(.evaluate, step: state.step)
-        environment.faults.reached(.evaluate, step: state.step, rank: environment.communicator.rank)
-        let own = RunningStatistics(network.buffers)
-        try averagedStatistics().apply(to: network.buffers)
-        defer { own.apply(to: network.buffers) }
-        let results = try evaluator.run()
-        let keptBest = recipe.checkpoint.keepBest
-        if state.bestSet != keptBest { (state.bestSet, state.bestAccuracy) = (keptBest, nil) }
-        isBest = false
-        for (set, report) in results {
-            guard let report else { continue }
-            reports[set.name] = report
-            try recorder.evaluated(report, step: state.step)
-            if set.name == keptBest ?? evaluator.sets[0].set.name {
-                isBest = keptBest != nil && report.accuracy.mean > state.bestAccuracy ?? -1
-                state.bestAccuracy = max(state.bestAccuracy ?? 0, report.accuracy.mean)
-            }
-        }
-        // Rank 0 alone has the reports.
-        let best: Int = isBest ? 1 : 0
-        if keptBest != nil { isBest = try environment.communicator.allReduce(best, .max, "best accuracy") > 0 }
     }
 }

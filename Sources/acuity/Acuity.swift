@@ -30,7 +30,7 @@ struct Acuity: ParsableCommand {
             try command.run()
         } catch {
             if Launch.rank > 0, exitCode(for: error).isSuccess { Foundation.exit(0) }
-            if Launch.rank > 0 { Thread.sleep(forTimeInterval: 3) }
+            Launch.giveWay(exitCode(for: error).rawValue)
             exit(withError: error)
         }
     }

@@ -29,7 +29,7 @@ struct Config: ParsableCommand {
                     for file in recipe.files { try tree.merge(file: file) }
                     for text in recipe.overrides { try tree.merge(override: text) }
                     _ = try Recipe(tree)
-                    for (key, origin) in Recipe.origins(tree) { print("\(key)  (\(origin))") }
+                    for (key, value) in tree.leaves { print("\(key)  (\(value.origin))") }
                 } else {
                     print(recipe.read().yaml, terminator: "")
                 }

@@ -5,12 +5,24 @@ import MPICollectives
 enum Launch {
     static let rank = MPIEnvironment.current.rank ?? 0
 
-    /// Ends the program with an error that every rank finds by itself.
+    /// What a rank that gives way ends with.
+    private nonisolated(unsafe) static var code: Int32 = 0
+
+    /// On ranks other than 0, waits for the end of a program in which every rank finds the same error by itself.
     ///
-    /// Rank 0 speaks, and its end makes the launcher end the others. They wait for that; a rank that is still there
-    /// afterwards has an error of its own, and says so.
+    /// Rank 0 speaks, and its end makes the launcher end the others: by SIGTERM, which they answer with the same code, because
+    /// srun ends with the highest status of all tasks, and that of SIGTERM is higher than every code. A rank that is still
+    /// there afterwards has an error of its own, and says so.
+    static func giveWay(_ code: Int32) {
+        guard rank > 0 else { return }
+        Self.code = code
+        signal(SIGTERM) { _ in _exit(Launch.code) }
+        Thread.sleep(forTimeInterval: 3)
+    }
+
+    /// Ends the program with an error that every rank finds by itself.
     static func fail(_ code: Int32, _ speak: () -> Void) -> Never {
-        if rank > 0 { Thread.sleep(forTimeInterval: 3) }
+        giveWay(code)
         speak()
         exit(code)
     }

@@ -187,6 +187,12 @@ struct PlanReport {
         row("optimizer", milliseconds(step.update + step.control))
         let rate = Double(plan.placement.globalBatch * plan.workload.accumulation) / step.total
         row("in all", "\(milliseconds(step.total)), \(String(format: "%.1f", rate)) images/s")
+        let objectives = plan.recipe.objectives.names
+        if !objectives.isEmpty {
+            print(
+                "  note: without what \(objectives.map { "objectives.\($0)" }.joined(separator: ", ")) compute and send beside "
+                    + "passes of the backbone")
+        }
         row("epoch of \(plan.images) images", Self.duration(Double(plan.images) / rate))
         row("sent by a rank: head", MemoryEstimate.text(Int(step.headBytes)))
         row("sent by a rank: gradients to hosts", MemoryEstimate.text(Int(step.gradientBytes)))

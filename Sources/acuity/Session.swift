@@ -4,6 +4,7 @@ import Foundation
 import Logging
 import MPICollectives
 import Recipes
+import Synchronization
 import Telemetry
 import Tensors
 import Training
@@ -146,25 +147,37 @@ enum Session {
 }
 
 /// SIGTERM, SIGINT and SIGUSR1 ask for a stop at the next step boundary; a second one leaves at once.
+///
+/// One request may arrive more than once: launchers signal every process of a job or of its group, and those that started
+/// this one (a container's parent process, a shell) pass on what they get. So what comes right after the first is the first.
 enum Signals {
-    private nonisolated(unsafe) static var count: sig_atomic_t = 0
+    /// When the first one came, nanoseconds of the monotonic clock; 0 before. Two threads may be interrupted at once.
+    private static let first = Atomic<UInt64>(0)
     /// What a second signal says; made beforehand, because a handler may not allocate.
     private nonisolated(unsafe) static var farewell = UnsafeMutableBufferPointer<UInt8>(start: nil, count: 0)
 
-    static var stopRequested: Bool { count > 0 }
+    /// For how long after the first one a signal is a repetition, nanoseconds.
+    private static var repetition: UInt64 { 2_000_000_000 }
+
+    static var stopRequested: Bool { first.load(ordering: .relaxed) > 0 }
 
     static func install() {
+        // Also makes it, which is not for a handler to do.
+        first.store(0, ordering: .relaxed)
         let text = "a second signal: leaving at once, without saving; 'acuity resume' goes on from the last checkpoint\n"
         farewell = .allocate(capacity: text.utf8.count)
         _ = farewell.initialize(fromContentsOf: Array(text.utf8))
         for number in [SIGTERM, SIGINT, SIGUSR1] {
-            signal(number) { _ in
-                if Signals.count > 0 {
-                    write(STDERR_FILENO, Signals.farewell.baseAddress, Signals.farewell.count)
-                    _exit(75)
-                }
-                Signals.count = 1
-            }
+            signal(number) { _ in Signals.receive() }
         }
+    }
+
+    /// In a handler: calls nothing that is not async-signal-safe.
+    private static func receive() {
+        let now = MonotonicClock.nanoseconds
+        let (isFirst, earlier) = first.compareExchange(expected: 0, desired: now, ordering: .relaxed)
+        if isFirst || now < earlier + repetition { return }
+        write(STDERR_FILENO, farewell.baseAddress, farewell.count)
+        _exit(75)
     }
 }

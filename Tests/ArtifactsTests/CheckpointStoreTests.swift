@@ -306,6 +306,47 @@ import Testing
         #expect(!disk.tree().contains { $0.contains(".tmp-") })
     }
 
+    private func leave(_ names: [String], in path: String) throws {
+        try disk.makeDirectory(path)
+        for name in names { try disk.createFile(path + "/" + name, exclusive: true).close() }
+    }
+
+    /// What the file system does not let go costs room and a warning; all else of it goes.
+    @Test func whatCannotBeRemovedIsAWarning() throws {
+        let sticky = StickyFileSystem(disk)
+        let store = CheckpointStore(runFolder: CheckpointFixture.run, fileSystem: sticky)
+        try CheckpointFixture(10).save(sticky)
+        #expect(try store.clean().isEmpty && store.leftovers.isEmpty)
+        let left = [folder + "/.tmp-removed-step-00000005", folder + "/.tmp-step-00000015"]
+        for path in left { try leave([".nfs0001", "head.safetensors", "state.json"], in: path) }
+        let warnings = try store.clean()
+        #expect(warnings.count == 2 && zip(warnings, left).allSatisfy { $0.contains($1 + "/.nfs0001") }, "\(warnings)")
+        #expect(disk.tree().filter { $0.contains(".tmp-") } == left.map { $0 + "/.nfs0001" })
+        #expect(store.leftovers == left)
+        let committed = try CheckpointFixture(20).save(sticky)
+        #expect(committed.warnings == warnings)
+        let results = try RankGroup.run(2) { try CheckpointFixture(30).save(sticky, ranks: $0) }.map { try $0.get() }
+        #expect(results.map(\.warnings) == [warnings, []])
+        try CheckpointFixture(30).check(try store.open().checkpoint)
+        // Once they are let go they are gone with the next save.
+        #expect(try CheckpointFixture(40).save(disk).warnings.isEmpty)
+        #expect(!disk.tree().contains { $0.contains(".tmp-") })
+    }
+
+    /// The folder in which a save writes must be its own.
+    @Test func aSaveNeedsItsOwnFolder() throws {
+        let sticky = StickyFileSystem(disk)
+        try CheckpointFixture(10).save(sticky)
+        let own = folder + "/.tmp-step-00000020"
+        try leave([".nfs0001"], in: own)
+        let error = try #require(try artifactError { try CheckpointFixture(20).save(sticky) })
+        #expect(error == .cannotWrite(path: own + "/.nfs0001", reason: "remove failed: Device or resource busy"))
+        #expect(try openLatest(sticky).checkpoint.step == 10)
+        let next = try CheckpointFixture(30).save(sticky)
+        #expect(next.warnings.count == 1 && next.warnings[0].contains(own), "\(next.warnings)")
+        #expect(try openLatest(sticky).checkpoint.step == 30)
+    }
+
     @Test func bestAndDamagedCheckpointsAreNotDeleted() throws {
         let one = RetentionPolicy(keepLast: 1)
         try CheckpointFixture(10).save(disk, retention: one, best: true)

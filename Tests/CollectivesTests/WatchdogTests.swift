@@ -1,4 +1,5 @@
 import Collectives
+import Foundation
 import Tensors
 import TestSupport
 import Testing
@@ -106,27 +107,44 @@ import Testing
         var ended = 0
     }
 
-    /// Ranks with watchdogs; `late` runs on the last rank while the others wait for it.
+    /// Ranks with watchdogs that run `body`.
     private func watch(
-        ranks: Int, _ late: @escaping @Sendable (any Communicator, Watchdog) throws -> Void
+        ranks: Int, folder: String? = nil, _ body: @escaping @Sendable (any Communicator, Watchdog) throws -> Void
     ) throws -> Outcome {
         let outcome = Box(Outcome())
         _ = try? InProcessGroup.run(ranks: ranks) { communicator in
             let watchdog = try Watchdog(
                 over: communicator,
                 .init(
-                    limit: 0.6, gather: 0.3, grace: 0.3, say: { line in outcome.update { $0.said.append(line) } },
+                    limit: 0.6, gather: 0.3, grace: 0.3, folder: folder,
+                    say: { line in outcome.update { $0.said.append(line) } },
                     end: { outcome.update { $0.ended += 1 } }))
             defer { watchdog.stop() }
             communicator.ring.place.enter(.step, step: 5)
             try communicator.barrier("everybody is here")
+            try body(communicator, watchdog)
+        }
+        return outcome.value
+    }
+
+    /// Ranks with watchdogs; `late` runs on the last rank while the others wait for it.
+    private func waitForTheLast(
+        ranks: Int, folder: String? = nil, _ late: @escaping @Sendable (any Communicator, Watchdog) throws -> Void
+    ) throws -> Outcome {
+        try watch(ranks: ranks, folder: folder) { communicator, watchdog in
             if communicator.rank == communicator.size - 1 {
                 try late(communicator, watchdog)
             } else {
                 try communicator.barrier("the last rank is late")
             }
         }
-        return outcome.value
+    }
+
+    private func withFolder(_ body: (String) throws -> Void) throws {
+        let folder = FileManager.default.temporaryDirectory.appending(path: "acuity-\(UUID().uuidString)").path
+        try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
+        defer { try? FileManager.default.removeItem(atPath: folder) }
+        try body(folder)
     }
 
     private func sleep(_ seconds: Double) {
@@ -136,7 +154,7 @@ import Testing
     }
 
     @Test func aLateRankIsNamedAndTheJobEnds() throws {
-        let outcome = try watch(ranks: 3) { _, _ in sleep(3) }
+        let outcome = try waitForTheLast(ranks: 3) { _, _ in sleep(3) }
         let text = outcome.said.joined(separator: "\n")
         #expect(outcome.ended >= 1, "\(text)")
         #expect(text.contains("rank 2 on host-0 is behind: at step 5, phase step, it is in no collective"), "\(text)")
@@ -146,7 +164,7 @@ import Testing
     }
 
     @Test func aRankThatHasGoneIsNamed() throws {
-        let outcome = try watch(ranks: 2) { _, watchdog in
+        let outcome = try waitForTheLast(ranks: 2) { _, watchdog in
             // It has been heard a few times.
             sleep(0.2)
             watchdog.stop()
@@ -157,10 +175,63 @@ import Testing
     }
 
     @Test func aFailedCollectiveEndsTheJobWithAWordFromAll() throws {
-        let outcome = try watch(ranks: 2) { _, watchdog in watchdog.fail("the connection was reset") }
+        let outcome = try waitForTheLast(ranks: 2) { _, watchdog in watchdog.fail("the connection was reset") }
         #expect(outcome.ended >= 1)
         #expect(outcome.said.contains { $0.contains("rank 1 on host-0") && $0.contains("the connection was reset") })
         #expect(outcome.said.contains { $0.contains("rank 0 on host-0: step 5") }, "\(outcome.said)")
+    }
+
+    @Test func everyRankLeavesAReport() throws {
+        try withFolder { folder in
+            let run = folder + "/run"
+            let outcome = try waitForTheLast(ranks: 2, folder: run) { _, _ in sleep(3) }
+            #expect(outcome.ended >= 1)
+            for rank in 0..<2 {
+                let text = try String(contentsOfFile: "\(run)/watchdog-rank-\(rank).txt", encoding: .utf8)
+                #expect(text.hasPrefix("rank \(rank) on host-0: step 5"), "\(text)")
+                #expect(text.contains("the last collectives of this rank:\n") && text.hasSuffix("\n"), "\(text)")
+                #expect(text.contains("'everybody is here'"), "\(text)")
+                #expect(text.contains("rank 1 on host-0 is behind") == (rank == 0), "\(text)")
+            }
+        }
+    }
+
+    /// What the ranks wait for may be the file system of the run folder: opening a pipe waits for a reader, as opening a file
+    /// waits for a server that is gone.
+    @Test func aFolderThatDoesNotAnswerKeepsNobody() throws {
+        try withFolder { folder in
+            let files = (0..<2).map { "\(folder)/watchdog-rank-\($0).txt" }
+            for file in files { #expect(mkfifo(file, 0o600) == 0) }
+            let begin = MonotonicClock.seconds
+            let end = Box(0.0)
+            let outcome = try waitForTheLast(ranks: 2, folder: folder) { _, _ in
+                sleep(4.5)
+                end.update { $0 = MonotonicClock.seconds - begin }
+            }
+            #expect(outcome.ended >= 1, "nobody has ended the job within \(end.value) s")
+            let text = outcome.said.joined(separator: "\n")
+            #expect(text.contains("rank 1 on host-0 is behind"), "\(text)")
+            #expect(text.contains("'the last rank is late' has not returned within 0.6 s"), "\(text)")
+            // Lets the threads go that still write; a reader that left would end them with a signal.
+            for file in files { #expect(open(file, O_RDONLY | O_NONBLOCK | O_CLOEXEC) >= 0) }
+        }
+    }
+
+    /// A checkpoint's confirmation hangs while more collectives come and go than the ring holds.
+    @Test func aHangBehindTheStepsIsNoticed() throws {
+        let outcome = try watch(ranks: 2) { communicator, _ in
+            _ = communicator.ring.begin(
+                channel: CollectiveRing.behindChannel, operation: "allReduce", label: "confirmation", bytes: 8)
+            // Longer than a save may take, three times the limit.
+            for _ in 0..<160 {
+                for _ in 0..<4 { try communicator.barrier("step") }
+                sleep(0.025)
+            }
+        }
+        let text = outcome.said.joined(separator: "\n")
+        #expect(outcome.ended >= 1, "\(text)")
+        #expect(text.contains("in 'confirmation' (allReduce, 8 bytes"), "\(text)")
+        #expect(text.contains("'confirmation' has not returned within 1.8 s"), "\(text)")
     }
 
     @Test func longerPhasesHaveMoreTime() throws {
@@ -188,5 +259,26 @@ import Testing
         #expect(ring.oldestRunning?.label == "behind")
         ring.end(behind, .done)
         #expect(ring.oldestRunning == nil)
+    }
+
+    @Test func theRingKeepsWhatStillRuns() {
+        let ring = CollectiveRing(capacity: 4)
+        let hanging = ring.begin(
+            channel: CollectiveRing.behindChannel, operation: "allReduce", label: "behind", bytes: 8)
+        for round in 0..<10 {
+            let step = ring.begin(channel: "world", operation: "barrier", label: "step \(round)", bytes: 0)
+            #expect(ring.oldestRunning?.sequence == step)
+            #expect(ring.oldestBehind?.sequence == hanging)
+            ring.end(step, .done)
+        }
+        #expect(ring.running.map(\.label) == ["behind"] && ring.oldestRunning?.label == "behind")
+        #expect(ring.entries.map(\.sequence) == [0, 7, 8, 9, 10])
+        ring.end(hanging, .done)
+        #expect(ring.oldestBehind == nil && ring.running.isEmpty && ring.count == 11)
+        #expect(ring.waitSeconds(channel: CollectiveRing.behindChannel) > 0)
+        // What has ended is forgotten in its turn, which is over.
+        #expect(ring.entries.map(\.sequence) == [7, 8, 9, 10])
+        ring.end(hanging, .failed)
+        #expect(ring.entries.allSatisfy { $0.state == .done })
     }
 }

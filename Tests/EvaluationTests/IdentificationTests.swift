@@ -13,13 +13,14 @@ import Testing
         // By angle: mates of 7 at 0.30 and 2.0, of 8 at 0.1, distractors at 0.05 and 0.06.
         let gallery = Embeddings([0.30, 2.0, 0.1, 0.05, 0.06].flatMap(direction), dimension: 2)
         let probes = Embeddings([0.0, 0.11].flatMap(direction), dimension: 2)
-        let result = try Identification.search(
-            probes: probes, labels: [7, 8], gallery: gallery, galleryLabels: [7, 7, 8, -100, -100], maximumRank: 5,
+        let placements = try Identification.placements(
+            probes: probes, labels: [7, 8], gallery: gallery, galleryLabels: [7, 7, 8, -100, -100],
             pool: ThreadPool(threads: 2))
+        let result = Identification(placements, gallery: 5, distractors: 2, maximumRank: 5)
         // Probe 7 finds 0.05, 0.06, 0.1 and then its mate; probe 8 finds its mate at once.
         #expect(result.matchCharacteristic == [0.5, 0.5, 0.5, 1, 1])
         #expect(result.rate(rank: 1) == 0.5 && result.rate(rank: 20) == 1)
-        #expect(result.distractors == 2 && result.gallery == 5 && result.probes == 2)
+        #expect(result.probes == 2)
         // Mates of 7 at ranks 4 and 5: ((1/4 + 0/3) / 2 + (2/5 + 1/4) / 2) / 2 = 0.225; probe 8: 1.
         #expect(abs(result.meanAveragePrecision - 0.6125) < 1e-12)
     }
@@ -88,17 +89,13 @@ import Testing
     }
 
     @Test func tiesCountAgainstTheProbe() {
-        let scores: [Float] = [0.5, 0.5, 0.5, 0.2]
-        let rank = scores.withUnsafeBufferPointer {
-            Identification.rank(scores: $0, galleryLabels: [1, 2, 3, 1], label: 2)
-        }
-        #expect(rank == 3)
+        #expect(placement([0.5, 0.5, 0.5, 0.2], [1, 2, 3, 1], of: 2)?.rank == 3)
     }
 
     @Test func probeWithoutMateIsNamed() {
         let one = Embeddings([1, 0], dimension: 2)
         #expect(throws: EvaluationError.probeWithoutMate(probe: 0, identity: 4)) {
-            try Identification.search(
+            try Identification.placements(
                 probes: one, labels: [4], gallery: one, galleryLabels: [5], pool: ThreadPool(threads: 1))
         }
     }

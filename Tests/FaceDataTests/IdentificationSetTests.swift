@@ -109,28 +109,28 @@ import Testing
     }
 
     /// Folders of the owners, some of which hold the same images.
-    @Test func scFaceInFolders() throws {
+    @Test(arguments: ["", "SCface_database/images/"]) func scFaceInFolders(_ above: String) throws {
         let scratch = Scratch()
         let mugshots = (1...3).map { "00\($0)_frontal.JPG" }
-        write(scratch, mugshots.map { "mugshot_frontal_cropped_all/" + $0 })
-        write(scratch, mugshots.map { "mugshot_frontal_original_all/" + $0 })
+        write(scratch, mugshots.map { above + "mugshot_frontal_cropped_all/" + $0 })
+        write(scratch, mugshots.map { above + "mugshot_frontal_original_all/" + $0 })
         for distance in 1...3 {
             let names = Self.cameras.filter { $0.hasSuffix("_\(distance).jpg") }
             write(
-                scratch, names.map { "surveillance_cameras_distance_\(distance)/\($0.split(separator: "_")[1])/\($0)" })
+                scratch,
+                names.map { above + "surveillance_cameras_distance_\(distance)/\($0.split(separator: "_")[1])/\($0)" })
         }
         let parts = try IdentificationSet.scFace(scratch.path)
         #expect(parts.probes.count == 45)
-        #expect(keys(parts.gallery)[0] == "mugshot_frontal_cropped_all/001_frontal.JPG")
-        #expect(keys(parts.probes)[0] == "surveillance_cameras_distance_1/cam1/001_cam1_1.jpg")
-        write(scratch, Self.cameras.map { "surveillance_cameras_all/" + $0 })
+        #expect(keys(parts.gallery)[0] == above + "mugshot_frontal_cropped_all/001_frontal.JPG")
+        #expect(keys(parts.probes)[0] == above + "surveillance_cameras_distance_1/cam1/001_cam1_1.jpg")
+        write(scratch, Self.cameras.map { above + "surveillance_cameras_all/" + $0 })
         let whole = try IdentificationSet.scFace(scratch.path)
-        #expect(whole.probes.count == 45 && keys(whole.probes)[0] == "surveillance_cameras_all/001_cam1_1.jpg")
+        #expect(whole.probes.count == 45 && keys(whole.probes)[0] == above + "surveillance_cameras_all/001_cam1_1.jpg")
         write(scratch, ["more/002_cam3_1.png"])
         let twice = #expect(throws: FaceDataError.self) { try IdentificationSet.scFace(scratch.path) }
-        #expect(
-            twice?.reason
-                == "002_cam3_1 is there twice: more/002_cam3_1.png and surveillance_cameras_all/002_cam3_1.jpg")
+        let names = ["more/002_cam3_1.png", above + "surveillance_cameras_all/002_cam3_1.jpg"].sorted()
+        #expect(twice?.reason == "002_cam3_1 is there twice: \(names[0]) and \(names[1])")
     }
 
     @Test func whatIsNoSCfaceIsRefused() throws {

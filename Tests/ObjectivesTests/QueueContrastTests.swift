@@ -17,15 +17,49 @@ import Testing
         #expect(ContrastGate(shape: .cosine).value(0) == 0)
     }
 
+    /// By hand, b = 0.2: (1 − cos(πν/0.201))/2 and ν/0.201 below it; above it (1 − ν)/0.801 stands for ν/0.201.
+    @Test func gatesAtSeveralQualities() {
+        let points: [(quality: Double, cosine: Double, linear: Double)] = [
+            (0, 0, 0), (0.05, 0.1450678185, 0.2487562189), (0.1, 0.4960925862, 0.4975124378),
+            (0.19, 0.9926283796, 0.9452736318), (0.2, 0.9999961543, 0.9987515605), (0.4, 0.8525118618, 0.7490636704),
+            (0.8, 0.1461001125, 0.2496878901), (0.95, 0.0095834632, 0.0624219725), (1, 0, 0),
+        ]
+        for range in ContrastGate.Range.allCases {
+            for point in points {
+                let isIn: Double = point.quality < 0.2 || range == .whole ? 1 : 0
+                func difference(_ shape: ContrastGate.Shape, _ expected: Double) -> Double {
+                    abs(ContrastGate(shape: shape, range: range).value(point.quality) - isIn * expected)
+                }
+                #expect(difference(.step, 1) == 0, "\(range), \(point.quality)")
+                #expect(difference(.cosine, point.cosine) < 1e-9, "\(range), \(point.quality)")
+                #expect(difference(.linear, point.linear) < 1e-9, "\(range), \(point.quality)")
+            }
+        }
+        // While b grows, ramps end where it is.
+        let growing = ContrastGate(shape: .linear, range: .whole)
+        #expect(abs(growing.value(0.05, present: 0.1) - 0.05 / 0.101) < 1e-12)
+        #expect(abs(growing.value(0.15, present: 0.1) - 0.85 / 0.901) < 1e-12)
+        #expect(ContrastGate(shape: .linear).value(0.15, present: 0.1) == 0)
+    }
+
     // MARK: - Queue
 
     private func queue(capacity: Int, _ correction: ProxyQueue.Correction = .proxy) -> ProxyQueue {
         ProxyQueue(capacity: capacity, dimension: 3, correction: correction)
     }
 
-    @Test func correctionFollowsTheProxy() {
-        let queue = queue(capacity: 4)
-        let e: [Float] = [0.6, 0.8, 0]
+    /// Of a centre that was (1, 2, 2) and is (1.5, 2, 1).
+    static let corrections: [(correction: ProxyQueue.Correction, length: Float, expected: [Double])] = [
+        (.none, 1, [0.6, 0.8, 0]), (.proxy, 1, [0.7666666667, 0.8, -0.3333333333]),
+        (.unit, 1, [0.6625738822, 0.6913814423, -0.2880756010]), (.proxy, 2, [1.5333333333, 1.6, -0.6666666667]),
+        (.unit, 2, [0.6625738822, 0.6913814423, -0.2880756010]),
+    ]
+
+    @Test(arguments: corrections.indices)
+    func correctionFollowsTheProxy(_ index: Int) {
+        let (correction, length, expected) = Self.corrections[index]
+        let queue = queue(capacity: 4, correction)
+        let e: [Float] = [0.6 * length, 0.8 * length, 0]
         var w: [Float] = [1, 2, 2]
         func corrected() -> [Float] {
             var result = [Float](repeating: 0, count: 3)
@@ -41,9 +75,9 @@ import Testing
                 queue.push(1, row: { _ in (feature, 0) }, centre: { _ in centre })
             }
         }
-        #expect(corrected() == e)
+        if correction != .unit { #expect(corrected() == e) }
         w = [1.5, 2, 1]
-        for (a, b) in zip(corrected(), [0.7666666667, 0.8, -0.3333333333]) { #expect(abs(Double(a) - b) < 1e-6) }
+        for (a, b) in zip(corrected(), expected) { #expect(abs(Double(a) - b) < 1e-6) }
     }
 
     /// The newest entries, in order, whatever the size of the steps; on two ranks, each its classes' share of them.
@@ -76,120 +110,27 @@ import Testing
 
     // MARK: - Contrast
 
-    private struct Outcome {
-        var loss: Double
-        /// With respect to unit embeddings: by view, pair, component.
-        var gradient: [Double]
-        var numbers: [Int]
-    }
-
-    /// Pairs of dimension d: unit embeddings by view (key, query), labels, and qualities z by view.
-    private struct Problem: Sendable {
-        var d: Int
-        var classes: Int
-        var units: [[Double]]
-        var labels: [Int]
-        var qualities: [[Double]]
-        var centres: [Double]
-
-        var pairs: Int { labels.count }
-    }
-
-    private func run(
-        _ problem: Problem, ranks: Int, entries: [(label: Int, feature: [Float])] = [], steps: Int = 1,
-        _ change: @Sendable (inout QueueContrast.Options) -> Void = { _ in }
-    ) throws -> Outcome {
-        // A length that AdaFace, with averages at rest, reads as the wanted quality.
-        @Sendable func length(_ z: Double) -> Double { 20 + z * (5 + 1e-3) / 0.333 }
-        var options = QueueContrast.Options()
-        change(&options)
-        let chosen = options
-        let stored = entries
-        let parts = try InProcessGroup.run(ranks: ranks) { communicator -> Outcome in
-            let pool = ThreadPool(threads: 2)
-            let batch = problem.pairs / ranks
-            let own = communicator.rank * batch..<(communicator.rank + 1) * batch
-            let margin = QualityGatedMargin(
-                AdaFace(averaging: 0, mean: 20, deviation: 5), threshold: 0.2,
-                onlySecondViews: chosen.keyMomentum == nil ? nil : batch)
-            let head = HeadProblem(
-                embeddings: [], centres: problem.centres, labels: problem.labels + problem.labels, dimension: problem.d)
-            let classifier: ShardedClassifier<Float> = head.classifier(Float.self, margin, communicator)
-            let contrast = QueueContrast(
-                chosen, classes: problem.classes, batch: batch, dimension: problem.d, communicator: communicator,
-                pool: pool)
-            contrast.queue.restore(
-                total: stored.count,
-                stored.enumerated().filter { classifier.classRange.contains($1.label) }.map {
-                    (number: $0, label: $1.label, feature: $1.feature, proxy: $1.feature)
-                })
-            let classification = MarginClassification(classifier, pool: pool)
-            let lengths = (0..<2).map { view in own.map { length(problem.qualities[view][$0]) } }
-            let values = (0..<2).flatMap { view in
-                own.enumerated().flatMap { index, pair in
-                    (0..<problem.d).map { Float(problem.units[view][pair * problem.d + $0] * lengths[view][index]) }
-                }
-            }
-            let embeddings = Tensor([2 * batch, problem.d], values)
-            let gradient = Tensor([2 * batch, problem.d])
-            let labels = Array(problem.labels[own]) + problem.labels[own]
-            var loss = 0.0
-            for step in 0..<steps {
-                try labels.withUnsafeBufferPointer { try classification.classifier.begin(labels: $0) }
-                _ = try classifier.step(embeddings: embeddings, step: step)
-                gradient.fill(0)
-                // A second encoder's keys: those of the network, turned a little.
-                let teacher = Tensor([2 * batch, problem.d], values.indices.map { values[$0] + 0.3 * values[$0 ^ 1] })
-                let pass = ObjectivePass(
-                    embeddings: embeddings, embeddingGradient: gradient, batch: batch, teacher: teacher, step: step)
-                loss = try contrast.step(pass, classification, weight: 1, accumulate: false).loss
-            }
-            var toUnits = gradient.floats.map(Double.init)
-            for view in 0..<2 {
-                for index in 0..<batch {
-                    for j in 0..<problem.d { toUnits[(view * batch + index) * problem.d + j] *= lengths[view][index] }
-                }
-            }
-            return Outcome(loss: loss, gradient: toUnits, numbers: contrast.queue.entries.map(\.number))
-        }
-        for part in parts { #expect(part.loss == parts[0].loss) }
-        let batch = problem.pairs / ranks
-        let gradient = (0..<2).flatMap { view in
-            parts.flatMap { $0.gradient[view * batch * problem.d..<(view + 1) * batch * problem.d] }
-        }
-        return Outcome(loss: parts[0].loss, gradient: gradient, numbers: parts.flatMap(\.numbers).sorted())
-    }
-
-    private static func unit(_ x: [Double]) -> [Double] {
-        let norm = x.reduce(0) { $0 + $1 * $1 }.squareRoot()
-        return x.map { $0 / norm }
-    }
-
     private static func row(_ i: Int, _ shift: Double) -> [Double] {
         (0..<4).map { sin(1.1 * Double(i) + 0.6 * Double($0) + shift) }
     }
 
-    private static func table() -> (problem: Problem, entries: [(label: Int, feature: [Float])]) {
-        func rows(_ shift: Double) -> [Double] { (0..<3).flatMap { unit(row($0, shift)) } }
-        let entries = zip([4, 9, 2, 7, 4, 8], 0..<6).map { label, i in
-            (
-                label: label,
-                feature: unit((0..<4).map { cos(0.7 * Double(i) - 0.5 * Double($0) + 0.1 * Double(i * $0)) }).map {
-                    Float($0)
-                }
-            )
-        }
+    private static func table() -> ContrastProblem {
+        func rows(_ shift: Double) -> [Double] { (0..<3).flatMap { ContrastProblem.unit(row($0, shift)) } }
         var stream = RandomStream(seed: 1, purpose: .test, index: 0)
-        let problem = Problem(
+        var problem = ContrastProblem(
             d: 4, classes: 10, units: [rows(0.3), rows(0)], labels: [4, 1, 2],
             qualities: [[-0.2, 0.4, 0.1], [-0.9, 0.2, -0.7]], centres: (0..<40).map { _ in stream.normal() })
-        return (problem, entries)
+        problem.entries = [4, 9, 2, 7, 4, 8].enumerated().map { i, label -> ContrastProblem.Entry in
+            let raw: [Double] = (0..<4).map { j in cos(0.7 * Double(i) - 0.5 * Double(j) + 0.1 * Double(i * j)) }
+            let feature = ContrastProblem.unit(raw)
+            return ContrastProblem.Entry(label: label, feature: feature, proxy: feature)
+        }
+        return problem
     }
 
     @Test(arguments: [1, 3])
     func lossAndGradientAreThoseOfTheTable(ranks: Int) throws {
-        let (problem, entries) = Self.table()
-        let outcome = try run(problem, ranks: ranks, entries: entries) {
+        let outcome = try Self.table().run(ranks: ranks) {
             $0.comparesWithBatch = false
             $0.correction = .none
         }
@@ -209,20 +150,11 @@ import Testing
         #expect(keys[4..<8].allSatisfy { $0 == 0 } && queries[16..<20].allSatisfy { $0 == 0 })
     }
 
-    private static func random(pairs: Int, quality: Double? = nil) -> Problem {
-        var stream = RandomStream(seed: 5, purpose: .test, index: 0)
-        let units = (0..<2).map { _ in (0..<pairs).flatMap { _ in unit((0..<6).map { _ in stream.normal() }) } }
-        return Problem(
-            d: 6, classes: 11, units: units, labels: (0..<pairs).map { _ in stream.below(11) },
-            qualities: (0..<2).map { _ in (0..<pairs).map { _ in quality ?? stream.uniform(-1, 0) } },
-            centres: (0..<66).map { _ in stream.normal() })
-    }
-
     @Test(arguments: [2, 3, 4])
     func ranksDoNotMatter(ranks: Int) throws {
-        let problem = Self.random(pairs: 12)
-        let one = try run(problem, ranks: 1, steps: 3) { $0.capacity = 50 }
-        let several = try run(problem, ranks: ranks, steps: 3) { $0.capacity = 50 }
+        let problem = ContrastProblem.random(pairs: 12)
+        let one = try problem.run(ranks: 1, steps: 3) { $0.capacity = 50 }
+        let several = try problem.run(ranks: ranks, steps: 3) { $0.capacity = 50 }
         #expect(abs(one.loss - several.loss) < 1e-5 * one.loss)
         #expect(relativeDifference(several.gradient, one.gradient) < 1e-4)
         #expect(several.numbers == one.numbers && one.numbers == Array(22..<72))
@@ -231,57 +163,9 @@ import Testing
 
     @Test func pairsOfGoodQualityCountAConstant() throws {
         for capacity in [10, 100] {
-            let outcome = try run(Self.random(pairs: 4, quality: 0.9), ranks: 2) { $0.capacity = capacity }
+            let problem = ContrastProblem.random(pairs: 4, quality: 0.9)
+            let outcome = try problem.run(ranks: 2) { $0.capacity = capacity }
             #expect(abs(outcome.loss - log(129)) < 1e-6 && outcome.gradient.allSatisfy { $0 == 0 })
-        }
-    }
-
-    /// The loss in double, of pairs against entries whose centres have moved to where they are now.
-    private func definition(_ problem: Problem, _ entries: [(label: Int, feature: [Float])], scale: Double) -> Double {
-        let d = problem.d
-        func row(_ view: Int, _ pair: Int) -> [Double] {
-            Self.unit(Array(problem.units[view][pair * d..<(pair + 1) * d]))
-        }
-        func dot(_ a: [Double], _ b: [Double]) -> Double { zip(a, b).reduce(0) { $0 + $1.0 * $1.1 } }
-        // e + ‖e‖/‖p‖·(w − p) with e = p.
-        let corrected = entries.map { Array(problem.centres[$0.label * d..<($0.label + 1) * d]) }
-        var sum = 0.0
-        for pair in 0..<problem.pairs {
-            let quality = (min(problem.qualities[0][pair], problem.qualities[1][pair]) + 1) / 2
-            let factor = quality < 0.2 ? scale : 0
-            let positive = dot(row(0, pair), row(1, pair))
-            for view in 0..<2 {
-                let others = zip(entries, corrected).map { entry, e in
-                    entry.label == problem.labels[pair] ? 0 : min(1, max(-1, dot(row(view, pair), e)))
-                }
-                sum += log(([positive] + others).reduce(0) { $0 + exp(factor * $1) }) - factor * positive
-            }
-        }
-        return sum / Double(2 * problem.pairs) * log(129) / log(1 + Double(entries.count))
-    }
-
-    @Test(arguments: [1, 2, 3, 4])
-    func correctedEntriesMatchTheDefinition(ranks: Int) throws {
-        var problem = Self.random(pairs: 12)
-        problem.centres = problem.centres.map { 0.3 * $0 }
-        var stream = RandomStream(seed: 9, purpose: .test, index: 0)
-        let entries = (0..<15).map { _ in
-            (label: stream.below(11), feature: Self.unit((0..<6).map { _ in stream.normal() }).map { Float($0) })
-        }
-        let outcome = try run(problem, ranks: ranks, entries: entries) {
-            $0.comparesWithBatch = false
-            $0.scale = 4
-        }
-        #expect(abs(outcome.loss - definition(problem, entries, scale: 4)) < 1e-5)
-        let h = 1e-5
-        for view in 0..<2 {
-            let expected = problem.units[view].indices.map { i in
-                var (up, down) = (problem, problem)
-                up.units[view][i] += h
-                down.units[view][i] -= h
-                return (definition(up, entries, scale: 4) - definition(down, entries, scale: 4)) / (2 * h)
-            }
-            #expect(relativeDifference(Array(outcome.gradient[view * 72..<(view + 1) * 72]), expected) < 1e-4)
         }
     }
 
@@ -333,7 +217,7 @@ import Testing
     /// The queue grows from one batch to its capacity, and loses what had to go on the way.
     @Test(arguments: [1, 3])
     func theQueueGrows(ranks: Int) throws {
-        let outcome = try run(Self.random(pairs: 12), ranks: ranks, steps: 3) {
+        let outcome = try ContrastProblem.random(pairs: 12).run(ranks: ranks, steps: 3) {
             $0.capacity = 100
             $0.growth = 4
         }
@@ -345,18 +229,16 @@ import Testing
     /// only keys join the queue.
     @Test(arguments: [1, 2, 4])
     func aSecondEncoderMakesTheKeys(ranks: Int) throws {
-        let problem = Self.random(pairs: 12, quality: -0.9)
-        let outcome = try run(problem, ranks: ranks, steps: 2) {
+        let problem = ContrastProblem.random(pairs: 12, quality: -0.9)
+        let outcome = try problem.run(ranks: ranks, steps: 2) {
             $0.keyMomentum = 0.9
             $0.correction = .none
             $0.scale = 4
         }
         #expect(outcome.numbers == Array(0..<24))
         #expect(outcome.gradient[..<72].allSatisfy { $0 == 0 })
-        let units = problem.units.map { values in
-            (0..<12).map { Self.unit(Array(values[6 * $0..<6 * $0 + 6])) }
-        }
-        let keys = units[0].map { row in Self.unit(row.indices.map { row[$0] + 0.3 * row[$0 ^ 1] }) }
+        let units = (0..<2).map { view in (0..<12).map { problem.row(view, $0) } }
+        let keys = units[0].map { row in ContrastProblem.unit(row.indices.map { row[$0] + 0.3 * row[$0 ^ 1] }) }
         func dot(_ a: [Double], _ b: [Double]) -> Double { zip(a, b).reduce(0) { $0 + $1.0 * $1.1 } }
         var sum = 0.0
         for pair in 0..<12 {

@@ -173,8 +173,29 @@ import Testing
     @Test(arguments: cases, [1, 2, 3, 4])
     func matchesItsDefinition(_ test: Case, ranks: Int) throws {
         let problem = ResolutionProblem()
-        let definition = definition(test.options, problem)
         let found = try problem.run(test.options, ranks: ranks)
+        check(found, problem, test.options)
+    }
+
+    /// Two classes: the third of three ranks has no centres.
+    @Test(arguments: cases)
+    func aRankMayHaveNoClasses(_ test: Case) throws {
+        let problem = ResolutionProblem(classes: 2)
+        let three = try problem.run(test.options, ranks: 3)
+        check(three, problem, test.options)
+        let one = try problem.run(test.options, ranks: 1)
+        #expect(abs(three.loss - one.loss) < 1e-5 * abs(one.loss))
+        #expect(relativeDifference(three.gradient, one.gradient) < 1e-5)
+        #expect(relativeDifference(three.parameters, one.parameters) < 1e-5)
+        #expect(relativeDifference(three.shares, one.shares) < 1e-6)
+        #expect(three.queueLabels == one.queueLabels)
+        #expect(zip(three.queue, one.queue).allSatisfy { abs($0 - $1) < 1e-6 })
+    }
+
+    private func check(
+        _ found: ResolutionOutcome, _ problem: ResolutionProblem, _ options: ResolutionDistillation.Options
+    ) {
+        let definition = definition(options, problem)
         #expect(abs(found.loss - definition.loss(problem)) < 1e-5 * abs(found.loss), "\(found.loss)")
         for row in 0..<2 * ResolutionProblem.pairs {
             let (view, pair) = row.quotientAndRemainder(dividingBy: ResolutionProblem.pairs)
@@ -190,7 +211,7 @@ import Testing
         #expect(relativeDifference(found.gradient, expected) < 1e-4)
         // Frozen centres have no gradient.
         #expect(found.centreGradients == 0)
-        guard test.options.cross == .predictor else { return }
+        guard options.cross == .predictor else { return }
         var slopes: [Double] = []
         for layer in definition.layers.indices {
             for i in definition.layers[layer].indices {
@@ -201,6 +222,22 @@ import Testing
             }
         }
         #expect(relativeDifference(found.parameters, slopes) < 1e-4)
+    }
+
+    /// Passes of half the weight add half of their gradient to what is there, whatever the queue holds by then; the
+    /// predictor's, whose passes are alike, are together that of one whole pass. Losses are as they were.
+    @Test(arguments: cases, [1, 3])
+    func passesOfHalfTheWeightAddUp(_ test: Case, ranks: Int) throws {
+        let problem = ResolutionProblem()
+        for steps in [1, 2] {
+            let whole = try problem.run(test.options, ranks: ranks, steps: steps)
+            let half = try problem.run(test.options, ranks: ranks, steps: steps, weight: 0.5, start: 0.5)
+            #expect(half.outcome == whole.outcome && half.queueLabels == whole.queueLabels)
+            #expect(relativeDifference(half.gradient, whole.gradient.map { $0 / 2 }) < 1e-5)
+            let passes = Double(steps)
+            #expect(relativeDifference(half.parameters, whole.parameters.map { passes / 2 * $0 }) < 1e-5)
+            #expect(half.parameters.isEmpty == (test.options.cross != .predictor))
+        }
     }
 
     /// Soft targets without a share of the teacher are hard ones.
@@ -272,9 +309,15 @@ import Testing
             changed[0]["features"] = Tensor([queue.count, 5])
             #expect(throws: ObjectiveStateError.self) { try objective(options).restore(changed) }
         }
+        // In one of another capacity the newest go on, oldest first: of 36, the last 8 or all 20.
         let full = try problem.run(options, ranks: 1, steps: 3, filled: false)
-        #expect(throws: ObjectiveStateError.self) {
-            try objective(Case("") { $0.capacity = 30 }.options).restore(full.states)
+        for capacity in [8, 30] {
+            let other = objective(Case("") { $0.capacity = capacity }.options)
+            try other.restore(full.states)
+            let queue = try #require(other.queue)
+            #expect(queue.count == min(20, capacity) && queue.next == queue.count % capacity)
+            let newest = (36 - queue.count..<36).map { problem.labels[$0 % 12] }
+            #expect(Array(queue.labels[..<queue.count]) == newest)
         }
     }
 }

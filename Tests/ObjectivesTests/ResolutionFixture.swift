@@ -4,9 +4,10 @@ import Layers
 import Objectives
 import Tensors
 
-/// Twelve records in two views, their teacher, a queue and seven classes in six dimensions.
+/// Twelve records in two views, their teacher, a queue and some classes in six dimensions.
 struct ResolutionProblem: Sendable {
-    static let (pairs, classes, d) = (12, 7, 6)
+    static let (pairs, d) = (12, 6)
+    let classes: Int
 
     /// By view, record and component.
     var student: [Double]
@@ -17,9 +18,10 @@ struct ResolutionProblem: Sendable {
     var queue: [Double]
     var queueLabels: [Int]
 
-    init() {
+    init(classes: Int = 7) {
         var stream = RandomStream(seed: 11, purpose: .test, index: 0)
-        let (pairs, classes, d) = (Self.pairs, Self.classes, Self.d)
+        let (pairs, d) = (Self.pairs, Self.d)
+        self.classes = classes
         centres = (0..<classes * d).map { _ in stream.normal() }
         labels = (0..<pairs).map { _ in stream.below(classes) }
         student = []
@@ -76,12 +78,18 @@ struct ResolutionOutcome: Sendable {
 
 extension ResolutionProblem {
     /// Runs `steps` steps on `ranks` ranks and returns the last one's outcome.
+    ///
+    /// - Parameters:
+    ///   - weight: of each step; below 1 they are the passes of one update.
+    ///   - start: what each component of the embeddings' gradient is before a step, and is without in the outcome; and of
+    ///     the parameters' gradient before the first one, which must replace it.
     func run(
-        _ options: ResolutionDistillation.Options, ranks: Int, steps: Int = 1, filled: Bool = true
+        _ options: ResolutionDistillation.Options, ranks: Int, steps: Int = 1, filled: Bool = true, weight: Float = 1,
+        start: Float = 0
     ) throws -> ResolutionOutcome {
         let problem = self
         let parts = try InProcessGroup.run(ranks: ranks) { communicator in
-            try problem.part(options, communicator, steps: steps, filled: filled)
+            try problem.part(options, communicator, steps: steps, filled: filled, weight: weight, start: start)
         }
         let batch = Self.pairs / ranks
         func merge(_ width: Int, _ values: (ResolutionOutcome) -> [Double]) -> [Double] {
@@ -101,14 +109,18 @@ extension ResolutionProblem {
     }
 
     private func part(
-        _ options: ResolutionDistillation.Options, _ communicator: any Communicator, steps: Int, filled: Bool
+        _ options: ResolutionDistillation.Options, _ communicator: any Communicator, steps: Int, filled: Bool,
+        weight: Float, start: Float
     ) throws -> ResolutionOutcome {
         let pool = ThreadPool(threads: 2)
         let (d, batch) = (Self.d, Self.pairs / communicator.size)
         let own = communicator.rank * batch..<(communicator.rank + 1) * batch
         let objective = ResolutionDistillation(
             options, batch: batch, dimension: d, communicator: communicator, pool: pool, seed: 3)
-        for parameter in objective.parameters { parameter.gradient = Tensor(parameter.shape) }
+        for parameter in objective.parameters {
+            parameter.gradient = Tensor(parameter.shape)
+            parameter.gradient?.fill(start)
+        }
         if filled {
             for (index, label) in queueLabels.enumerated() {
                 entry(index).map { Float($0) }.withUnsafeBufferPointer {
@@ -136,7 +148,7 @@ extension ResolutionProblem {
         let records = Array(own) + Array(own)
         var outcome = ObjectiveOutcome()
         for step in 0..<steps {
-            gradient.fill(0)
+            gradient.fill(start)
             outcome = try ownLabels.withUnsafeBufferPointer { labels in
                 try records.withUnsafeBufferPointer { records in
                     try stack.begin(labels: labels, records: records, step: step, over: communicator)
@@ -144,14 +156,14 @@ extension ResolutionProblem {
                         ObjectivePass(
                             embeddings: embeddings, embeddingGradient: gradient, batch: batch,
                             labels: .init(rebasing: labels[..<batch]), records: records, teacher: teacher, step: step),
-                        weight: 1, accumulate: false)
+                        weight: weight, accumulate: weight < 1 && step > 0)
                 }
             }
         }
         precondition(Array(teacher.floats) == given, "the teacher was written to")
         let ranks = communicator.size
         return ResolutionOutcome(
-            outcome: outcome, gradient: gradient.floats.map(Double.init),
+            outcome: outcome, gradient: gradient.floats.map { Double($0) - Double(start) },
             shares: (0..<2 * Self.pairs).map { row in
                 let (view, pair) = row.quotientAndRemainder(dividingBy: Self.pairs)
                 return objective.rows.shares[(2 * (pair / (Self.pairs / ranks)) + view) * batch + pair % batch]
@@ -199,7 +211,7 @@ struct ResolutionDefinition {
 
     private func crossEntropy(_ problem: ResolutionProblem, _ view: Int, _ pair: Int) -> Double {
         let label = problem.labels[pair]
-        var logits = (0..<ResolutionProblem.classes).map { options.scale * problem.cosine(\.student, view, pair, $0) }
+        var logits = (0..<problem.classes).map { options.scale * problem.cosine(\.student, view, pair, $0) }
         let margin = options.margin * share(view, pair)
         let cosine = logits[label] / options.scale
         logits[label] =
@@ -207,7 +219,7 @@ struct ResolutionDefinition {
             * (cosine <= cos(.pi - margin) ? cosine - margin * sin(margin) : cos(acos(cosine) + margin))
         let normaliser = log(logits.reduce(0) { $0 + exp($1) })
         guard options.targets == .soft else { return normaliser - logits[label] }
-        let taught = (0..<ResolutionProblem.classes).map {
+        let taught = (0..<problem.classes).map {
             exp(options.teacherScale * constants.cosine(\.teacher, 0, pair, $0))
         }
         let total = taught.reduce(0, +)

@@ -52,9 +52,9 @@ import Testing
                 ("a.yaml", "# a comment\nbatch:\n  global: 32\n  accumulation: 2\n"),
                 ("b.yaml", "\n\nbatch: {accumulation: 4}\n"),
             ], ["run.seed=7"])
-        let origins = Recipe.origins(tree)
-        #expect(origins.map(\.key) == ["batch.accumulation", "batch.global", "run.seed"])
-        #expect(origins.map { "\($0.origin)" } == ["b.yaml:3", "a.yaml:3", "command line"])
+        let leaves = tree.leaves
+        #expect(leaves.map(\.key) == ["batch.accumulation", "batch.global", "run.seed"])
+        #expect(leaves.map { "\($0.value.origin)" } == ["b.yaml:3", "a.yaml:3", "command line"])
     }
 
     @Test func anUnknownKeyNamesTheNearestOne() {

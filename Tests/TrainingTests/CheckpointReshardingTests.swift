@@ -1,5 +1,6 @@
 import Artifacts
 import Foundation
+import Objectives
 import Recipes
 import Testing
 import Training
@@ -44,7 +45,8 @@ import Training
         #expect(TinyRun.differences(written, try TinyRun.files(taken, step: 2, revision: 2)).isEmpty)
     }
 
-    /// A queue of embeddings, of which each rank keeps those of its classes: the next update is the same.
+    /// A queue of embeddings, of which each rank keeps those of its classes: it is what it was, whoever has it, and the next
+    /// update is the same.
     @Test(arguments: [(2, 3), (3, 2)]) func queuesAreDivided(_ from: Int, _ to: Int) throws {
         let folder = try TemporaryFolder()
         let parsed = try Recipe(
@@ -58,12 +60,57 @@ import Training
                 $0.schedule.maxSteps = steps
             }
         }
-        try TinyRun.train(recipe("original", steps: 2), ranks: from)
+        let saved = try queues(ofRun: recipe("original", steps: 2), ranks: from)
+        #expect(saved.entries.map(\.number) == Array(0..<48) && saved.total == 48)
+        // Centres move: an entry has that of its own step.
+        let proxies = Set(saved.entries.map { "\($0.label) \($0.proxy)" })
+        #expect(proxies.count > Set(saved.entries.map(\.label)).count)
         try reshard(recipe("original", steps: 2), step: 2, ranks: to, to: folder.file("resharded"))
-        for name in ["original", "resharded"] { try TinyRun.train(recipe(name, steps: 3), ranks: to, resume: true) }
+        for name in ["original", "resharded"] {
+            #expect(try QueueContents(TinyRun.checkpoint(recipe(name, steps: 2), step: 2)) == saved, "\(name)")
+            try check(saved, in: recipe(name, steps: 3), ranks: to)
+        }
         let files = try TinyRun.files(recipe("original", steps: 3), step: 3)
         #expect(files.keys.contains { $0.hasPrefix("qgface-") }, "\(files.keys.sorted())")
         #expect(TinyRun.differences(files, try TinyRun.files(recipe("resharded", steps: 3), step: 3)).isEmpty)
+    }
+
+    /// CCFace's queue, which every rank has and the first one writes.
+    @Test(arguments: [(2, 3), (3, 1)]) func aQueueOfEveryRankGoesAlong(_ from: Int, _ to: Int) throws {
+        let folder = try TemporaryFolder()
+        let base = try TinyRun.base(folder)
+        func recipe(_ name: String, steps: Int) throws -> Recipe {
+            try TinyRun.fineTuning(base, folder.file(name), steps: steps, "{ccface: {queue: 20}}")
+        }
+        let saved = try queues(ofRun: recipe("original", steps: 2), ranks: from)
+        #expect(saved.ring?.labels.count == 20 && saved.ring?.next == 4)
+        try reshard(recipe("original", steps: 2), step: 2, ranks: to, to: folder.file("resharded"))
+        for name in ["original", "resharded"] {
+            #expect(try QueueContents(TinyRun.checkpoint(recipe(name, steps: 2), step: 2)) == saved, "\(name)")
+            try check(saved, in: recipe(name, steps: 3), ranks: to)
+        }
+        let files = try TinyRun.files(recipe("original", steps: 3), step: 3)
+        #expect(TinyRun.differences(files, try TinyRun.files(recipe("resharded", steps: 3), step: 3)).isEmpty)
+    }
+
+    /// What all ranks of a new run have in their queues at its end.
+    private func queues(ofRun recipe: Recipe, ranks: Int) throws -> QueueContents {
+        QueueContents(
+            ranks: try TinyRun.onRanks(recipe, ranks: ranks) { trainer, _ in
+                _ = try trainer.run()
+                return QueueContents(trainer)
+            })
+    }
+
+    /// Resumes a run, each rank of which must have the entries of its classes, all of them together what was saved.
+    private func check(_ saved: QueueContents, in recipe: Recipe, ranks: Int) throws {
+        let taken = try TinyRun.onRanks(recipe, ranks: ranks, resume: true) { trainer, _ in
+            let (queues, classes) = (QueueContents(trainer), trainer.head.classifier.classRange)
+            _ = try trainer.run()
+            return (queues, classes)
+        }
+        #expect(QueueContents(ranks: taken.map(\.0)) == saved, "\(recipe.run.folder)")
+        for (queues, classes) in taken { #expect(queues.entries.allSatisfy { classes.contains($0.label) }) }
     }
 
     /// The encoder of the keys: rank 0 has all of it, the others their statistics, which start from rank 0's.
@@ -82,9 +129,11 @@ import Training
                 $0.schedule.maxSteps = steps
             }
         }
-        try TinyRun.train(recipe("original", steps: 2), ranks: from)
+        let saved = try queues(ofRun: recipe("original", steps: 2), ranks: from)
+        // Keys alone.
+        #expect(saved.entries.map(\.number) == Array(0..<24))
         try reshard(recipe("original", steps: 2), step: 2, ranks: to, to: folder.file("resharded"))
-        for name in ["original", "resharded"] { try TinyRun.train(recipe(name, steps: 3), ranks: to, resume: true) }
+        for name in ["original", "resharded"] { try check(saved, in: recipe(name, steps: 3), ranks: to) }
         let files = try TinyRun.files(recipe("original", steps: 3), step: 3)
         #expect(files.keys.contains { $0.hasPrefix("follower-") }, "\(files.keys.sorted())")
         #expect(TinyRun.differences(files, try TinyRun.files(recipe("resharded", steps: 3), step: 3)).isEmpty)

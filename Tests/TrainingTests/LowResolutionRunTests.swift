@@ -48,8 +48,18 @@ import Training
             let shares = try TinyRun.events(recipe("whole", steps: 4)).compactMap { $0["contrast_share"] as? Double }
             #expect(shares.contains { $0 > 0 }, "\(method.name)")
         }
-        // Another number of ranks goes on.
-        try TinyRun.train(recipe("parts", steps: 5), ranks: 3, resume: true)
+        // Another number of ranks goes on, with the queues of the last checkpoint, each entry on the rank of its class.
+        let saved = try QueueContents(TinyRun.checkpoint(recipe("parts", steps: 4), step: 4))
+        let section = try recipe("parts", steps: 4).objectives
+        #expect((saved.count > 0) == (section.contrast != nil))
+        #expect((saved.ring != nil) == (section.resolution.map { $0.cross != .predictor } ?? false))
+        let taken = try TinyRun.onRanks(recipe("parts", steps: 5), ranks: 3, resume: true) { trainer, _ in
+            let (queues, classes) = (QueueContents(trainer), trainer.head.classifier.classRange)
+            _ = try trainer.run()
+            return (queues, classes)
+        }
+        #expect(QueueContents(ranks: taken.map(\.0)) == saved, "\(method.name)")
+        for (queues, classes) in taken { #expect(queues.entries.allSatisfy { classes.contains($0.label) }) }
         let events = try TinyRun.events(recipe("parts", steps: 5)).filter { $0["event"] as? String == "step" }
         #expect(events.allSatisfy { ($0["loss"] as? Double)?.isFinite == true })
     }
@@ -169,6 +179,7 @@ import Training
             ("{ccface: {}, qgface: {}}", "both set the margin"),
             ("{ccface: {margin_source: head, targets: soft}}", "targets: hard"),
             ("{ccface: {margin_source: head, high_weight: 0.5}}", "high_weight"),
+            ("{ccface: {margin_source: head, teacher: t}}", "no teacher is asked"),
             ("{ccface: {targets: soft, freeze_centres: false}}", "must stay"),
             ("{ccface: {margin_source: head}, qgface: {}}", "correction: none"),
             ("{ccface: {}, qsd: {qualities: q.tsv, classified: both}}", "QSD alone"),
@@ -180,6 +191,8 @@ import Training
             let recipe = try Recipe(files: [], overrides: ["objectives=\(yaml)", "init={head: a, weights: b}"])
             #expect { try RunSetup.demand(recipe) } throws: { "\($0)".contains(text) }
         }
+        let still = try Recipe(files: [], overrides: ["objectives={qgface: {}}", "init.freeze=[head]"])
+        #expect { try RunSetup.demand(still) } throws: { "\($0)".contains("no head in init.freeze") }
         for yaml in [
             "{ccface: {}, qsd: {qualities: q.tsv}, cr_fiqa: {}}",
             "{ccface: {margin_source: head}, qgface: {correction: none}}",

@@ -79,6 +79,31 @@ import Training
         }
     }
 
+    /// The recipe that a resumed run writes over is kept as a whole before, or stays.
+    @Test func theFormerRecipeIsNotLost() throws {
+        let folder = try TemporaryFolder()
+        let rest = TinyRun.recipe(folder.file("run")) { $0.schedule.maxSteps = 2 }
+        try TinyRun.train(TinyRun.recipe(folder.file("run")) { $0.schedule.maxSteps = 1 }, ranks: 1)
+        let (path, kept) = (folder.file("run/recipe.yaml"), folder.file("run/recipe-until-step-1.yaml"))
+        func bytes(_ path: String) throws -> Data { try Data(contentsOf: URL(filePath: path)) }
+        let former = try bytes(path)
+        // Half of it is written when the disk is full.
+        let disk = FaultyFileSystem(POSIXFileSystem())
+        let full = HookedFileSystem(disk) { operation, path in
+            if operation == .create, path.contains("recipe-until-step-1") { disk.arm(after: 1, .once(ENOSPC)) }
+        }
+        let failure = try #require(try TinyRun.failures(rest, ranks: 1, resume: true, files: { _ in full })[0])
+        #expect(failure.exitCode == 73 && failure.message.contains("recipe-until-step-1.yaml"), "\(failure)")
+        #expect(disk.fired && failure.message.contains("No space left on device"), "\(failure)")
+        #expect(try bytes(path) == former && !FileManager.default.fileExists(atPath: kept))
+        // With room it goes on.
+        try TinyRun.train(rest, ranks: 1, resume: true)
+        #expect(try bytes(kept) == former)
+        #expect(try Recipe(files: [path], overrides: []) == rest)
+        let left = try FileManager.default.contentsOfDirectory(atPath: folder.file("run")).filter { $0.contains("recipe") }
+        #expect(left.sorted() == ["recipe-until-step-1.yaml", "recipe.yaml"])
+    }
+
     @Test func otherDataIsRefused() throws {
         let folder = try TemporaryFolder()
         try TinyRun.train(TinyRun.recipe(folder.file("run")) { $0.schedule.maxSteps = 1 }, ranks: 2)

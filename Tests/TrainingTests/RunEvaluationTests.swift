@@ -1,19 +1,21 @@
+import Artifacts
 import Evaluation
 import Foundation
 import Recipes
+import TestSupport
 import Testing
 import Training
 
 /// Evaluation on the way: the same report on any number of ranks, and no trace in what is trained.
 @Suite(.serialized) struct RunEvaluationTests {
-    private static func synthetic() -> PairSetSection {
+    private static func synthetic(_ name: String = "synthetic-pairs", first: Int = 1000) -> PairSetSection {
         var set = PairSetSection()
-        set.name = "synthetic-pairs"
+        set.name = name
         set.path = "synthetic"
         set.pairCount = 40
         set.synthetic.identities = 9
         set.synthetic.imagesPerIdentity = 3
-        set.synthetic.firstIdentity = 1000
+        set.synthetic.firstIdentity = first
         return set
     }
 
@@ -55,6 +57,7 @@ import Training
             // Nothing is left to train: the run is evaluated and saved.
             let recipe = TinyRun.recipe(folder.file(name)) {
                 $0.schedule.maxSteps = 3
+                $0.checkpoint.keepBest = "synthetic-pairs"
                 $0.evaluation.sets = sets
                 $0.evaluation.batch = 7
             }
@@ -97,12 +100,108 @@ import Training
         let run = try TinyRun.train(evaluated, ranks: 2)
         let changed = TinyRun.differences(
             try TinyRun.files(silent, step: 3), try TinyRun.files(evaluated, step: 3))
-        // The best accuracy stands there.
-        #expect(changed == ["state.json"])
+        #expect(changed.isEmpty)
         let events = try TinyRun.events(evaluated).filter { $0["event"] as? String == "evaluation" }
         #expect(events.compactMap { $0["step"] as? Int } == [0, 1, 2, 3])
-        let accuracies = events.compactMap { $0["accuracy"] as? Double }
-        #expect(run.states[0].bestAccuracy == accuracies.max())
+        #expect(run.states[0].bestAccuracy == nil)
+        // What ends the last evaluation costs no update.
+        #expect(try Self.order(evaluated).suffix(3) == ["checkpoint", "evaluation synthetic-pairs", "end"])
+    }
+
+    /// The names of a run's events, with the sets that were evaluated.
+    private static func order(_ recipe: Recipe) throws -> [String] {
+        try TinyRun.events(recipe).map { event in
+            let name = event["event"] as? String ?? ""
+            return (event["set"] as? String).map { "\(name) \($0)" } ?? name
+        }
+    }
+
+    /// An evaluation is the last of one part and one on the way of the whole.
+    @Test(arguments: [nil, "synthetic-pairs"] as [String?]) func twoPartsAreTheWhole(_ keptBest: String?) throws {
+        let folder = try TemporaryFolder()
+        func recipe(_ name: String, steps: Int) -> Recipe {
+            TinyRun.recipe(folder.file(name)) {
+                $0.schedule.maxSteps = steps
+                $0.checkpoint.everySteps = 2
+                $0.checkpoint.keepBest = keptBest
+                $0.evaluation.everySteps = 2
+                $0.evaluation.sets = [Self.synthetic()]
+            }
+        }
+        func newest(_ recipe: Recipe, step: Int) throws -> [String: Data] {
+            let names = try CheckpointStore(runFolder: recipe.run.folder).names()
+            let name = try #require(names.last { $0.step == step })
+            return try TinyRun.files(recipe, step: step, revision: name.revision)
+        }
+        let (whole, rest) = (recipe("whole", steps: 4), recipe("parts", steps: 4))
+        try TinyRun.train(whole, ranks: 2)
+        try TinyRun.train(recipe("parts", steps: 2), ranks: 2)
+        try TinyRun.train(rest, ranks: 2, resume: true)
+        for step in [2, 4] {
+            let changed = TinyRun.differences(try newest(whole, step: step), try newest(rest, step: step))
+            #expect(changed.isEmpty, "step \(step)")
+        }
+        // Nothing is written twice but for the accuracy of the best.
+        let names = try CheckpointStore(runFolder: rest.run.folder).names()
+        #expect(keptBest != nil || names.map(\.revision) == [1, 1])
+    }
+
+    // MARK: - Asked to stop
+
+    /// A run with two sets of which rank 1 is asked to stop when it looks for the n-th time: once in each update, and before
+    /// each set.
+    private static func interrupted(
+        _ recipe: Recipe, at question: Int
+    ) throws -> (run: TinyRun.Outcome, order: [String]) {
+        let asked = Box(0)
+        let run = try TinyRun.train(recipe, ranks: 2) { rank in
+            guard rank == 1 else { return false }
+            asked.update { $0 += 1 }
+            return asked.value >= question
+        }
+        #expect(run.endings.allSatisfy { $0 == .interrupted } && run.states.allSatisfy { $0.step == 1 })
+        return (run, try order(recipe))
+    }
+
+    private static func recipe(_ folder: String, steps: Int, atStart: Bool = false) -> Recipe {
+        TinyRun.recipe(folder) {
+            $0.schedule.maxSteps = steps
+            $0.evaluation.everySteps = 1
+            $0.evaluation.atStart = atStart
+            $0.evaluation.sets = [synthetic("one"), synthetic("other", first: 2000)]
+        }
+    }
+
+    @Test func aStopLeavesTheOtherSetsOut() throws {
+        let folder = try TemporaryFolder()
+        let recipe = Self.recipe(folder.file("run"), steps: 3)
+        let (run, order) = try Self.interrupted(recipe, at: 3)
+        #expect(order == ["start", "step", "evaluation one", "checkpoint", "end"])
+        #expect(run.log.all.contains("asked to stop by a signal: evaluated 1 of 2 set(s)"))
+        // Nothing of it is in the checkpoint.
+        let silent = TinyRun.recipe(folder.file("silent")) { $0.schedule.maxSteps = 1 }
+        try TinyRun.train(silent, ranks: 2)
+        #expect(TinyRun.differences(try TinyRun.files(recipe, step: 1), try TinyRun.files(silent, step: 1)).isEmpty)
+    }
+
+    /// The last evaluation comes after the checkpoint; when the run is resumed it is made again, and nothing else is.
+    @Test func aStopInTheLastEvaluation() throws {
+        let folder = try TemporaryFolder()
+        let recipe = Self.recipe(folder.file("run"), steps: 1)
+        let (_, order) = try Self.interrupted(recipe, at: 3)
+        #expect(order == ["start", "step", "checkpoint", "evaluation one", "end"])
+        let resumed = try TinyRun.train(recipe, ranks: 2, resume: true)
+        #expect(resumed.endings.allSatisfy { $0 == .stopped("max_steps") })
+        #expect(
+            try Self.order(recipe).dropFirst(order.count) == ["resume", "evaluation one", "evaluation other", "end"])
+        #expect(try CheckpointStore(runFolder: recipe.run.folder).names().map(\.description) == ["step-00000001"])
+    }
+
+    /// Before the first update there is nothing to save.
+    @Test func aStopInTheFirstEvaluation() throws {
+        let folder = try TemporaryFolder()
+        let recipe = Self.recipe(folder.file("run"), steps: 3, atStart: true)
+        #expect(try Self.interrupted(recipe, at: 2).order == ["start", "evaluation one", "step", "checkpoint", "end"])
     }
 
     @Test func whatCannotBeEvaluatedEndsTheRunBeforeItStarts() throws {

@@ -171,6 +171,36 @@ import Training
         }
     }
 
+    /// A leftover that cannot be removed costs a warning, not the run; it is named when a save has no room.
+    @Test func aLeftoverThatStaysIsAWarning() throws {
+        let folder = try TemporaryFolder()
+        try TinyRun.train(recipe(folder, "run", steps: 2), ranks: 1)
+        let rest = recipe(folder, "run", steps: 6) { $0.checkpoint.onError = .warn }
+        let left = rest.run.folder + "/checkpoints/.tmp-step-00000003"
+        for name in [".nfs0001", "model.safetensors"] { try folder.write("run/checkpoints/.tmp-step-00000003/" + name, [1]) }
+        let run = try TinyRun.train(
+            rest, ranks: 2, resume: true,
+            files: { _ in
+                HookedFileSystem { operation, path in
+                    if operation == .removeFile, path.hasSuffix("/.nfs0001") {
+                        throw FileSystemError("remove", path, code: EBUSY)
+                    }
+                    if operation == .create, path.contains("/.tmp-step-00000004/") {
+                        throw FileSystemError("create", path, code: ENOSPC)
+                    }
+                }
+            })
+        #expect(run.states.allSatisfy { $0.step == 6 })
+        #expect(try store(rest).names().map(\.step) == [2, 6])
+        #expect(try FileManager.default.contentsOfDirectory(atPath: left) == [".nfs0001"])
+        let warnings = run.log.warnings
+        // When the run is set up, and with the checkpoint of step 6.
+        #expect(warnings.filter { $0.contains(left + "/.nfs0001': remove failed") }.count == 2, "\(warnings)")
+        let full = warnings.filter { $0.contains("the checkpoint of step 4 was not saved") }
+        #expect(full.count == 1 && full[0].contains("No space left on device"), "\(warnings)")
+        #expect(warnings.filter { $0.hasPrefix(left) && $0.contains("takes room") }.count == 1, "\(warnings)")
+    }
+
     // MARK: - What stays
 
     @Test func everyMthStays() throws {

@@ -67,6 +67,9 @@ import Training
         let earlier = try values(first).end
         #expect(earlier.centreMomentum.contains { $0 != 0 })
         let file = try weights(first)
+        // The run means its newest checkpoint.
+        let whole = try values(recipe(folder, "whole") { $0.start.weights = first.run.folder })
+        #expect(whole.start.parameters == earlier.parameters && whole.start.centres != earlier.centres)
         let second = try values(
             recipe(folder, "second") {
                 $0.run.seed = 6

@@ -80,6 +80,25 @@ import Training
         for failure in try TinyRun.failures(recipe("damaged"), ranks: 2) { #expect(failure?.exitCode == 65) }
     }
 
+    /// Other images under the same names: embeddings tell, of a teacher whose statistics have seen some.
+    @Test func imagesThatHaveChangedAreRefused() throws {
+        let folder = try TemporaryFolder()
+        let base = try TinyRun.base(folder, steps: 40)
+        let file = folder.file("cache.safetensors")
+        func recipe(_ name: String, variation: Double) throws -> Recipe {
+            try TinyRun.fineTuning(base, folder.file(name), "{ccface: {queue: 20, teacher_cache: \(file)}}") {
+                $0.data.synthetic.variation = variation
+            }
+        }
+        try TinyRun.train(recipe("first", variation: 1), ranks: 2)
+        try TinyRun.train(recipe("again", variation: 1), ranks: 3)
+        for failure in try TinyRun.failures(recipe("changed", variation: 1.5), ranks: 2) {
+            #expect(
+                failure?.exitCode == 65 && failure?.message.contains("another one now") == true,
+                "\(String(describing: failure))")
+        }
+    }
+
     @Test func imagesThatAreAugmentedAreRefused() throws {
         let recipe = try Recipe(
             files: [],

@@ -3,11 +3,11 @@ import Recipes
 
 /// Runs that go on from another's weights and centres.
 extension TinyRun {
-    /// Two steps of ArcFace, to start from.
-    static func base(_ folder: TemporaryFolder) throws -> Recipe {
+    /// Some steps of ArcFace, to start from.
+    static func base(_ folder: TemporaryFolder, steps: Int = 2) throws -> Recipe {
         let recipe = TinyRun.recipe(folder.file("base")) {
             $0.head = TinyRun.head("{margin: arcface, scale: 16}")
-            $0.schedule.maxSteps = 2
+            $0.schedule.maxSteps = steps
         }
         try TinyRun.train(recipe, ranks: 1)
         return recipe
@@ -18,7 +18,7 @@ extension TinyRun {
         _ base: Recipe, _ folder: String, steps: Int = 1, _ objectives: String, head: String? = nil,
         _ change: (inout Recipe) -> Void = { _ in }
     ) throws -> Recipe {
-        let model = try TinyRun.checkpoint(base, step: 2).folder + "/model.safetensors"
+        let model = try TinyRun.checkpoint(base, step: base.schedule.maxSteps!).folder + "/model.safetensors"
         let section = try Recipe(files: [], overrides: ["objectives=\(objectives)", "init.head=given"]).objectives
         return TinyRun.recipe(folder) {
             $0.head = head.map(TinyRun.head) ?? base.head

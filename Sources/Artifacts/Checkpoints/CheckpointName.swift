@@ -1,5 +1,5 @@
 /// A checkpoint's folder name: `step-00012000`, or `step-00012000-2` for the second one committed at that step (after
-/// a rollback, or a resume that saves at once).
+/// a rollback, a resume that saves at once, or a last evaluation that is the best).
 package struct CheckpointName: Sendable, Hashable, Comparable, CustomStringConvertible {
     /// Steps taken.
     package let step: Int

@@ -5,7 +5,7 @@ package struct CommittedCheckpoint: Sendable {
     package let byteCount: Int
     /// Older checkpoints that retention deleted (rank 0).
     package let removed: [CheckpointName]
-    /// What did not work after the commit and harms nothing yet: old checkpoints that cannot be deleted or read.
+    /// What did not work and harms nothing yet: old checkpoints that cannot be deleted or read, and what earlier saves left.
     package let warnings: [String]
 }
 
@@ -30,8 +30,9 @@ extension CheckpointStore {
         let files = CheckpointFiles(
             folder: temporary, rank: ranks.rank, worldSize: ranks.worldSize, fileSystem: fileSystem)
         var name = CheckpointName(step: step)
+        var leftovers: [String] = []
         do {
-            try stage(temporary, files, ranks, write)
+            leftovers = try stage(temporary, files, ranks, write)
             let gathered = try ranks.gather(FileEntry.encode(files.entries))
             try ranks.together(otherwise: elsewhere(temporary)) {
                 guard let gathered else { return }
@@ -51,7 +52,7 @@ extension CheckpointStore {
         guard ranks.rank == 0 else {
             return CommittedCheckpoint(name: committed, byteCount: byteCount, removed: [], warnings: [])
         }
-        return finish(committed, retention, best: best)
+        return finish(committed, retention, best: best, leftovers)
     }
 
     /// Writes a checkpoint of any number of ranks from one process: the ranks' files one after the other.
@@ -65,7 +66,7 @@ extension CheckpointStore {
         let temporary = temporaryPath(CheckpointName(step: step))
         do {
             try fileSystem.makeDirectories(folder)
-            try removeTemporaries()
+            let leftovers = try removeTemporaries(needed: temporary)
             try fileSystem.makeDirectory(temporary)
             var gathered: [[UInt8]] = []
             for rank in 0..<worldSize {
@@ -77,7 +78,7 @@ extension CheckpointStore {
             try fileSystem.synchroniseDirectory(temporary)
             let manifest = try Self.manifest(
                 gathered, step: step, worldSize: worldSize, configHash: configHash, path: temporary)
-            return finish(try commit(manifest, from: temporary), retention, best: false)
+            return finish(try commit(manifest, from: temporary), retention, best: false, leftovers)
         } catch {
             try? fileSystem.removeTree(temporary)
             if let error = error as? FileSystemError { throw ArtifactError.writing(error) }
@@ -90,15 +91,18 @@ extension CheckpointStore {
     }
 
     /// All ranks: the temporary folder with every rank's files, durable.
+    ///
+    /// - Returns: what earlier saves left and could not be removed (rank 0).
     private func stage(
         _ temporary: String, _ files: CheckpointFiles, _ ranks: CheckpointCoordination,
         _ write: (CheckpointFiles) throws -> Void
-    ) throws {
-        try ranks.together(otherwise: elsewhere(temporary)) {
-            guard ranks.rank == 0 else { return }
+    ) throws -> [String] {
+        let leftovers = try ranks.together(otherwise: elsewhere(temporary)) { () -> [String] in
+            guard ranks.rank == 0 else { return [] }
             try fileSystem.makeDirectories(folder)
-            try removeTemporaries()
+            let warnings = try removeTemporaries(needed: temporary)
             try fileSystem.makeDirectory(temporary)
+            return warnings
         }
         try ranks.together(otherwise: elsewhere(temporary)) {
             // The other ranks' hosts may still remember that the folder was not there; making it asks the server.
@@ -106,6 +110,7 @@ extension CheckpointStore {
             try write(files)
             try fileSystem.synchroniseDirectory(temporary)
         }
+        return leftovers
     }
 
     private static func manifest(
@@ -155,9 +160,9 @@ extension CheckpointStore {
 
     /// Rank 0, after the commit: `best` and retention. Nothing here can undo the commit, so failures are warnings.
     private func finish(
-        _ name: CheckpointName, _ retention: RetentionPolicy, best: Bool
+        _ name: CheckpointName, _ retention: RetentionPolicy, best: Bool, _ leftovers: [String]
     ) -> CommittedCheckpoint {
-        var warnings: [String] = []
+        var warnings = leftovers
         var removed: [CheckpointName] = []
         var byteCount = 0
         do {

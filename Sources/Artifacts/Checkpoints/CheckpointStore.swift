@@ -100,23 +100,42 @@ package struct CheckpointStore: Sendable {
     /// Removes what interrupted saves left, which may have filled the disk. For rank 0 of the job that holds the run,
     /// while no save is under way.
     ///
-    /// - Throws: `ArtifactError.cannotWrite`.
-    package func clean() throws {
+    /// - Returns: what stays for now, and why. It harms nothing but for the room that it takes: on network file systems a file
+    ///   that some process still has open keeps a name, and its folder.
+    /// - Throws: `ArtifactError.cannotWrite` where the folder cannot be listed.
+    package func clean() throws -> [String] {
         do {
-            try removeTemporaries()
+            return try removeTemporaries()
         } catch let error as FileSystemError {
             throw ArtifactError.writing(error)
         }
     }
 
-    /// As `clean`, which `save` begins with.
+    /// What interrupted saves have left and is still there, by path; empty where that cannot be told. For rank 0, while no
+    /// save is under way.
+    package var leftovers: [String] { (try? temporaries()) ?? [] }
+
+    /// As `clean`, which a save begins with.
     ///
+    /// - Parameter needed: the path that the save needs: removed, or an error.
     /// - Throws: `FileSystemError`.
-    func removeTemporaries() throws {
-        guard try fileSystem.kind(of: folder) != nil else { return }
-        for entry in try fileSystem.entries(of: folder) where entry.hasPrefix(CheckpointName.temporaryPrefix) {
-            try fileSystem.removeTree(joinedPath(folder, entry))
+    func removeTemporaries(needed: String? = nil) throws -> [String] {
+        var warnings: [String] = []
+        for path in try temporaries() where path != needed {
+            do {
+                try fileSystem.removeTree(path)
+            } catch let error as FileSystemError {
+                warnings.append("left by an earlier save, and still there: \(error)")
+            }
         }
+        if let needed { try fileSystem.removeTree(needed) }
+        return warnings
+    }
+
+    private func temporaries() throws -> [String] {
+        guard try fileSystem.kind(of: folder) != nil else { return [] }
+        return try fileSystem.entries(of: folder).filter { $0.hasPrefix(CheckpointName.temporaryPrefix) }
+            .map { joinedPath(folder, $0) }
     }
 
     /// Removes a checkpoint so that a half-removed one is never taken for one.

@@ -130,7 +130,10 @@ extension FileSystem {
         try synchroniseDirectory(folder)
     }
 
-    func writeAtomically(_ path: String, _ bytes: [UInt8]) throws {
+    /// Writes a small file in the same way.
+    ///
+    /// - Throws: `FileSystemError`; the path holds the old bytes or all of the new ones then, too.
+    package func writeAtomically(_ path: String, _ bytes: [UInt8]) throws {
         try writeAtomically(path) { file in try bytes.withUnsafeBytes { try file.write($0) } }
     }
 
@@ -147,12 +150,21 @@ extension FileSystem {
         try file.close()
     }
 
-    /// Removes a folder with all that is in it; links are removed, not followed.
+    /// Removes a folder with all that is in it; links are removed, not followed. What cannot be removed keeps nothing else:
+    /// its error comes when the rest is gone.
     func removeTree(_ path: String) throws {
         switch try kind(of: path) {
         case nil: return
         case .directory:
-            for name in try entries(of: path) { try removeTree(joinedPath(path, name)) }
+            var failure: (any Error)?
+            for name in try entries(of: path) {
+                do {
+                    try removeTree(joinedPath(path, name))
+                } catch {
+                    failure = failure ?? error
+                }
+            }
+            if let failure { throw failure }
             try removeDirectory(path)
         default: try removeFile(path)
         }

@@ -36,10 +36,11 @@ package struct Position: Sendable, Equatable, CustomStringConvertible {
         self.waiting = waiting
     }
 
-    /// The rank's own, from its ring.
-    package init(of communicator: any Communicator, now: UInt64? = nil) {
+    /// The rank's own.
+    ///
+    /// - Parameter entry: the collective of its ring that it waits in.
+    init(of communicator: any Communicator, in entry: CollectiveRing.Entry?, now: UInt64? = nil) {
         let ring = communicator.ring
-        let entry = ring.oldestRunning
         self.init(
             rank: communicator.rank, host: communicator.topology.hostName, phase: ring.place.phase,
             step: ring.place.step, started: ring.count,

@@ -13,7 +13,7 @@ internal import Tensors
 /// and then where the rank is (`SideChannel`). When a collective does not return in time, or fails, or when a rank falls
 /// silent while others wait for it, every rank reports where it is; rank 0 says who is behind; and the job ends.
 ///
-/// Its thread allocates nothing while all is well.
+/// Its thread allocates nothing while all is well, and never touches the run folder (`ReportFile` does).
 package final class Watchdog: @unchecked Sendable {
     package struct Options: Sendable {
         /// Seconds that a collective of a step may take. Loading, evaluating and saving may take longer (`limit(in:)`).
@@ -47,6 +47,7 @@ package final class Watchdog: @unchecked Sendable {
     private let ring: CollectiveRing
     private let options: Options
     private let channel: SideChannel?
+    private let file: ReportFile?
     private let hostName: String
     private let monitor = Monitor()
     // Guarded by the monitor.
@@ -70,6 +71,9 @@ package final class Watchdog: @unchecked Sendable {
     private var hasReported = false
     /// When this thread came back after it had been kept from running, with all the process (a suspended job); 0 at first.
     private var awakeSince: UInt64 = 0
+
+    /// Seconds that the end of the job waits for what is being written to the run folder.
+    private static let fileSeconds = 1.0
 
     /// How much longer a collective may take in each phase.
     package static func factor(_ phase: RunPhase) -> Double {
@@ -105,6 +109,7 @@ package final class Watchdog: @unchecked Sendable {
         self.options = options
         ring = communicator.ring
         hostName = communicator.topology.hostName
+        file = options.folder.map { ReportFile(folder: $0, rank: communicator.rank) }
         channel = try SideChannel.open(over: communicator)
         let heard = communicator.rank == 0 ? communicator.size : 1
         lastHeard = Array(repeating: 0, count: heard)
@@ -158,13 +163,13 @@ package final class Watchdog: @unchecked Sendable {
             if !isOverdue, let complaint = complaint(entry, now) {
                 isOverdue = true
                 if alarmed == nil { alarmed = now }
-                report(complaint)
+                report(complaint, entry)
             }
             if now >= next || alarmed != nil {
                 next = now + interval
                 sendPosition(entry, now)
             }
-            if let alarmed, act(since: Double(now - alarmed) * 1e-9, now) { break }
+            if let alarmed, act(since: Double(now - alarmed) * 1e-9, entry, now) { break }
             spent.store(Self.processorNanoseconds(), ordering: .relaxed)
         }
         monitor.withLock {
@@ -245,20 +250,20 @@ package final class Watchdog: @unchecked Sendable {
     private func isTooLong(_ entry: CollectiveRing.Entry, _ now: UInt64) -> Bool { waited(entry, now) > limit(of: entry) }
 
     /// Some rank complains: reports, then ends the job. True when that is done.
-    private func act(since seconds: Double, _ now: UInt64) -> Bool {
-        if !hasReported { report("another rank waits") }
+    private func act(since seconds: Double, _ entry: CollectiveRing.Entry?, _ now: UInt64) -> Bool {
+        if !hasReported { report("another rank waits", entry) }
         if communicator.rank > 0 {
             guard seconds > options.gather + options.grace else { return false }
-            options.end()
-            return true
+        } else {
+            if let channel {
+                for rank in 1..<max(1, communicator.size) { channel.answer(.alarm, rank: rank) }
+            }
+            guard seconds > options.gather else { return false }
+            let lines = Verdict.lines(standings(entry, now), silentAfter: max(3 * pause, options.gather))
+            for line in lines { options.say(line) }
+            file?.append(lines)
         }
-        if let channel {
-            for rank in 1..<max(1, communicator.size) { channel.answer(.alarm, rank: rank) }
-        }
-        guard seconds > options.gather else { return false }
-        let lines = Verdict.lines(standings(now), silentAfter: max(3 * pause, options.gather))
-        for line in lines { options.say(line) }
-        write(lines)
+        file?.wait(seconds: Self.fileSeconds)
         options.end()
         return true
     }
@@ -273,9 +278,11 @@ package final class Watchdog: @unchecked Sendable {
             rebasing: UnsafeRawBufferPointer(datagrams)[rank * Beacon.byteCount..<(rank + 1) * Beacon.byteCount])
     }
 
-    private func standings(_ now: UInt64) -> [Verdict.Standing] {
+    private func standings(_ entry: CollectiveRing.Entry?, _ now: UInt64) -> [Verdict.Standing] {
         (0..<communicator.size).map { rank in
-            if rank == 0 { return Verdict.Standing(position: Position(of: communicator, now: now), silence: 0) }
+            if rank == 0 {
+                return Verdict.Standing(position: Position(of: communicator, in: entry, now: now), silence: 0)
+            }
             guard heardCount[rank] > 0 else { return Verdict.Standing(position: nil, silence: .infinity) }
             return Verdict.Standing(
                 position: Beacon.position(datagram(of: rank)), silence: Double(now - lastHeard[rank]) * 1e-9)
@@ -284,33 +291,18 @@ package final class Watchdog: @unchecked Sendable {
 
     // MARK: - Reports
 
-    private func report(_ complaint: String) {
+    private func report(_ complaint: String, _ entry: CollectiveRing.Entry?) {
         hasReported = true
-        let position = Position(of: communicator).description
+        let position = Position(of: communicator, in: entry).description
         options.say("\(position): \(complaint)")
         var lines = ["\(position): \(complaint)", "the last collectives of this rank:"]
-        for entry in ring.entries.suffix(32) {
+        let entries = ring.entries
+        // What still runs may be older than the last ones.
+        for entry in entries.dropLast(32).filter({ $0.state == .running }) + entries.suffix(32) {
             lines.append(
                 "  \(entry.sequence) \(entry.channel): '\(entry.label)' (\(entry.operation), \(entry.bytes) bytes) "
                     + "\(entry.state.rawValue), \(tenths(entry.seconds() * 1000)) ms")
         }
-        write(lines)
+        file?.append(lines)
     }
-
-    /// Appends to this rank's file, as far as that works: the job is about to end.
-    private func write(_ lines: [String]) {
-        guard let folder = options.folder else { return }
-        mkdir(folder, 0o777)
-        let path = "\(folder)/watchdog-rank-\(communicator.rank).txt"
-        let descriptor = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0o644)
-        guard descriptor >= 0 else { return }
-        let bytes = Array((lines.joined(separator: "\n") + "\n").utf8)
-        _ = bytes.withUnsafeBytes { systemWrite(descriptor, $0.baseAddress, $0.count) }
-        close(descriptor)
-    }
-}
-
-/// The system's function, where a method has its name.
-private func systemWrite(_ descriptor: Int32, _ bytes: UnsafeRawPointer?, _ count: Int) -> Int {
-    write(descriptor, bytes, count)
 }

@@ -98,10 +98,10 @@ private struct SCfaceImages {
     }
 
     mutating func sort(_ names: [String]) throws(FaceDataError) {
-        let folders = Set(names.compactMap { Self.top($0) })
+        let folders = Set(names.flatMap { Self.folders($0) })
         var unread: [String] = []
         for name in names {
-            if Self.repeats(Self.top(name), among: folders) {
+            if Self.folders(name).contains(where: { Self.repeats($0, among: folders) }) {
                 others += 1
                 continue
             }
@@ -145,13 +145,11 @@ private struct SCfaceImages {
             advice: "name a folder that holds each image once")
     }
 
-    private static func top(_ name: String) -> String? {
-        name.firstIndex(of: "/").map { String(name[..<$0]) }
-    }
+    /// The folders on the way to an image, in whatever depth the owners' lie.
+    private static func folders(_ name: String) -> ArraySlice<Substring> { name.split(separator: "/").dropLast() }
 
     /// Whether a folder of the owners holds what another one holds, too.
-    private static func repeats(_ folder: String?, among folders: Set<String>) -> Bool {
-        guard let folder else { return false }
+    private static func repeats(_ folder: Substring, among folders: Set<Substring>) -> Bool {
         if ["mugshot_frontal_original_all", "mugshot_rotation_all"].contains(folder) {
             return folders.contains("mugshot_frontal_cropped_all")
         }

@@ -17,8 +17,8 @@ package struct QualityGatedMargin: MarginFunction {
     package private(set) var presentThreshold: Double
     /// Updates in which b grows from 0.
     private let warmup: Int
-    /// B, where only second views are classified.
-    private let classifiedBatch: Int?
+    /// Of the rows, where only second views are classified.
+    private let order: PairRows?
     private static let steepness = 64.0
 
     /// - Parameters:
@@ -29,7 +29,7 @@ package struct QualityGatedMargin: MarginFunction {
         self.base = base
         self.threshold = threshold
         self.warmup = warmup
-        classifiedBatch = onlySecondViews
+        order = onlySecondViews.map { PairRows(batch: $0) }
         presentThreshold = warmup > 0 ? 0 : threshold
     }
 
@@ -45,8 +45,8 @@ package struct QualityGatedMargin: MarginFunction {
     }
 
     package func weight(_ row: MarginRow) -> Double {
-        guard let classifiedBatch else { return 1 }
-        return row.index / classifiedBatch % 2 == 1 ? 2 : 0
+        guard let order else { return 1 }
+        return order.isSecond(row.index) ? 2 : 0
     }
 
     package func target(_ row: MarginRow) -> MarginTarget { base.target(row) }

@@ -12,7 +12,7 @@ package import Tensors
 /// negatives. Pairs of good quality are gated off: the classifier has them.
 ///
 /// Queue entries live with the ranks that own their classes, as the class centres do, so nothing of the queue travels. Each
-/// rank compares the gathered embeddings with its entries; one sum of two values per row joins the ranks' shares, and a
+/// rank compares the gathered embeddings with its entries; one sum of a value per row joins the ranks' shares, and a
 /// reduce-scatter returns the gradients. Rows are canonical: all first views of the global batch in the sampler's order,
 /// then all second views, on any number of ranks.
 package final class QueueContrast: AddedObjective {
@@ -63,6 +63,7 @@ package final class QueueContrast: AddedObjective {
     /// B, and N = B·P.
     private let batch: Int
     private let pairs: Int
+    private let order: PairRows
     private let dimension: Int
     /// Rows in gathered order, (2N x d): unit embeddings, and partial gradients.
     private let units: Tensor
@@ -94,6 +95,7 @@ package final class QueueContrast: AddedObjective {
         keys = Tensor([options.keyMomentum == nil ? 0 : 2 * batch * communicator.size, dimension])
         ownClasses = ShardMap(classes: classes, ranks: communicator.size).range(ofRank: communicator.rank)
         self.batch = batch
+        order = PairRows(batch: batch)
         self.dimension = dimension
         self.communicator = communicator
         self.pool = pool
@@ -108,12 +110,6 @@ package final class QueueContrast: AddedObjective {
     }
 
     private var x: UnsafeMutablePointer<Float> { units.floats.baseAddress! }
-
-    /// The gathered row of a view of pair `pair`, which is the canonical order's `view`·N + `pair`.
-    private func row(_ view: Int, _ pair: Int) -> Int {
-        let (rank, place) = pair.quotientAndRemainder(dividingBy: batch)
-        return (2 * rank + view) * batch + place
-    }
 
     package func step(
         _ pass: ObjectivePass, _ classification: MarginClassification, weight: Float, accumulate: Bool
@@ -133,11 +129,9 @@ package final class QueueContrast: AddedObjective {
     }
 
     private func normalise(_ classifier: ShardedClassifier<Float>) {
-        let raw = classifier.gatheredEmbeddings.floats.baseAddress!
-        let inverse = inverses.floats.baseAddress!
-        Float.inverseNorms(pool, raw, rows: 2 * pairs, columns: dimension, into: inverse)
-        x.update(from: raw, count: 2 * pairs * dimension)
-        Float.scaleRows(pool, x, factors: inverse, rows: 2 * pairs, columns: dimension)
+        Float.normalise(
+            pool, classifier.gatheredEmbeddings.floats.baseAddress!, rows: 2 * pairs, columns: dimension, into: x,
+            inverse: inverses.floats.baseAddress!)
     }
 
     /// How long the queue may be: from a batch to the capacity, linearly.
@@ -153,7 +147,7 @@ package final class QueueContrast: AddedObjective {
         try communicator.allGather(UnsafeRawBufferPointer(teacher.bytes), into: keys.bytes, "keys")
         let raw = keys.floats.baseAddress!
         for pair in 0..<pairs {
-            let place = row(0, pair) * dimension
+            let place = order.row(view: 0, pair: pair) * dimension
             let inverse = Float(1 / max(Float.dot(raw + place, raw + place, count: dimension).squareRoot(), 1e-12))
             for i in place..<place + dimension { x[i] = inverse * raw[i] }
         }
@@ -163,7 +157,7 @@ package final class QueueContrast: AddedObjective {
         queue.push(
             options.keyMomentum == nil ? 2 * pairs : pairs,
             row: { place in
-                let row = row(place / pairs, place % pairs)
+                let row = order.row(view: place / pairs, pair: place % pairs)
                 return (UnsafePointer(x + row * dimension), Int(classifier.gatheredLabels[row]))
             },
             centre: { centre($0, classifier) })
@@ -181,7 +175,7 @@ package final class QueueContrast: AddedObjective {
     private func prepareRows(_ classifier: ShardedClassifier<Float>) -> Int {
         var active = 0
         for pair in 0..<pairs {
-            let (key, query) = (row(0, pair), row(1, pair))
+            let (key, query) = (order.row(view: 0, pair: pair), order.row(view: 1, pair: pair))
             let cosine = Float.dot(x + key * dimension, x + query * dimension, count: dimension)
             let gate = options.gate.value(
                 pairQuality(classifier, key, query),
@@ -208,7 +202,7 @@ package final class QueueContrast: AddedObjective {
 
     private var counted: Double { Double(options.comparesBothViews ? 2 * pairs : pairs) }
 
-    private func isCounted(_ row: Int) -> Bool { options.comparesBothViews || row / batch % 2 == 1 }
+    private func isCounted(_ row: Int) -> Bool { options.comparesBothViews || order.isSecond(row) }
 
     // MARK: - The queue
 
@@ -279,7 +273,7 @@ package final class QueueContrast: AddedObjective {
         var loss = 0.0
         var positives = 0.0
         for row in rows.indices where isCounted(row) { loss += rows[row].loss(negatives: sums[row]) / counted }
-        for pair in 0..<pairs { positives += rows[row(1, pair)].positive / Double(pairs) }
+        for pair in 0..<pairs { positives += rows[order.row(view: 1, pair: pair)].positive / Double(pairs) }
         var outcome = ObjectiveOutcome(loss: options.weight * factor * loss)
         outcome.metrics.add("contrast_loss", factor * loss)
         outcome.metrics.add("contrast_share", Double(active) / Double(pairs))
@@ -322,7 +316,7 @@ package final class QueueContrast: AddedObjective {
     private func addPositives(to gradient: UnsafeMutablePointer<Float>) {
         let first = communicator.rank * batch
         for pair in first..<first + batch {
-            let (key, query) = (row(0, pair), row(1, pair))
+            let (key, query) = (order.row(view: 0, pair: pair), order.row(view: 1, pair: pair))
             var slope = rows[query].positiveSlope(negatives: sums[query])
             if options.comparesBothViews { slope += rows[key].positiveSlope(negatives: sums[key]) }
             let share = Float(slope / counted)

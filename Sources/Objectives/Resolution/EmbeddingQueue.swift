@@ -27,12 +27,23 @@ package final class EmbeddingQueue {
         count = min(count + 1, capacity)
     }
 
-    /// Puts a saved queue back.
-    package func restore(features saved: Tensor, labels: [Int], next: Int) {
-        precondition(saved.shape == [labels.count, dimension] && labels.count <= capacity, "a queue of \(saved.shape)")
-        features.floats.baseAddress!.update(from: saved.floats.baseAddress!, count: saved.count)
-        for index in labels.indices { self.labels[index] = labels[index] }
-        count = labels.count
-        self.next = next % capacity
+    /// Puts a saved queue back: as it was, or, where the capacity is another one, its newest entries.
+    ///
+    /// - Parameter next: the place of its oldest entry if it was full, otherwise the one behind its last.
+    package func restore(features saved: Tensor, labels old: [Int], next: Int) {
+        precondition(
+            saved.shape == [old.count, dimension] && (0...old.count).contains(next), "a queue of \(saved.shape), next \(next)")
+        let wasFull = next < old.count
+        // In their former places where these are the same ones: sums over entries keep their order.
+        let isSame = wasFull ? old.count == capacity : old.count <= capacity
+        let newest = isSame ? 0..<old.count : max(0, old.count - capacity)..<old.count
+        for (place, age) in newest.enumerated() {
+            let source = isSame || !wasFull ? age : (next + age) % old.count
+            (features.floats.baseAddress! + place * dimension)
+                .update(from: saved.floats.baseAddress! + source * dimension, count: dimension)
+            labels[place] = old[source]
+        }
+        count = newest.count
+        self.next = (isSame ? next : count) % capacity
     }
 }

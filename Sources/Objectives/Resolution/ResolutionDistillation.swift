@@ -7,8 +7,9 @@ package import Tensors
 /// recognisable it is, and a term draws the degraded embedding to the other, whose side is constant.
 ///
 /// The first view is the record, the second its degraded copy. Collectives beside the classification's: where margins follow
-/// the teacher, a gather of its embeddings and a sum of one value per row; a sum for the loss. Soft targets add one value per
-/// record to the former and one to the latter.
+/// the teacher, a gather of its embeddings and a sum of one value per row; with `agreement` another such sum, with `student`
+/// that of the classification's own cosines before its margins; a sum for the loss. Soft targets add one value per record to
+/// the first sum and one to the last.
 package final class ResolutionDistillation: AddedObjective {
     /// What a_i, the share of the margin, is for a degraded row: a cosine, between 0 and 1.
     package enum MarginSource: String, Sendable, CaseIterable {
@@ -69,8 +70,11 @@ package final class ResolutionDistillation: AddedObjective {
     private let pool: ThreadPool
     private let batch: Int
     private let dimension: Int
+    private let order: PairRows
     private let gathered: Tensor
     private let units: Tensor
+    /// 1/‖x‖ of the rows of `gathered`, or of `units`.
+    private let inverses: Tensor
     private let gradient: Tensor
     private var scratch = Tensor([0])
     /// By row of the global batch, the teacher's cosine; then by record, the normaliser of soft targets.
@@ -86,6 +90,7 @@ package final class ResolutionDistillation: AddedObjective {
         self.options = options
         self.batch = batch
         self.dimension = dimension
+        order = PairRows(batch: batch)
         self.communicator = communicator
         self.pool = pool
         precondition(
@@ -101,16 +106,17 @@ package final class ResolutionDistillation: AddedObjective {
             ? EmbeddingPredictor(dimension: dimension, hidden: options.hidden, rows: batch, seed: seed) : nil
         gathered = Tensor([count, dimension])
         units = Tensor([2 * batch, dimension])
+        inverses = Tensor([count])
         gradient = Tensor([batch, dimension])
         // The mean over both views' rows shall be L(degraded) + α·L(itself).
-        for row in 0..<count { rows.weights[row] = isLow(row) ? 2 : 2 * options.highWeight }
+        for row in 0..<count { rows.weights[row] = order.isSecond(row) ? 2 : 2 * options.highWeight }
     }
 
     /// What classifies: to be made with these rows.
     package var marginFunction: AdaptiveAngularMargin {
         AdaptiveAngularMargin(
             margin: options.margin, scale: options.scale, rows: rows, followsStudent: options.marginSource == .student,
-            followers: { [batch] in $0 / batch % 2 == 1 })
+            followers: { [order] in order.isSecond($0) })
     }
 
     package static func demand(_ options: Options) -> StepDemand {
@@ -130,9 +136,6 @@ package final class ResolutionDistillation: AddedObjective {
     package var parameters: [Parameter] { predictor?.parameters ?? [] }
     /// A sample of the classes has another softmax.
     package var needsEveryClass: Bool { options.targets == .soft }
-
-    /// Whether a row of the gathered order is a degraded one's.
-    private func isLow(_ row: Int) -> Bool { row / batch % 2 == 1 }
 
     // MARK: - Margins
 
@@ -159,8 +162,8 @@ package final class ResolutionDistillation: AddedObjective {
         try shares.withUnsafeMutableBufferPointer { try communicator.allReduce($0, .sum, "teacher's cosines") }
         if options.marginSource == .agreement { try agree(pass, teacher) }
         for row in rows.shares.indices {
-            let source = isLow(row) && options.marginSource == .teacherHigh ? row - batch : row
-            if isLow(row), options.marginSource == .student { continue }
+            let source = order.isSecond(row) && options.marginSource == .teacherHigh ? row - batch : row
+            if order.isSecond(row), options.marginSource == .student { continue }
             rows.shares[row] = min(1, max(0, shares[source]))
         }
     }
@@ -194,14 +197,14 @@ package final class ResolutionDistillation: AddedObjective {
     /// The degraded rows' shares become the student's agreement with the teacher.
     private func agree(_ pass: ObjectivePass, _ teacher: Tensor) throws {
         let count = rows.shares.count
-        for row in 0..<count where isLow(row) { shares[row] = 0 }
+        for row in 0..<count where order.isSecond(row) { shares[row] = 0 }
         let first = communicator.rank * 2 * batch
         for pair in 0..<batch {
             shares[first + batch + pair] = Self.cosine(
                 pass.embeddings.floats.baseAddress! + (batch + pair) * dimension,
                 teacher.floats.baseAddress! + pair * dimension, dimension)
         }
-        for row in 0..<count where !isLow(row) && !(first..<first + batch).contains(row) { shares[row] = 0 }
+        for row in 0..<count where !order.isSecond(row) && !(first..<first + batch).contains(row) { shares[row] = 0 }
         try shares.withUnsafeMutableBufferPointer {
             try communicator.allReduce(UnsafeMutableBufferPointer(rebasing: $0[..<count]), .sum, "agreement")
         }
@@ -223,7 +226,7 @@ package final class ResolutionDistillation: AddedObjective {
         sums[0] = 0
         sums[1] = soft?.loss ?? 0
         if options.cross != .none {
-            normalise(pass.embeddings, into: units, rows: 2 * batch)
+            normalise(pass.embeddings, into: units)
             let high = UnsafePointer(units.floats.baseAddress!)
             let low = high + batch * dimension
             let factor = Float(options.crossWeight / count) * weight
@@ -241,13 +244,10 @@ package final class ResolutionDistillation: AddedObjective {
         return outcome
     }
 
-    private func normalise(_ raw: Tensor, into unit: Tensor, rows: Int) {
-        let (x, y) = (raw.floats.baseAddress!, unit.floats.baseAddress!)
-        for row in 0..<rows {
-            let source = x + row * dimension
-            let inverse = Float(1 / max(Float.dot(source, source, count: dimension).squareRoot(), 1e-12))
-            for i in 0..<dimension { y[row * dimension + i] = inverse * source[i] }
-        }
+    private func normalise(_ raw: Tensor, into unit: Tensor) {
+        Float.normalise(
+            pool, raw.floats.baseAddress!, rows: unit.shape[0], columns: dimension, into: unit.floats.baseAddress!,
+            inverse: inverses.floats.baseAddress!)
     }
 
     /// The sum over this rank's rows; adds the gradient of the degraded embeddings.
@@ -298,9 +298,9 @@ package final class ResolutionDistillation: AddedObjective {
     /// The high-resolution rows of the global batch, in the sampler's order on any number of ranks.
     private func enqueue(_ classifier: ShardedClassifier<Float>) {
         guard let queue else { return }
-        normalise(classifier.gatheredEmbeddings, into: gathered, rows: rows.shares.count)
+        normalise(classifier.gatheredEmbeddings, into: gathered)
         let x = gathered.floats.baseAddress!
-        for row in rows.shares.indices where !isLow(row) {
+        for row in rows.shares.indices where !order.isSecond(row) {
             queue.push(UnsafePointer(x + row * dimension), label: Int(classifier.gatheredLabels[row]))
         }
     }
@@ -321,11 +321,9 @@ package final class ResolutionDistillation: AddedObjective {
     package func restore(_ shares: [[String: Tensor]]) throws {
         guard let queue else { return }
         guard let features = shares.first?["features"], let labels = shares.first?["labels"],
-            features.shape.last == dimension, features.shape[0] <= queue.capacity, labels.dtype == .int64,
+            features.shape.count == 2, features.shape[1] == dimension, labels.dtype == .int64,
             labels.count == features.shape[0] + 1, let next = labels.int64s.last,
-            (0..<Int64(queue.capacity)).contains(next),
-            // One that was not full grows on behind its last entry.
-            features.shape[0] == queue.capacity || Int(next) == features.shape[0]
+            (0...Int64(features.shape[0])).contains(next)
         else { throw ObjectiveStateError(objective: name, reason: "the checkpoint's queue is of another shape") }
         queue.restore(
             features: features, labels: labels.int64s.dropLast().map { Int($0) }, next: Int(next))

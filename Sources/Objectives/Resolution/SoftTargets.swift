@@ -18,15 +18,16 @@ final class SoftTargets {
     private let share: Double
     /// s_T.
     private let scale: Float
-    /// B and N, records of this rank and of all.
-    private let batch: Int
+    /// Of the gathered rows, and N, records of all ranks.
+    private let order: PairRows
     private let pairs: Int
     private let dimension: Int
     private let pool: ThreadPool
     /// Classes that are compared at a time.
     private let width: Int
-    /// Unit embeddings of the teacher, (N x d).
+    /// Unit embeddings of the teacher, (N x d), and what made them so.
     private let teacher: Tensor
+    private let teacherInverses: Tensor
     /// 1/‖w‖ of this rank's centres, which do not move; found when they are first looked at.
     private let inverses: Tensor
     private var knowsInverses = false
@@ -44,21 +45,19 @@ final class SoftTargets {
     init(share: Double, scale: Double, classes: Int, batch: Int, pairs: Int, dimension: Int, pool: ThreadPool) {
         self.share = share
         self.scale = Float(scale)
-        self.batch = batch
+        order = PairRows(batch: batch)
         self.pairs = pairs
         self.dimension = dimension
         self.pool = pool
         width = ColumnBlocks.width(rows: 2 * pairs, of: classes)
         teacher = Tensor([pairs, dimension])
+        teacherInverses = Tensor([pairs])
         inverses = Tensor([max(1, classes)])
         exponentials = Tensor([pairs * width])
         logits = Tensor([2 * pairs * width])
         gradient = Tensor([2 * pairs, dimension])
         losses = .init(repeating: 0, count: 2 * pairs)
     }
-
-    /// The gathered row of a record at full resolution.
-    private func highRow(_ pair: Int) -> Int { pair / batch * 2 * batch + pair % batch }
 
     /// - Parameters:
     ///   - gathered: raw embeddings of the teacher in gathered order, (2N x d).
@@ -68,11 +67,11 @@ final class SoftTargets {
     ) {
         let t = teacher.floats.baseAddress!
         for pair in 0..<pairs {
-            let source = gathered + highRow(pair) * dimension
-            let inverse = Float(1 / max(Float.dot(source, source, count: dimension).squareRoot(), 1e-12))
-            for i in 0..<dimension { t[pair * dimension + i] = inverse * source[i] }
+            (t + pair * dimension).update(from: gathered + order.row(view: 0, pair: pair) * dimension, count: dimension)
             sums[pair] = 0
         }
+        Float.inverseNorms(pool, t, rows: pairs, columns: dimension, into: teacherInverses.floats.baseAddress!)
+        Float.scaleRows(pool, t, factors: teacherInverses.floats.baseAddress!, rows: pairs, columns: dimension)
         let classes = classifier.classRange.count
         if !knowsInverses, classes > 0 {
             Float.inverseNorms(
@@ -158,11 +157,11 @@ final class SoftTargets {
         let e = exponentials.floats.baseAddress!
         let columnInverse = inverses.floats.baseAddress! + range.lowerBound
         let work = classifier.work
-        let (batch, share, count) = (batch, share, Double(2 * pairs))
+        let (order, share, count) = (order, share, Double(2 * pairs))
         losses.withUnsafeMutableBufferPointer { losses in
             pool.forEachRange(2 * pairs) { part in
                 for row in part {
-                    let pair = row / (2 * batch) * batch + row % batch
+                    let pair = order.pair(row)
                     let q = e + pair * range.count
                     let values = z + row * range.count
                     let state = work.activations[row]

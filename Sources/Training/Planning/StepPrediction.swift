@@ -1,7 +1,7 @@
 /// The time of one update, part by part, from this machine's rates and a model of the network.
 ///
-/// What it leaves out: decoding (hidden while the workers keep up), evaluation, checkpoints, and ranks that are slower
-/// than this machine.
+/// What it leaves out: what objectives compute and send beside their passes of the backbone, decoding (hidden while the
+/// workers keep up), evaluation, checkpoints, and ranks that are slower than this machine.
 package struct StepPrediction: Sendable, Equatable {
     /// Seconds of all passes of an update.
     package var forward: Double

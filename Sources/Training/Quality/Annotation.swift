@@ -60,12 +60,8 @@ extension Embedder {
         let shared = communicator.topology.hosts > 1
         if !shared, communicator.rank == 0 { file.remove() }
         defer { if shared, communicator.rank == 0 { file.remove() } }
-        try communicator.together("embedding") {
-            try writeRows(
-                images, skipped, to: file, share(of: images.count, rank: communicator.rank, ranks: communicator.size)
-            ) { progress(.embedding($0)) }
-            if shared { try file.synchronise() }
-        }
+        try writeRows(images, skipped, to: file, communicator) { progress(.embedding($0)) }
+        if shared { try communicator.together("file for embeddings") { try file.synchronise() } }
         let left = try skipped.gathered(communicator)
         let embedded = monotonicSeconds()
 
@@ -127,13 +123,14 @@ extension Embedder {
         }
     }
 
-    /// Unit embeddings of images `range`, to their rows.
+    /// Unit embeddings of this rank's images, to their rows. Collective.
     private func writeRows(
-        _ images: ImageCollection, _ skipped: SkippedImages, to file: RowFile, _ range: Range<Int>,
+        _ images: ImageCollection, _ skipped: SkippedImages, to file: RowFile, _ communicator: any Communicator,
         progress: (Int) -> Void
     ) throws {
-        try forEachBatch(
-            range, flip: false, image: { try skipped.image($0, images.image) }, progress: progress
+        try forEachShare(
+            of: images.count, "embedding", flip: false, communicator: communicator,
+            image: { try skipped.image($0, images.image) }, progress: progress
         ) { first, plain, _ in
             let unit: Embeddings
             do throws(EvaluationError) {

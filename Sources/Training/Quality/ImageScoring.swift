@@ -29,16 +29,13 @@ extension Embedder {
     ) throws -> ImageScores? {
         let start = monotonicSeconds()
         let skipped = SkippedImages(isAllowed: skipDamaged)
-        let range = share(of: images.count, rank: communicator.rank, ranks: communicator.size)
-        let own = try communicator.together("scoring") {
-            var own: [Float] = []
-            own.reserveCapacity(range.count)
-            try forEachBatch(
-                range, flip: false, image: { try skipped.image($0, images.image) }, progress: progress
-            ) { first, embeddings, _ in
-                own += try quality.qualities(of: embeddings, dimension: embeddingSize) { images.key(first + $0) }
-            }
-            return own
+        var own: [Float] = []
+        own.reserveCapacity(share(of: images.count, rank: communicator.rank, ranks: communicator.size).count)
+        try forEachShare(
+            of: images.count, "scoring", flip: false, communicator: communicator,
+            image: { try skipped.image($0, images.image) }, progress: progress
+        ) { first, embeddings, _ in
+            own += try quality.qualities(of: embeddings, dimension: embeddingSize) { images.key(first + $0) }
         }
         let left = try skipped.gathered(communicator)
         guard let values = try communicator.gather(own, "qualities") else { return nil }

@@ -60,17 +60,19 @@ extension RunSetup {
         }
         let cache = try opened()
         // A file that only some hosts see is made again, and must be seen by all then.
-        guard try communicator.allReduce(cache == nil ? 1 : 0, .max, "teacher's cache") > 0 else { return cache }
+        guard try communicator.allReduce(cache == nil ? 1 : 0, .max, "teacher's cache") > 0 else {
+            try communicator.together("teacher's cache") {
+                if environment.isRoot { try cache?.check(source, embedder(teacher, recipe, environment)) }
+            }
+            return cache
+        }
         if environment.isRoot {
             environment.logger.notice(
                 "\(path): the teacher embeds \(source.count) images and their mirror images, once for all")
         }
         var last = monotonicSeconds()
         try TeacherCache.make(
-            path, cacheOrigin(recipe, teacher, source), source,
-            Embedder(
-                teacher, preprocessing: preprocessing(recipe), batch: recipe.evaluation.batch,
-                precision: precision(recipe.compute), pool: environment.pool), communicator
+            path, cacheOrigin(recipe, teacher, source), source, embedder(teacher, recipe, environment), communicator
         ) { done, share in
             if environment.stopRequested() { throw TrainingError.interrupted("the teacher's embeddings were not complete") }
             guard environment.isRoot, monotonicSeconds() - last > 10 else { return }
@@ -88,10 +90,18 @@ extension RunSetup {
 
     /// Looks at a cache that is there already.
     ///
-    /// - Throws: `ArtifactError`, also for one of another teacher, other data or another arithmetic.
-    static func checkCache(_ recipe: Recipe, _ teacher: Network?, _ source: any FaceSource) throws {
+    /// - Throws: `ArtifactError`, also for one of another teacher, other data or another arithmetic; `FaceDataError`.
+    static func checkCache(
+        _ recipe: Recipe, _ teacher: Network?, _ source: any FaceSource, _ environment: RunEnvironment
+    ) throws {
         guard let path = recipe.objectives.resolution?.teacherCache, let teacher else { return }
-        _ = try existingCache(path, recipe, teacher, source)
+        try existingCache(path, recipe, teacher, source)?.check(source, embedder(teacher, recipe, environment))
+    }
+
+    private static func embedder(_ teacher: Network, _ recipe: Recipe, _ environment: RunEnvironment) -> Embedder {
+        Embedder(
+            teacher, preprocessing: preprocessing(recipe), batch: recipe.evaluation.batch,
+            precision: precision(recipe.compute), pool: environment.pool)
     }
 
     private static func existingCache(

@@ -86,11 +86,8 @@ package final class TeacherCache: Sendable {
                     ?? RowFile.open(
                         String(decoding: name, as: UTF8.self), rows: count, columns: 2 * dimension, start: head.count)
             }
-            try communicator.together("teacher's embeddings") {
-                let range = embedder.share(of: count, rank: communicator.rank, ranks: communicator.size)
-                try fill(file, range, source, embedder, progress)
-                try file.synchronise()
-            }
+            try fill(file, source, embedder, communicator, progress)
+            try communicator.together("teacher's embeddings") { try file.synchronise() }
             try communicator.together("teacher's cache") { try made?.rename(to: path) }
         } catch {
             made?.remove()
@@ -99,24 +96,71 @@ package final class TeacherCache: Sendable {
     }
 
     private static func fill(
-        _ file: RowFile, _ range: Range<Int>, _ source: any FaceSource, _ embedder: Embedder,
+        _ file: RowFile, _ source: any FaceSource, _ embedder: Embedder, _ communicator: any Communicator,
         _ progress: (_ done: Int, _ count: Int) throws -> Void
     ) throws {
         let d = embedder.embeddingSize
+        let range = embedder.share(of: source.count, rank: communicator.rank, ranks: communicator.size)
         let skipped = SkippedImages(isAllowed: true)
-        try embedder.forEachBatch(
-            range, flip: true, image: { try skipped.image($0) { try source.image(at: $0) } }
+        try embedder.forEachShare(
+            of: source.count, "teacher's embeddings", flip: true, communicator: communicator,
+            image: { try skipped.image($0) { try source.image(at: $0) } }
         ) { first, plain, mirrored in
-            let images = plain.count / d
-            var rows: [Float] = []
-            rows.reserveCapacity(2 * plain.count)
-            for image in 0..<images {
-                rows += plain[image * d..<(image + 1) * d]
-                rows += mirrored![image * d..<(image + 1) * d]
-            }
+            let rows = interleaved(plain, mirrored!, d)
             try rows.withUnsafeBufferPointer { try file.write($0, first: first) }
-            try progress(first + images - range.lowerBound, range.count)
+            try progress(first + plain.count / d - range.lowerBound, range.count)
         }
+    }
+
+    /// (rows, 2, d) of two times (rows, d).
+    private static func interleaved(_ plain: [Float], _ mirrored: [Float], _ d: Int) -> [Float] {
+        var rows: [Float] = []
+        rows.reserveCapacity(2 * plain.count)
+        for start in stride(from: 0, to: plain.count, by: d) {
+            rows += plain[start..<start + d]
+            rows += mirrored[start..<start + d]
+        }
+        return rows
+    }
+
+    /// Records that are embedded again when a cache is taken.
+    private static let samples = 16
+    /// How far another machine's arithmetic may move an embedding: as a share of what tells records apart, and of its length,
+    /// which is what is left where nothing tells them apart.
+    private static let tolerance = (spread: 0.03, length: 0.002)
+
+    /// Embeds a few records, spread over the data, again: `Origin` knows the data by its numbers, names and labels, and images
+    /// may have been aligned anew under the same names.
+    ///
+    /// - Throws: `ArtifactError` where an embedding is another one; `FaceDataError`.
+    func check(_ source: any FaceSource, _ embedder: Embedder) throws {
+        let count = min(Self.samples, source.count)
+        let records = (0..<count).map { $0 * (source.count - 1) / max(1, count - 1) }
+        let skipped = SkippedImages(isAllowed: true)
+        let (plain, mirrored) = try embedder.embed(0..<count, flip: true) {
+            try skipped.image($0) { try source.image(at: records[$0]) }
+        }
+        let width = 2 * dimension
+        let present = Self.interleaved(plain, mirrored!, dimension)
+        let kept = records.map { UnsafeBufferPointer(rebasing: rows.floats[$0 * width..<($0 + 1) * width]) }
+        var mean = [Double](repeating: 0, count: width)
+        for row in kept { for i in 0..<width { mean[i] += Double(row[i]) / Double(count) } }
+        let squares = kept.reduce(0.0) { $0 + Self.squaredDistance($1, mean) }
+        let spread = (squares / Double(max(1, count))).squareRoot()
+        let length = (squares / Double(max(1, count)) + mean.reduce(0) { $0 + $1 * $1 }).squareRoot()
+        let allowed = Self.tolerance.spread * spread + Self.tolerance.length * length
+        for (place, record) in records.enumerated() {
+            let now = present[place * width..<(place + 1) * width].map { Double($0) }
+            guard Self.squaredDistance(kept[place], now) > allowed * allowed else { continue }
+            throw ArtifactError.incompatible(
+                path: path,
+                reason: "the teacher's embedding of \(source.key(of: record)) is another one now: the images have changed "
+                    + "since it was made; remove it, or name another file in objectives.ccface.teacher_cache")
+        }
+    }
+
+    private static func squaredDistance(_ a: UnsafeBufferPointer<Float>, _ b: [Double]) -> Double {
+        zip(a, b).reduce(0) { $0 + (Double($1.0) - $1.1) * (Double($1.0) - $1.1) }
     }
 
     /// Copies one embedding.
