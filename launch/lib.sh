@@ -12,6 +12,23 @@ physical_cores() {
     if [ "${cores:-0}" -gt 0 ]; then echo "$cores"; else processors; fi
 }
 
+# Physical cores of the processors that this process may use: what is bound to cores counts them, not their hyper-threads.
+usable_cores() {
+    local allowed cores
+    allowed=$(awk '$1 == "Cpus_allowed_list:" { print $2 }' /proc/self/status 2>/dev/null)
+    cores=$(lscpu --parse=CPU,CORE,SOCKET 2>/dev/null | awk -F, -v allowed="$allowed" '
+        BEGIN {
+            count = split(allowed, range, ",")
+            for (i = 1; i <= count; i++) {
+                last = split(range[i], end, "-") == 2 ? end[2] : end[1]
+                for (cpu = end[1] + 0; cpu <= last + 0; cpu++) mine[cpu] = 1
+            }
+        }
+        !/^#/ && ($1 in mine) && !(($2, $3) in seen) { seen[$2, $3] = 1; cores++ }
+        END { print cores + 0 }')
+    if [ "${cores:-0}" -gt 0 ]; then echo "$cores"; else processors; fi
+}
+
 # Whether this is a container, where ranks may not read each other's memory.
 in_container() {
     [ -e /.dockerenv ] || [ -e /run/.containerenv ] || [ -n "${container:-}" ] || [ -n "${KUBERNETES_SERVICE_HOST:-}" ]
@@ -120,7 +137,9 @@ set_start() {
 }
 
 # Prints "NAME RANKS" for each host of a host file: a name, and after it perhaps slots=N, as OpenMPI has it, or :N, as
-# other MPIs have it. '#' starts a comment; a name that comes again adds its ranks.
+# other MPIs have it. '#' starts a comment; a name that comes again adds its ranks. A host of no slots, such as one from
+# which jobs are only started, gets no ranks and is left out. What is no number of ranks is printed as it stands, for the
+# caller to refuse.
 read_hostfile() { # FILE RANKS-PER-HOST
     awk -v ranks="$2" '
         { sub(/#.*/, "") }
@@ -129,10 +148,17 @@ read_hostfile() { # FILE RANKS-PER-HOST
             name = $1; slots = 1
             if (split(name, part, ":") == 2) { name = part[1]; slots = part[2] }
             for (i = 2; i <= NF; i++) if ($i ~ /^slots=[0-9]+$/) slots = substr($i, 7)
-            if (!(name in sum)) order[++count] = name
-            sum[name] += slots
+            if (!(name in sum)) { order[++count] = name; sum[name] = 0 }
+            if (slots ~ /^[0-9]+$/) sum[name] += slots; else wrong[name] = slots
         }
-        END { for (i = 1; i <= count; i++) print order[i], ranks != "" ? ranks : sum[order[i]] }' "$1"
+        END {
+            for (i = 1; i <= count; i++) {
+                name = order[i]
+                if (name in wrong) print name, wrong[name]
+                else if (sum[name] == 0) print "host " name " has 0 slots: left out" >"/dev/stderr"
+                else print name, ranks != "" ? ranks : sum[name]
+            }
+        }' "$1"
 }
 
 # The same of a list A,B:N,C.
@@ -148,6 +174,31 @@ is_this_host() { # NAME
     localhost | 127.0.0.1 | "$own" | "${own%%.*}") return 0 ;;
     esac
     [ "${1%%.*}" = "${own%%.*}" ]
+}
+
+# Networks that lead to no other host: loopback, bridges of containers and virtual machines.
+nowhere=lo,docker0,podman0,cni0,virbr0,lxcbr0
+
+# Whether the given settings, the environment or OpenMPI's files say which networks a layer (btl or oob) uses. OpenMPI
+# refuses to include and exclude at once, so what is said there stays alone.
+network_is_chosen() { # LAYER SETTING...
+    local file include=OMPI_MCA_${1}_tcp_if_include exclude=OMPI_MCA_${1}_tcp_if_exclude
+    case " ${*:2} " in *" ${1}_tcp_if_"*) return 0 ;; esac
+    [ -z "${!include:-}${!exclude:-}" ] || return 0
+    for file in "${HOME:-}/.openmpi/mca-params.conf" /etc/openmpi/openmpi-mca-params.conf \
+        "$(dirname "$(command -v mpirun || echo /usr/bin/mpirun)")/../etc/openmpi-mca-params.conf"; do
+        if grep -qE "^[[:space:]]*${1}_tcp_if_(include|exclude)" "$file" 2>/dev/null; then return 0; fi
+    done
+    return 1
+}
+
+# Whether a process that this script has started handles SIGUSR1 (bit 10 of SigCgt). Before it does, the signal would end
+# it, or be lost: a process that is still a copy of this script has this one's handlers, and forgets them.
+hears() { # PID
+    local caught
+    if cmp -s "/proc/$$/cmdline" "/proc/$1/cmdline"; then return 1; fi
+    caught=$(awk '$1 == "SigCgt:" { print $2 }' "/proc/$1/status" 2>/dev/null)
+    [ -n "$caught" ] && [ $((16#${caught: -4} & 0x200)) -ne 0 ]
 }
 
 # Runs a command line on a host by the agent (ssh, or what --agent says), or here when the host is this one.
