@@ -146,7 +146,8 @@ enum Session {
     }
 }
 
-/// SIGTERM, SIGINT and SIGUSR1 ask for a stop at the next step boundary; a second one leaves at once.
+/// SIGTERM, SIGINT and SIGUSR1 ask for a stop at the next step boundary; SIGTERM or SIGINT after that leaves at once. SIGUSR1,
+/// which launchers send, says the same however often it comes: several of them may ask.
 ///
 /// One request may arrive more than once: launchers signal every process of a job or of its group, and those that started
 /// this one (a container's parent process, a shell) pass on what they get. So what comes right after the first is the first.
@@ -168,15 +169,15 @@ enum Signals {
         farewell = .allocate(capacity: text.utf8.count)
         _ = farewell.initialize(fromContentsOf: Array(text.utf8))
         for number in [SIGTERM, SIGINT, SIGUSR1] {
-            signal(number) { _ in Signals.receive() }
+            signal(number) { Signals.receive($0) }
         }
     }
 
     /// In a handler: calls nothing that is not async-signal-safe.
-    private static func receive() {
+    private static func receive(_ number: Int32) {
         let now = MonotonicClock.nanoseconds
         let (isFirst, earlier) = first.compareExchange(expected: 0, desired: now, ordering: .relaxed)
-        if isFirst || now < earlier + repetition { return }
+        if isFirst || number == SIGUSR1 || now < earlier + repetition { return }
         write(STDERR_FILENO, farewell.baseAddress, farewell.count)
         _exit(75)
     }

@@ -96,9 +96,9 @@ struct Train: ParsableCommand {
 
             The run folder receives checkpoints, log.jsonl, the resolved recipe and the first batch as a picture.
 
-            SIGTERM, SIGINT and SIGUSR1 end the run after the step at hand, with a checkpoint and exit code 75; a second \
-            signal, two seconds later or more, ends it at once. mpirun leaves its ranks one second after SIGTERM or SIGINT and then kills them: send it \
-            SIGUSR1, which it hands on.
+            SIGTERM, SIGINT and SIGUSR1 end the run after the step at hand, with a checkpoint and exit code 75; SIGTERM or \
+            SIGINT two seconds later or more ends it at once. mpirun leaves its ranks one second after SIGTERM or SIGINT and \
+            then kills them: send it SIGUSR1, which it hands on.
 
             When the ranks wait for one another longer than compute.collective_timeout, each says where it is, rank 0 says \
             who is behind, and the run ends with exit code 69.

@@ -86,8 +86,9 @@ extension ContrastProblem {
     ///   - weight: of each step; below 1 they are the passes of one update.
     ///   - start: what each component of the gradient is before a step; the outcome is what was added.
     ///   - moved: the class centres from the second step on.
+    ///   - block: entries that are compared at a time; nil: all.
     func run(
-        ranks: Int, steps: Int = 1, weight: Float = 1, start: Float = 0, moved: [Double]? = nil,
+        ranks: Int, steps: Int = 1, weight: Float = 1, start: Float = 0, moved: [Double]? = nil, block: Int? = nil,
         _ change: (inout QueueContrast.Options) -> Void = { _ in }
     ) throws -> ContrastOutcome {
         let problem = self
@@ -95,7 +96,8 @@ extension ContrastProblem {
         change(&options)
         let chosen = options
         let parts = try InProcessGroup.run(ranks: ranks) { communicator in
-            try problem.part(chosen, communicator, steps: steps, weight: weight, start: start, moved: moved)
+            try problem.part(
+                chosen, communicator, steps: steps, weight: weight, start: start, moved: moved, block: block)
         }
         for part in parts { #expect(part.outcome == parts[0].outcome, "the same on every rank") }
         let share = pairs / ranks * d
@@ -112,7 +114,7 @@ extension ContrastProblem {
 
     private func part(
         _ options: QueueContrast.Options, _ communicator: any Communicator, steps: Int, weight: Float, start: Float,
-        moved: [Double]?
+        moved: [Double]?, block: Int?
     ) throws -> ContrastOutcome {
         let pool = ThreadPool(threads: 2)
         let batch = pairs / communicator.size
@@ -124,7 +126,8 @@ extension ContrastProblem {
         let classifier: ShardedClassifier<Float> = head.classifier(Float.self, margin, communicator)
         let classification = MarginClassification(classifier, pool: pool)
         let contrast = QueueContrast(
-            options, classes: classes, batch: batch, dimension: d, communicator: communicator, pool: pool)
+            options, classes: classes, batch: batch, dimension: d, communicator: communicator, pool: pool,
+            blockElements: block.map { $0 * 2 * pairs } ?? ColumnBlocks.elements)
         fill(contrast.queue, classifier.classRange)
         let lengths = (0..<2).map { view in own.map { Self.length(qualities[view][$0]) } }
         let values = (0..<2).flatMap { view in

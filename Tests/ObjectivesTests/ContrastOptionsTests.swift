@@ -76,6 +76,10 @@ import Testing
         let options = test.options
         let definition = ContrastDefinition(options, problem)
         let found = try problem.run(ranks: ranks) { $0 = options }
+        // What is not held is compared once more.
+        let byBlocks = try problem.run(ranks: ranks, block: 2) { $0 = options }
+        #expect(abs(byBlocks.loss - found.loss) < 1e-6 * found.loss)
+        #expect(relativeDifference(byBlocks.gradient, found.gradient) < 1e-5)
         let expected = definition.loss(problem)
         #expect(abs(found.loss - expected) < 1e-5 * expected, "\(found.loss) instead of \(expected)")
         #expect(relativeDifference(found.gradient, definition.gradient()) < 1e-4)

