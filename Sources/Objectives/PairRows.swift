@@ -1,5 +1,3 @@
-import Tensors
-
 /// The gathered rows of a global batch whose records come in two views: of each rank its B first views, then its B second ones.
 ///
 /// Pairs count over all ranks in the sampler's order, so that what goes by pair is the same on any number of ranks.
@@ -20,21 +18,4 @@ package struct PairRows: Sendable, Equatable {
 
     /// The pair that a row is of.
     package func pair(_ row: Int) -> Int { row / (2 * batch) * batch + row % batch }
-}
-
-extension Float {
-    /// Rows of unit length.
-    ///
-    /// - Parameters:
-    ///   - raw: (rows x columns).
-    ///   - unit: written, likewise.
-    ///   - inverse: 1/‖x‖ by row; written.
-    static func normalise(
-        _ pool: ThreadPool, _ raw: UnsafePointer<Float>, rows: Int, columns: Int, into unit: UnsafeMutablePointer<Float>,
-        inverse: UnsafeMutablePointer<Float>
-    ) {
-        inverseNorms(pool, raw, rows: rows, columns: columns, into: inverse)
-        unit.update(from: raw, count: rows * columns)
-        scaleRows(pool, unit, factors: inverse, rows: rows, columns: columns)
-    }
 }

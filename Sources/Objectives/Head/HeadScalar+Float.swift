@@ -69,6 +69,21 @@ extension Float: HeadScalar {
         HeadLoops.scaleRows(pool, x, factors: factors, rows: rows, columns: columns)
     }
 
+    /// Rows of unit length.
+    ///
+    /// - Parameters:
+    ///   - raw: (rows x columns).
+    ///   - unit: written, likewise.
+    ///   - inverse: 1/‖x‖ by row; written.
+    static func normalise(
+        _ pool: ThreadPool, _ raw: UnsafePointer<Float>, rows: Int, columns: Int, into unit: UnsafeMutablePointer<Float>,
+        inverse: UnsafeMutablePointer<Float>
+    ) {
+        inverseNorms(pool, raw, rows: rows, columns: columns, into: inverse)
+        unit.update(from: raw, count: rows * columns)
+        scaleRows(pool, unit, factors: inverse, rows: rows, columns: columns)
+    }
+
     package static func project(
         _ pool: ThreadPool, _ gradient: UnsafeMutablePointer<Float>, x: UnsafePointer<Float>,
         inverse: UnsafePointer<Float>, rows: Int, columns: Int, radial: UnsafePointer<RadialTerm>?
