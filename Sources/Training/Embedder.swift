@@ -80,7 +80,9 @@ package final class Embedder {
     ///
     /// - Parameters:
     ///   - what: the work, for messages.
+    ///   - image: called from several threads.
     ///   - progress: called with the number of images that this rank has done.
+    ///   - body: gets the first image of a batch, and its raw embeddings, (images x d) row-major, each.
     /// - Throws: `RunFailure`, the same on every rank; `CollectiveError`.
     package func forEachShare(
         of count: Int, _ what: String, flip: Bool, communicator: any Communicator,
