@@ -147,7 +147,10 @@ struct DiscardArguments: ParsableArguments {
 
     private func qualitySource(_ model: ModelFile.Model) throws -> DiscardQuality {
         if let quality {
-            return .table(try QualityTable(quality), missing: missingQuality.map { .value($0) } ?? .refuse)
+            return .table(
+                try QualityTable(quality),
+                missing: missingQuality.map { .value($0) }
+                    ?? .refuse(allowedBy: "--missing-quality states the quality of the images that it lacks"))
         }
         guard let qualityWeights else { return .compared(try EmbeddingQuality(model, estimator)) }
         let other = try ModelFile.model(qualityWeights)

@@ -57,16 +57,20 @@ import Testing
         let scratch = Scratch()
         let source = MemorySource(classes: 2, perClass: 2, size: 8)
         let whole = try QualityTable(scratch.write("a.tsv", (0..<4).map { "image \($0)\t\($0 * 10)\n" }.joined()))
-        let all = try whole.qualities(of: source, missing: .refuse)
+        let all = try whole.qualities(of: source, missing: .refuse(allowedBy: "no way"))
         #expect(all.values == [0, 10, 20, 30] && all.missing == 0)
         let part = try QualityTable(scratch.write("b.tsv", "image 2\t5\nother\t6\n"))
         let some = try part.qualities(of: source, missing: .value(50))
         #expect(some.values == [50, 50, 5, 50] && some.missing == 3)
-        let refused = failure { _ = try part.qualities(of: source, missing: .refuse) }
+        let refused = failure { _ = try part.qualities(of: source, missing: .refuse(allowedBy: "say so")) }
         #expect(refused.contains("b.tsv: lacks 3 of 4 images of memory: image 0, image 1, image 3"))
+        #expect(refused.contains("say so"))
         // A table of something else altogether is a mistake, whatever missing images may get.
         let foreign = try QualityTable(scratch.write("c.tsv", "x\t5\n"))
         #expect(failure { _ = try foreign.qualities(of: source, missing: .value(50)) }.contains("lacks 4 of 4 images"))
+        #expect(
+            failure { _ = try foreign.qualities(of: source, missing: .refuse(allowedBy: "say so")) }
+                .contains("keys are those of another data set"))
     }
 
     @Test func whatIsWrittenIsRead() throws {

@@ -61,8 +61,8 @@ package struct QualityTable: Sendable {
 
     /// What is done about images that the table lacks.
     package enum Missing: Sendable, Equatable {
-        /// They are an error.
-        case refuse
+        /// They are an error, which says with `allowedBy` how a user can have them accepted.
+        case refuse(allowedBy: String)
         /// They get this quality.
         case value(Float)
     }
@@ -105,10 +105,14 @@ package struct QualityTable: Sendable {
             if absent.count < 3 { absent.append(name) }
             if case .value(let value) = missing { result.append(value) }
         }
-        let advice =
-            "the table's keys are those of another data set, or of another way to name it: a folder, a list and"
-            + " a .rec file of the same images have keys of their own"
-        if absentCount > 0, missing == .refuse || absentCount == count {
+        var advice: String?
+        if absentCount > 0, case .refuse(let allowedBy) = missing { advice = allowedBy }
+        if absentCount == count {
+            advice =
+                "the table's keys are those of another data set, or of another way to name it: a folder, a list and"
+                + " a .rec file of the same images have keys of their own"
+        }
+        if absentCount > 0, let advice {
             let more = absentCount > absent.count ? " and \(absentCount - absent.count) more" : ""
             throw FaceDataError(
                 .malformed, file: self.location,

@@ -49,7 +49,7 @@ package enum DiscardQuality {
     /// Another model than the one whose embeddings are compared.
     case model(ModelFile.Model, EmbeddingQuality)
     /// A table, and what is done about images that it lacks.
-    case table(QualityTable, missing: QualityTable.Missing = .refuse)
+    case table(QualityTable, missing: QualityTable.Missing)
 }
 
 extension Embedder {
