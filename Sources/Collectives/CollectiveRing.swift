@@ -21,6 +21,9 @@ package final class CollectiveRing: @unchecked Sendable {
         /// Nanoseconds of the monotonic clock; 0 while running.
         package var end: UInt64
 
+        /// No step waits for it.
+        package var isBehind: Bool { channel == behindChannel }
+
         /// Seconds from the start to the end; while it is running to `now`, by default the present.
         package func seconds(now: UInt64? = nil) -> Double {
             let until = state == .running ? max(now ?? MonotonicClock.nanoseconds, start) : end
@@ -142,7 +145,7 @@ package final class CollectiveRing: @unchecked Sendable {
     private static func oldest(of entries: [Entry], isBehind: Bool) -> Entry? {
         var oldest: Int?
         for index in entries.indices
-        where entries[index].state == .running && (entries[index].channel == behindChannel) == isBehind {
+        where entries[index].state == .running && entries[index].isBehind == isBehind {
             if let known = oldest, entries[known].start <= entries[index].start { continue }
             oldest = index
         }

@@ -19,7 +19,8 @@ package final class RowFile: @unchecked Sendable {
 
     private var byteCount: Int { start + rows * columns * MemoryLayout<Float>.stride }
 
-    /// A new file of zeros whose name begins with `prefix`.
+    /// A new file of zeros whose name begins with `prefix`. It stays locked while this process has it open, where the file
+    /// system knows locks.
     ///
     /// - Parameter head: what comes before the rows.
     /// - Throws: `MappedFileError`.
@@ -35,6 +36,15 @@ package final class RowFile: @unchecked Sendable {
             name = prefix + String(UInt32.random(in: 0...UInt32.max), radix: 36)
             descriptor = createdDescriptor(name)
             code = errno
+            if descriptor >= 0 {
+                let isTaken = !locked(descriptor) && errno == EWOULDBLOCK
+                if isTaken || !hasName(descriptor) {
+                    // Somebody has taken it for abandoned before it was locked.
+                    unlink(name)
+                    close(descriptor)
+                    (descriptor, code) = (-1, EINTR)
+                }
+            }
         } while descriptor < 0 && (code == EEXIST || code == EINTR)
         let file = RowFile(descriptor, name, rows: rows, columns: columns, start: head.count)
         guard descriptor >= 0 else { throw file.failure("create", code) }
@@ -55,6 +65,22 @@ package final class RowFile: @unchecked Sendable {
             throw error
         }
         return file
+    }
+
+    /// Removes files that `create` has made with this prefix in processes that have ended without removing them.
+    package static func removeAbandoned(prefix: String) {
+        let folder = prefix.contains("/") ? String(prefix[...prefix.lastIndex(of: "/")!]) : "./"
+        let begin = String(prefix.split(separator: "/", omittingEmptySubsequences: false).last ?? "")
+        guard let stream = opendir(folder) else { return }
+        defer { closedir(stream) }
+        while let entry = readdir(stream) {
+            let name = withUnsafeBytes(of: entry.pointee.d_name) { String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self) }
+            guard name.hasPrefix(begin), name.utf8.count > begin.utf8.count else { continue }
+            let descriptor = openedDescriptor(folder + name)
+            guard descriptor >= 0 else { continue }
+            if locked(descriptor) { unlink(folder + name) }
+            close(descriptor)
+        }
     }
 
     /// The file that another process, or this one, has made.
@@ -135,4 +161,9 @@ package final class RowFile: @unchecked Sendable {
 /// methods of these names.
 private func openedDescriptor(_ path: String) -> Int32 { open(path, O_RDWR | O_CLOEXEC) }
 private func createdDescriptor(_ path: String) -> Int32 { open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0o666) }
+private func locked(_ descriptor: Int32) -> Bool { flock(descriptor, LOCK_EX | LOCK_NB) == 0 }
+private func hasName(_ descriptor: Int32) -> Bool {
+    var status = stat()
+    return fstat(descriptor, &status) != 0 || status.st_nlink > 0
+}
 private func renamed(_ path: String, _ name: String) -> Int32 { rename(path, name) }

@@ -125,12 +125,21 @@ package enum ModelFile {
     /// - Parameters:
     ///   - coordination: of ranks that ask together and share the work.
     ///   - warn: gets a sentence about each damaged checkpoint that was passed over.
-    /// - Throws: `ArtifactError` where a folder holds no checkpoint; errors of the coordination.
+    /// - Throws: `ArtifactError` where a folder holds no checkpoint, or only some of the ranks see it; errors of the
+    ///   coordination.
     package static func location(
         _ path: String, with coordination: CheckpointCoordination = .alone, warn: (String) -> Void = { _ in }
     ) throws -> String {
         var isFolder: ObjCBool = false
-        guard FileManager.default.fileExists(atPath: path, isDirectory: &isFolder), isFolder.boolValue else { return path }
+        _ = FileManager.default.fileExists(atPath: path, isDirectory: &isFolder)
+        // Ranks that open a checkpoint together must all do so.
+        let isEverywhere = try coordination.confirm(isFolder.boolValue)
+        let isNowhere = try coordination.confirm(!isFolder.boolValue)
+        if isNowhere { return path }
+        guard isEverywhere else {
+            throw ArtifactError.incompatible(
+                path: path, reason: "only some of the hosts have this folder; it must be one that all see")
+        }
         let opened = try CheckpointStore(runFolder: path).open(with: coordination)
         opened.warnings.forEach(warn)
         return opened.checkpoint.folder + "/" + CheckpointContents.modelFile

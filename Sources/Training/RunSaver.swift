@@ -203,8 +203,9 @@ final class RunSaver {
 
     // MARK: - How it went
 
-    /// After a failure that all ranks know of: lets the checkpoint under way end, and says so if it is there. A run that
-    /// ends for another reason must not lose it. Not collective.
+    /// After a failure of any kind but the loss of a rank: lets the checkpoint under way end, and says so if it is there. A
+    /// run that ends for another reason must not lose it. Not collective: where this rank alone has failed, the others'
+    /// threads go on writing, too.
     func abandon() {
         guard let background, let ended = flight else { return }
         flight = nil
@@ -241,6 +242,10 @@ final class RunSaver {
             let why = isSuperseded ? "a newer one follows" : "training goes on (checkpoint.on_error: warn)"
             environment.logger.warning("\(whose)\(message); \(why)")
         }
+        // The newer one may find room, or says itself that there is none.
+        let tolerates = recorder.toleratesFullDisk
+        if isSuperseded { recorder.toleratesFullDisk = true }
+        defer { recorder.toleratesFullDisk = tolerates }
         try recorder.event("checkpoint_failed", step: step, [("reason", .text(failure.message))])
     }
 

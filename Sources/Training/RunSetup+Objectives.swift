@@ -239,8 +239,8 @@ extension RunSetup {
     ) throws -> [Float] {
         let found = try QualityTable(table).qualities(
             of: source,
-            missing: missing == .refuse ? .refuse(allowedBy: "'missing: ignore' beside its path learns nothing from them")
-                : .value(.nan))
+            missing: missing == .refuse
+                ? .refuse(allowedBy: "'missing: ignore' beside its path learns nothing from them") : .value(.nan))
         if found.missing > 0, environment.isRoot {
             environment.logger.warning(
                 "\(table) lacks \(found.missing) of \(source.count) images, from which no quality is learnt")

@@ -49,7 +49,7 @@ extension Trainer {
     static func claim(
         _ folder: String, _ store: CheckpointStore, resume: Bool, _ environment: RunEnvironment
     ) throws -> RunLock {
-        let holdsRun = !((try? store.names()) ?? []).isEmpty
+        let holdsRun = try !store.names().isEmpty
         if resume, !holdsRun { throw TrainingError.notARun(folder: folder, reason: "it has no checkpoint") }
         if !resume, holdsRun { throw TrainingError.folderInUse(folder: folder) }
         let lock = try RunLock.acquire(runFolder: folder)

@@ -69,12 +69,13 @@ package final class Trainer {
     package init(
         _ recipe: Recipe, _ environment: RunEnvironment, resume: Bool, overfit: Int? = nil, trace: StepTrace? = nil
     ) throws {
-        self.recipe = recipe
         self.environment = environment
         let communicator = environment.communicator
         let ranks = communicator.size
         communicator.ring.place.enter(.load, step: 0)
         try Self.compareRecipes(recipe, environment)
+        let recipe = resume ? recipe : try RunSetup.withTeacherFile(recipe, environment)
+        self.recipe = recipe
 
         let overfit =
             try overfit
@@ -144,6 +145,7 @@ package final class Trainer {
         origins = objectives.origins.merging([
             Self.images: RunSetup.hexadecimal(Consistency.fingerprint(source, recordKeys: false).hash)
         ]) { own, _ in own }
+        try Self.compareOrigins(origins, communicator)
         if let weights {
             try communicator.together("initial weights") {
                 try Self.loadWeights(weights, of: objectives.added.flatMap(\.parameters), environment)
@@ -204,9 +206,10 @@ package final class Trainer {
         defer { step.trace?.abandon() }
         do {
             return try train()
-        } catch let failure as RunFailure {
-            saver.abandon()
-            throw failure
+        } catch {
+            // Without one of the ranks no checkpoint can be completed.
+            if !(error is CollectiveError) { saver.abandon() }
+            throw error
         }
     }
 

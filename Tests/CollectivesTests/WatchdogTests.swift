@@ -51,6 +51,28 @@ import Testing
         #expect(unheard.contains { $0.hasPrefix("never heard of rank(s) 1") })
     }
 
+    /// Steps go on beside a checkpoint that hangs, and positions are of different moments.
+    @Test func behindTheStepsOnlyAbsenceCounts() {
+        func saving(_ rank: Int, step: Int, in label: String = "checkpoint", seconds: Double = 900) -> Position {
+            Position(
+                rank: rank, host: "one", phase: .step, step: step, started: 40,
+                waiting: .init(
+                    sequence: 3, operation: "allReduce", label: label, bytes: 8, seconds: seconds, isBehind: true),
+                isInBehind: true)
+        }
+        let absent = Verdict.lines(
+            Self.heard(saving(0, step: 9), Self.position(1, step: 8, host: "two"), saving(2, step: 8)), silentAfter: 3)
+        #expect(absent[0].hasPrefix("rank 1 on two is behind with the checkpoint: rank(s) 0, 2 wait for it in 'checkpoint'"))
+        #expect(!absent[1].contains("behind with"))
+        // One that is in it, though a step's collective is what it would name.
+        var busy = Self.position(1, step: 8)
+        busy.isInBehind = true
+        let together = Verdict.lines(Self.heard(saving(0, step: 9), busy, saving(2, step: 8)), silentAfter: 3)
+        #expect(together[0].hasPrefix("all ranks are in 'checkpoint'"))
+        let apart = Verdict.lines(Self.heard(saving(0, step: 9), saving(1, step: 9, in: "files")), silentAfter: 3)
+        #expect(apart[0].hasPrefix("the ranks are in different collectives"))
+    }
+
     // MARK: - Datagrams
 
     private static func datagram(token: UInt64 = 77, label: String = "norm") -> [UInt8] {

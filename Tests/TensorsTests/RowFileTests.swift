@@ -37,6 +37,22 @@ import Testing
         #expect(!FileManager.default.fileExists(atPath: file.path))
     }
 
+    /// What a process that was killed has left goes; what somebody still has open, and what has another name, stays.
+    @Test func abandonedFilesAreRemoved() throws {
+        let folder = FileManager.default.temporaryDirectory.path + "/acuity-rows-\(UUID().uuidString)"
+        try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
+        defer { try? FileManager.default.removeItem(atPath: folder) }
+        let prefix = folder + "/cache.part-"
+        let mine = try RowFile.create(prefix: prefix, rows: 2, columns: 2)
+        for name in ["cache.part-left", "cache.part-", "cache.bak"] {
+            try Data([1]).write(to: URL(filePath: folder + "/" + name))
+        }
+        RowFile.removeAbandoned(prefix: prefix)
+        let left = try FileManager.default.contentsOfDirectory(atPath: folder).sorted()
+        #expect(left == ["cache.bak", "cache.part-", (mine.path as NSString).lastPathComponent].sorted())
+        withExtendedLifetime(mine) {}
+    }
+
     @Test func aFolderThatIsNotThereIsNamed() {
         let error = #expect(throws: MappedFileError.self) {
             try RowFile.create(prefix: "/nowhere/at/all/x-", rows: 1, columns: 1)

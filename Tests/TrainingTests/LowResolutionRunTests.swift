@@ -147,6 +147,11 @@ import Training
         var further = base
         further.schedule.maxSteps = 3
         try TinyRun.train(further, ranks: 1, resume: true)
+        // The run itself keeps the file that the folder meant at its start.
+        let kept = try Recipe(files: [ccface.run.folder + "/recipe.yaml"], overrides: [])
+        let first = try TinyRun.checkpoint(base, step: 2).folder + "/model.safetensors"
+        #expect(kept.objectives.resolution?.teacher == first)
+        try TinyRun.train(kept, ranks: 2, resume: true)
         for (recipe, key) in [(qsd, "objectives.qsd.qualities"), (ccface, "objectives.ccface.teacher")] {
             for failure in try TinyRun.failures(recipe, ranks: 2, resume: true) {
                 #expect(failure?.exitCode == 65 && failure?.message.hasPrefix(key) == true, "\(String(describing: failure))")

@@ -55,6 +55,20 @@ import Training
         #expect(try embeddings(exported.network, rgb) != expected)
     }
 
+    /// A run folder that only some of the hosts see: an error, not ranks that wait in different collectives.
+    @Test func aFolderThatSomeRanksLackIsRefused() throws {
+        let folder = try TemporaryFolder()
+        func asked(_ path: String, others: Bool) throws -> String {
+            try ModelFile.location(
+                path,
+                with: CheckpointCoordination(
+                    rank: 0, worldSize: 2, confirm: { own in own && others }, gather: { [$0, $0] }, broadcast: { $0 }))
+        }
+        #expect { try asked(folder.path, others: false) } throws: { "\($0)".contains("only some of the hosts") }
+        #expect { try asked(folder.file("absent"), others: false) } throws: { "\($0)".contains("only some of the hosts") }
+        #expect(try asked(folder.file("weights.safetensors"), others: true) == folder.file("weights.safetensors"))
+    }
+
     @Test func aFileWithoutACardIsRefused() throws {
         let folder = try TemporaryFolder()
         let network = try NetworkSpecification("mobilefacenet", embeddingSize: 64, width: 0.25).build()

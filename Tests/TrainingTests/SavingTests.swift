@@ -1,7 +1,9 @@
 import Artifacts
 import Collectives
+import FaceData
 import Foundation
 import Recipes
+import TestSupport
 import Testing
 import Training
 
@@ -96,6 +98,27 @@ import Training
         #expect(!names.isEmpty)
         for name in names { #expect(try store(recipe).checkpoint(name).verify().isEmpty) }
         #expect(!FileManager.default.fileExists(atPath: recipe.run.folder + "/" + RunLock.fileName))
+    }
+
+    /// The images go away under one rank, which can agree with nobody.
+    @Test func anErrorOfOneRankStillCommitsTheCheckpointUnderWay() throws {
+        let folder = try TemporaryFolder()
+        let list = try FaceFiles.list(in: folder, count: 24, identities: 4)
+        let recipe = recipe(folder, "run", steps: 200, every: 1) { $0.data.train = list }
+        let asked = Box(0)
+        #expect(throws: FaceDataError.self) {
+            try TinyRun.train(
+                recipe, ranks: 1,
+                stop: { _ in
+                    asked.update { $0 += 1 }
+                    guard asked.value == 3 else { return false }
+                    for index in 0..<24 { try? FileManager.default.removeItem(atPath: folder.file("\(index).png")) }
+                    return false
+                }, files: { _ in SlowFileSystem(seconds: 0.3) })
+        }
+        let names = try store(recipe).names()
+        #expect(!names.isEmpty)
+        for name in names { #expect(try store(recipe).checkpoint(name).verify().isEmpty) }
     }
 
     // MARK: - Errors

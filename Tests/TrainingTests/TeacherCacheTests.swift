@@ -99,6 +99,32 @@ import Training
         }
     }
 
+    /// They are said, and bounded like those that training meets.
+    @Test func imagesThatCannotBeReadAreCounted() throws {
+        let folder = try TemporaryFolder()
+        let list = try FaceFiles.list(in: folder, count: 12, identities: 3, damaged: [4, 7])
+        let base = TinyRun.recipe(folder.file("base")) {
+            $0.data.train = list
+            $0.head = TinyRun.head("{margin: arcface, scale: 16}")
+            $0.schedule.maxSteps = 1
+        }
+        try TinyRun.train(base, ranks: 1)
+        func recipe(_ name: String, limit: Int) throws -> Recipe {
+            try TinyRun.fineTuning(
+                base, folder.file(name), "{ccface: {queue: 8, teacher_cache: \(folder.file(name + ".safetensors"))}}"
+            ) {
+                $0.data.train = list
+                $0.data.quarantineLimit = limit
+            }
+        }
+        for failure in try TinyRun.failures(recipe("few", limit: 1), ranks: 2) {
+            #expect(failure?.exitCode == 65, "\(String(describing: failure))")
+        }
+        #expect(!FileManager.default.fileExists(atPath: folder.file("few.safetensors")))
+        let outcome = try TinyRun.train(recipe("enough", limit: 2), ranks: 2)
+        #expect(outcome.log.warnings.contains { $0.contains("enough.safetensors: 2 of 12 images cannot be read") })
+    }
+
     @Test func imagesThatAreAugmentedAreRefused() throws {
         let recipe = try Recipe(
             files: [],

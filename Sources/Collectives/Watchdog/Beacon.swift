@@ -24,6 +24,10 @@ package enum Beacon {
         static let waiting = Flags(rawValue: 1)
         /// This rank's collective has not returned in time, or has failed.
         static let overdue = Flags(rawValue: 2)
+        /// The collective is one that no step waits for.
+        static let behind = Flags(rawValue: 4)
+        /// The rank is in such a one, be it this or not.
+        static let inBehind = Flags(rawValue: 8)
     }
 
     /// What every datagram begins with.
@@ -61,10 +65,12 @@ package enum Beacon {
     /// The position of a rank, straight from its ring.
     package static func write(
         rank: Int, host: String, token: UInt64, place: Whereabouts, started: UInt64, entry: CollectiveRing.Entry?,
-        now: UInt64, isOverdue: Bool, into buffer: UnsafeMutableRawBufferPointer
+        isInBehind: Bool = false, now: UInt64, isOverdue: Bool, into buffer: UnsafeMutableRawBufferPointer
     ) {
         var flags: Flags = isOverdue ? .overdue : []
         if entry != nil { flags.insert(.waiting) }
+        if entry?.isBehind == true { flags.insert(.behind) }
+        if isInBehind { flags.insert(.inBehind) }
         writeHead(.position, rank: rank, token: token, flags: flags, into: buffer)
         buffer[9] = place.phase.rawValue
         put(UInt64(bitPattern: Int64(place.step)), at: 16, buffer)
@@ -111,12 +117,13 @@ package enum Beacon {
         var result = Position(
             rank: Int(get(UInt32.self, at: 12, bytes)), host: text(Place.host, bytes),
             phase: RunPhase(rawValue: bytes[9]) ?? .command,
-            step: Int(Int64(bitPattern: get(UInt64.self, at: 16, bytes))), started: get(UInt64.self, at: 24, bytes))
+            step: Int(Int64(bitPattern: get(UInt64.self, at: 16, bytes))), started: get(UInt64.self, at: 24, bytes),
+            isInBehind: flags.contains(.inBehind))
         if flags.contains(.waiting) {
             result.waiting = Position.Waiting(
                 sequence: get(UInt64.self, at: 32, bytes), operation: text(Place.operation, bytes),
                 label: text(Place.label, bytes), bytes: Int(Int64(bitPattern: get(UInt64.self, at: 48, bytes))),
-                seconds: Double(bitPattern: get(UInt64.self, at: 40, bytes)))
+                seconds: Double(bitPattern: get(UInt64.self, at: 40, bytes)), isBehind: flags.contains(.behind))
         }
         return result
     }

@@ -8,6 +8,8 @@ package struct Position: Sendable, Equatable, CustomStringConvertible {
     package var started: UInt64
     /// The collective that has been running longest; nil where the rank is in none.
     package var waiting: Waiting?
+    /// The rank is in a collective behind the steps, too, or in nothing else.
+    package var isInBehind: Bool
 
     package struct Waiting: Sendable, Equatable {
         package var sequence: UInt64
@@ -15,18 +17,24 @@ package struct Position: Sendable, Equatable, CustomStringConvertible {
         package var label: String
         package var bytes: Int
         package var seconds: Double
+        /// No step waits for it: steps go on.
+        package var isBehind: Bool
 
-        package init(sequence: UInt64, operation: String, label: String, bytes: Int, seconds: Double) {
+        package init(
+            sequence: UInt64, operation: String, label: String, bytes: Int, seconds: Double, isBehind: Bool = false
+        ) {
             self.sequence = sequence
             self.operation = operation
             self.label = label
             self.bytes = bytes
             self.seconds = seconds
+            self.isBehind = isBehind
         }
     }
 
     package init(
-        rank: Int, host: String, phase: RunPhase, step: Int, started: UInt64, waiting: Waiting? = nil
+        rank: Int, host: String, phase: RunPhase, step: Int, started: UInt64, waiting: Waiting? = nil,
+        isInBehind: Bool = false
     ) {
         self.rank = rank
         self.host = host
@@ -34,6 +42,7 @@ package struct Position: Sendable, Equatable, CustomStringConvertible {
         self.step = step
         self.started = started
         self.waiting = waiting
+        self.isInBehind = isInBehind
     }
 
     /// The rank's own.
@@ -47,8 +56,8 @@ package struct Position: Sendable, Equatable, CustomStringConvertible {
             waiting: entry.map {
                 Waiting(
                     sequence: $0.sequence, operation: $0.operation, label: $0.label, bytes: $0.bytes,
-                    seconds: $0.seconds(now: now))
-            })
+                    seconds: $0.seconds(now: now), isBehind: $0.isBehind)
+            }, isInBehind: ring.oldestBehind != nil)
     }
 
     package var description: String {

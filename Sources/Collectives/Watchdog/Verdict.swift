@@ -51,6 +51,7 @@ package enum Verdict {
         guard let one = waiting.max(by: { ($0.waiting?.seconds ?? 0) < ($1.waiting?.seconds ?? 0) }),
             let collective = one.waiting
         else { return ["no rank waits in a collective any more"] }
+        if collective.isBehind { return behindTheSteps(collective.label, positions) }
         if !busy.isEmpty {
             return busy.map {
                 "rank \($0.rank) on \($0.host) is behind: at step \($0.step), phase \($0.phase.name), it is in no collective; "
@@ -68,17 +69,36 @@ package enum Verdict {
         var ranks: [String: [Int]] = [:]
         for position in positions { ranks[position.waiting?.label ?? "", default: []].append(position.rank) }
         guard ranks.count > 1 else {
-            return [
-                "all ranks are in '\(collective.label)': what they send each other does not get through; look at the network "
-                    + "between the hosts"
-            ]
+            return [stuck(in: collective.label)]
         }
+        return [differing(ranks)]
+    }
+
+    /// Behind the steps each rank may be at another one: what counts is who is not there.
+    private static func behindTheSteps(_ label: String, _ positions: [Position]) -> [String] {
+        let absent = positions.filter { !$0.isInBehind }
+        guard absent.isEmpty else {
+            let present = positions.filter(\.isInBehind).map(\.rank)
+            return absent.map {
+                "rank \($0.rank) on \($0.host) is behind with the checkpoint: rank(s) \(list(present)) wait for it in "
+                    + "'\(label)', beside the steps"
+            }
+        }
+        let ranks = Dictionary(grouping: positions.filter { $0.waiting?.isBehind == true }) { $0.waiting?.label ?? "" }
+            .mapValues { $0.map(\.rank) }
+        return [ranks.count > 1 ? differing(ranks) : stuck(in: label)]
+    }
+
+    private static func stuck(in label: String) -> String {
+        "all ranks are in '\(label)': what they send each other does not get through; look at the network between the hosts"
+    }
+
+    /// - Parameter ranks: by what they are in.
+    private static func differing(_ ranks: [String: [Int]]) -> String {
         // The fewer are where the others are not.
         let groups = ranks.sorted { ($0.value.count, $0.key) < ($1.value.count, $1.key) }
-        return [
-            "the ranks are in different collectives: "
-                + groups.map { "rank(s) \(list($0.value)) in '\($0.key)'" }.joined(separator: ", ")
-        ]
+        return "the ranks are in different collectives: "
+            + groups.map { "rank(s) \(list($0.value)) in '\($0.key)'" }.joined(separator: ", ")
     }
 
     private static func list(_ ranks: [Int]) -> String {

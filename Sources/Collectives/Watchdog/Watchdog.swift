@@ -198,7 +198,7 @@ package final class Watchdog: @unchecked Sendable {
         channel.sendToRoot { buffer in
             Beacon.write(
                 rank: communicator.rank, host: hostName, token: channel.token, place: ring.place, started: ring.count,
-                entry: entry, now: now, isOverdue: isOverdue, into: buffer)
+                entry: entry, isInBehind: ring.oldestBehind != nil, now: now, isOverdue: isOverdue, into: buffer)
         }
     }
 
@@ -244,7 +244,7 @@ package final class Watchdog: @unchecked Sendable {
 
     /// What goes on behind the steps may take as long as where they wait for it.
     private func limit(of entry: CollectiveRing.Entry) -> Double {
-        limit(in: entry.channel == CollectiveRing.behindChannel ? .save : ring.place.phase)
+        limit(in: entry.isBehind ? .save : ring.place.phase)
     }
 
     private func isTooLong(_ entry: CollectiveRing.Entry, _ now: UInt64) -> Bool { waited(entry, now) > limit(of: entry) }

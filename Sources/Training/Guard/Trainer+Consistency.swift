@@ -41,6 +41,17 @@ extension Trainer {
             advice: "every rank must see the same data in the same order")
     }
 
+    /// Compares the teacher and the tables that each rank has read. Collective.
+    ///
+    /// - Parameter origins: hashes, by the recipe's key.
+    static func compareOrigins(_ origins: [String: String], _ communicator: any Communicator) throws {
+        for (key, hash) in origins.sorted(by: { $0.key < $1.key }) where key != images {
+            try Consistency.check(
+                key, .init(hash: hash.stableHash, text: hash), over: communicator, exitCode: ExitCode.badData,
+                advice: "every host must read the same file")
+        }
+    }
+
     /// Adds an update to what is known of each rank's time, and every so many updates finds out whom the others wait for.
     /// Collective.
     ///

@@ -85,7 +85,9 @@ extension Trainer {
         communicator.ring.place.enter(.load, step: state.step)
         // The one that is being written is the last one.
         try saver.settle()
-        let hasCheckpoint = environment.isRoot && !((try? store.names()) ?? []).isEmpty
+        let hasCheckpoint = try communicator.together("checkpoint to go back to") {
+            try environment.isRoot && !store.names().isEmpty
+        }
         guard try communicator.allReduce(hasCheckpoint ? 1 : 0, .max, "checkpoint to go back to") > 0 else {
             throw exhausted(error, "there is no checkpoint yet to go back to", place)
         }

@@ -9,11 +9,35 @@ import Tensors
 
 /// The backbone that CCFace learns from.
 extension RunSetup {
+    private static func teacherPath(_ section: ResolutionSection, _ recipe: Recipe) -> String? {
+        section.teacher ?? recipe.start.weights
+    }
+
+    /// The recipe with the teacher's file in the place of a run folder, whose newest checkpoint may be another one when this
+    /// run is resumed. Collective.
+    ///
+    /// - Throws: `RunFailure`, the same on every rank; `CollectiveError`.
+    static func withTeacherFile(_ recipe: Recipe, _ environment: RunEnvironment) throws -> Recipe {
+        guard let section = recipe.objectives.resolution, section.marginSource != .head,
+            let path = teacherPath(section, recipe)
+        else { return recipe }
+        let file = try environment.communicator.together("teacher") {
+            try ModelFile.location(path, with: CheckpointContents.coordination(environment.communicator)) {
+                if environment.isRoot { environment.logger.warning("\($0)") }
+            }
+        }
+        guard file != path else { return recipe }
+        if environment.isRoot { environment.logger.info("the teacher is \(file)") }
+        var recipe = recipe
+        recipe.objectives.resolution?.teacher = file
+        return recipe
+    }
+
     /// Its weights.
     ///
     /// - Throws: `ArtifactError`; `TrainingError`.
     static func teacher(_ section: ResolutionSection, _ recipe: Recipe) throws -> Network {
-        guard let path = section.teacher ?? recipe.start.weights else {
+        guard let path = teacherPath(section, recipe) else {
             throw TrainingError.incompatible(
                 "objectives.ccface learns from a teacher: name its weights in objectives.ccface.teacher or init.weights"
             )
@@ -71,21 +95,28 @@ extension RunSetup {
                 "\(path): the teacher embeds \(source.count) images and their mirror images, once for all")
         }
         var last = monotonicSeconds()
-        try TeacherCache.make(
-            path, cacheOrigin(recipe, teacher, source), source, embedder(teacher, recipe, environment), communicator
+        let left = try TeacherCache.make(
+            path, cacheOrigin(recipe, teacher, source), source, embedder(teacher, recipe, environment), communicator,
+            limit: recipe.data.quarantineLimit
         ) { done, share in
             if environment.stopRequested() { throw TrainingError.interrupted("the teacher's embeddings were not complete") }
             guard environment.isRoot, monotonicSeconds() - last > 10 else { return }
             last = monotonicSeconds()
             environment.logger.info("\(done * 100 / max(1, share)) % embedded")
         }
-        guard let made = try opened() else {
-            throw RunFailure(
-                TrainingError.incompatible(
-                    "\(path), made by rank 0, is not to be seen on \(communicator.topology.hostName): name a file in a folder "
-                        + "that all hosts share in objectives.ccface.teacher_cache"))
+        if environment.isRoot, let first = left.min(by: { $0.key < $1.key }) {
+            environment.logger.warning(
+                "\(path): \(left.count) of \(source.count) images cannot be read, and are black in it: \(first.value)")
         }
-        return made
+        let made = try opened()
+        return try communicator.together("teacher's cache") {
+            guard let made else {
+                throw TrainingError.incompatible(
+                    "\(path), made by rank 0, is not to be seen on \(communicator.topology.hostName): name a file in a folder "
+                        + "that all hosts share in objectives.ccface.teacher_cache")
+            }
+            return made
+        }
     }
 
     /// Looks at a cache that is there already.

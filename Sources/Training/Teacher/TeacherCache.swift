@@ -66,18 +66,23 @@ package final class TeacherCache: Sendable {
     ///
     /// An image that cannot be read has a black one's embedding, which nobody asks for: the loader passes over it, too.
     ///
-    /// - Parameter progress: called with the number of images that this rank has done, and shall do; may throw.
+    /// - Parameters:
+    ///   - limit: images that may be unreadable; more are an error.
+    ///   - progress: called with the number of images that this rank has done, and shall do; may throw.
+    /// - Returns: why images could not be read, by record; the same on every rank.
     /// - Throws: `RunFailure`, the same on every rank; `CollectiveError`.
     static func make(
         _ path: String, _ origin: Origin, _ source: any FaceSource, _ embedder: Embedder,
-        _ communicator: any Communicator, progress: (_ done: Int, _ count: Int) throws -> Void
-    ) throws {
+        _ communicator: any Communicator, limit: Int = .max, progress: (_ done: Int, _ count: Int) throws -> Void
+    ) throws -> [Int: String] {
         let (count, dimension) = (source.count, embedder.embeddingSize)
         let head = SafetensorsHeader.encode(
             [TensorSpec(tensorName, [count, 2, dimension], .float32)], metadata: origin.metadata)
         let made = try communicator.together("teacher's cache") {
-            try communicator.rank == 0
-                ? RowFile.create(prefix: path + ".", rows: count, columns: 2 * dimension, head: head) : nil
+            guard communicator.rank == 0 else { return RowFile?.none }
+            // As long as the finished one: what a job that was killed has left would fill the disk.
+            RowFile.removeAbandoned(prefix: path + ".part-")
+            return try RowFile.create(prefix: path + ".part-", rows: count, columns: 2 * dimension, head: head)
         }
         let name = try communicator.broadcast(Array((made?.path ?? "").utf8), root: 0, "teacher's cache")
         do {
@@ -86,9 +91,13 @@ package final class TeacherCache: Sendable {
                     ?? RowFile.open(
                         String(decoding: name, as: UTF8.self), rows: count, columns: 2 * dimension, start: head.count)
             }
-            try fill(file, source, embedder, communicator, progress)
+            let left = try fill(file, source, embedder, communicator, progress)
+            guard left.count <= limit else {
+                throw RunFailure(TrainingError.quarantineLimit(count: left.count, limit: limit))
+            }
             try communicator.together("teacher's embeddings") { try file.synchronise() }
             try communicator.together("teacher's cache") { try made?.rename(to: path) }
+            return left
         } catch {
             made?.remove()
             throw error
@@ -98,7 +107,7 @@ package final class TeacherCache: Sendable {
     private static func fill(
         _ file: RowFile, _ source: any FaceSource, _ embedder: Embedder, _ communicator: any Communicator,
         _ progress: (_ done: Int, _ count: Int) throws -> Void
-    ) throws {
+    ) throws -> [Int: String] {
         let d = embedder.embeddingSize
         let range = embedder.share(of: source.count, rank: communicator.rank, ranks: communicator.size)
         let skipped = SkippedImages(isAllowed: true)
@@ -110,6 +119,7 @@ package final class TeacherCache: Sendable {
             try rows.withUnsafeBufferPointer { try file.write($0, first: first) }
             try progress(first + plain.count / d - range.lowerBound, range.count)
         }
+        return try skipped.gathered(communicator)
     }
 
     /// (rows, 2, d) of two times (rows, d).
