@@ -137,6 +137,16 @@ package final class CollectiveRing: @unchecked Sendable {
     /// As `oldestRunning`, of those behind the steps.
     package var oldestBehind: Entry? { monitor.withLock { oldest(isBehind: true) } }
 
+    /// Whether one behind the steps is running. No copy of an entry is made, which would allocate at its first use.
+    package var isInBehind: Bool {
+        monitor.withLock { Self.runsBehind(kept) || Self.runsBehind(stored) }
+    }
+
+    private static func runsBehind(_ entries: [Entry]) -> Bool {
+        for index in entries.indices where entries[index].state == .running && entries[index].isBehind { return true }
+        return false
+    }
+
     /// What is kept began before everything else.
     private func oldest(isBehind: Bool) -> Entry? {
         Self.oldest(of: kept, isBehind: isBehind) ?? Self.oldest(of: stored, isBehind: isBehind)

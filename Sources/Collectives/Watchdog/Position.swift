@@ -57,7 +57,7 @@ package struct Position: Sendable, Equatable, CustomStringConvertible {
                 Waiting(
                     sequence: $0.sequence, operation: $0.operation, label: $0.label, bytes: $0.bytes,
                     seconds: $0.seconds(now: now), isBehind: $0.isBehind)
-            }, isInBehind: ring.oldestBehind != nil)
+            }, isInBehind: ring.isInBehind)
     }
 
     package var description: String {

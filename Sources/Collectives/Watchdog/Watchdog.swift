@@ -198,7 +198,7 @@ package final class Watchdog: @unchecked Sendable {
         channel.sendToRoot { buffer in
             Beacon.write(
                 rank: communicator.rank, host: hostName, token: channel.token, place: ring.place, started: ring.count,
-                entry: entry, isInBehind: ring.oldestBehind != nil, now: now, isOverdue: isOverdue, into: buffer)
+                entry: entry, isInBehind: ring.isInBehind, now: now, isOverdue: isOverdue, into: buffer)
         }
     }
 
