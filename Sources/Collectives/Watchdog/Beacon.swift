@@ -68,8 +68,6 @@ package enum Beacon {
         isInBehind: Bool = false, now: UInt64, isOverdue: Bool, into buffer: UnsafeMutableRawBufferPointer
     ) {
         var flags: Flags = isOverdue ? .overdue : []
-        if entry != nil { flags.insert(.waiting) }
-        if entry?.isBehind == true { flags.insert(.behind) }
         if isInBehind { flags.insert(.inBehind) }
         writeHead(.position, rank: rank, token: token, flags: flags, into: buffer)
         buffer[9] = place.phase.rawValue
@@ -77,6 +75,9 @@ package enum Beacon {
         put(started, at: 24, buffer)
         put(host, at: Place.host, buffer)
         guard let entry else { return }
+        // Not asked of the optional: that is a comparison of copies, whose end allocates at its first use.
+        flags.insert(entry.isBehind ? .waiting.union(.behind) : .waiting)
+        put(flags.rawValue, at: 10, buffer)
         put(entry.sequence, at: 32, buffer)
         put(entry.seconds(now: now).bitPattern, at: 40, buffer)
         put(UInt64(bitPattern: Int64(entry.bytes)), at: 48, buffer)
