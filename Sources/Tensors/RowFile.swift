@@ -67,7 +67,8 @@ package final class RowFile: @unchecked Sendable {
         return file
     }
 
-    /// Removes files that `create` has made with this prefix in processes that have ended without removing them.
+    /// Removes files that `create` has made with this prefix in processes that have ended without removing them: nobody holds
+    /// their lock. Where the file system knows no locks, and where a file cannot be opened, they stay.
     package static func removeAbandoned(prefix: String) {
         let folder = prefix.contains("/") ? String(prefix[...prefix.lastIndex(of: "/")!]) : "./"
         let begin = String(prefix.split(separator: "/", omittingEmptySubsequences: false).last ?? "")
